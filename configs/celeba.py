@@ -1,0 +1,30 @@
+"""The paper's training: a DCGAN on CelebA at 64x64, 20 epochs.
+
+With CelebA prepared by `configs/prepare.py`:
+
+  python -m dcgan_inpaint.main --config=configs/celeba.py \
+      --config.data.path=DIR --workdir=runs/celeba
+
+With faces of your own, in folders or zips:
+
+  python -m dcgan_inpaint.main --config=configs/celeba.py \
+      --config.data.name=folder --config.data.path=faces.zip
+
+Full width wants a GPU (bfloat16: --config.model.dtype=bfloat16). On two CPU
+cores take a quarter of the width (--config.model.width=0.25).
+"""
+
+from dcgan_inpaint import config as defaults
+
+
+def get_config():
+  """Returns the config."""
+  config = defaults.train_job()
+  config.data.name = "celeba"
+  # The paper's loss with the best figures, and its number of epochs.
+  config.train.loss = "sigmoid_cross_entropy"
+  config.train.epochs = 20.0
+  # After training, a look at some held-out faces; `configs/evaluate.py` scores
+  # them all.
+  config.evaluation.images = 64
+  return config

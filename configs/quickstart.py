@@ -1,0 +1,33 @@
+"""A DCGAN in four minutes: synthetic faces, nothing to download.
+
+  python -m dcgan_inpaint.main --config=configs/quickstart.py \
+      --workdir=/tmp/quickstart
+
+Trains a small DCGAN on cartoon faces drawn from a seed, fills a hole of a
+quarter of 64 held-out faces, and prints the errors beside those of two methods
+that do not learn. Needs a CPU of two cores and 4 minutes.
+"""
+
+from dcgan_inpaint import config as defaults
+
+
+def get_config():
+  """Returns the config."""
+  config = defaults.train_job()
+  config.data.name = "synthetic"
+  # A fifth of the paper's channels.
+  config.model.width = 0.125
+  # Small batches and a high rate: many steps in little time.
+  config.train.batch_size = 32
+  config.train.learning_rate = 1e-3
+  config.train.steps = 1000
+  # Cartoon faces have a side that the light comes from.
+  config.train.flip = False
+  config.train.save_every = 500
+  config.train.sample_every = 250
+  # Several short searches find more than a long one.
+  config.search.starts = 4
+  config.search.steps = 150
+  config.search.learning_rate = 0.1
+  config.evaluation.images = 64
+  return config

@@ -1,0 +1,302 @@
+"""The fields of a config, section by section, and the check of their values.
+
+A file in `configs/` starts from these sections and sets what its experiment
+needs. `ml_collections` refuses names that are not here (`lock_config=True`);
+`validate` refuses values that cannot be meant, and names the choices; the
+fields of `config.mask` are checked by `masks.make`, which reads them.
+"""
+
+from collections.abc import Callable
+import types
+
+import ml_collections
+
+from dcgan_inpaint import convolutions
+from dcgan_inpaint import errors
+from dcgan_inpaint import losses
+
+ConfigDict = ml_collections.ConfigDict
+
+JOBS = ("train", "evaluate", "inpaint", "prepare")
+
+
+def model() -> ConfigDict:
+  """The networks; a checkpoint remembers these."""
+  config = ConfigDict()
+  # Multiplies every channel count; 1.0 is the paper's.
+  config.width = 1.0
+  # Values of z.
+  config.latent_size = 100
+  # What the layers compute in: float32 or bfloat16. Parameters, statistics and
+  # losses stay float32.
+  config.dtype = "float32"
+  # How much of BatchNorm's running statistics a step keeps.
+  config.batch_norm_momentum = 0.9
+  # Form of the 5x5 convolutions; 'auto' takes the fastest for the backend.
+  config.convolution = "auto"
+  return config
+
+
+def data() -> ConfigDict:
+  """Where the images come from."""
+  config = ConfigDict()
+  # celeba (made by the job `prepare`), folder (folders and zips) or synthetic.
+  config.name = "synthetic"
+  # celeba: the folder of the prepared set. folder: a folder, a zip, or several
+  # with commas.
+  config.path = ""
+  # folder only: held-out images. Where empty, a share of `path` is held out, by
+  # a hash of each file's name.
+  config.validation_path = ""
+  config.test_path = ""
+  # The split that is inpainted: train, validation, test, or all (everything
+  # that `path` holds).
+  config.split = "test"
+  # Take only so many images of a split; 0 = all.
+  config.max_images = 0
+  # Draws the synthetic faces.
+  config.seed = 0
+  return config
+
+
+def train() -> ConfigDict:
+  """Adversarial training: the DCGAN's settings (Radford et al. 2016)."""
+  config = ConfigDict()
+  # sigmoid_cross_entropy, softmax_cross_entropy, mean_squared_error, hinge, or
+  # your own as "package.module:function".
+  config.loss = "sigmoid_cross_entropy"
+  # Images a step, over all devices.
+  config.batch_size = 128
+  # Passes over the training images (the paper: 20) ...
+  config.epochs = 20.0
+  # ... or steps, which win where they are not 0.
+  config.steps = 0
+  # Adam, for both networks.
+  config.learning_rate = 2e-4
+  config.beta1 = 0.5
+  config.beta2 = 0.999
+  # Decay a step of the generator's moving average, which is what inpaints.
+  config.ema_decay = 0.999
+  # Mirror images at random.
+  config.flip = True
+  # Steps in one compiled call; 0 = 1 on the CPU, whose loops are slow when
+  # compiled, and 20 elsewhere.
+  config.steps_per_call = 0
+  # Steps between lines of metrics.jsonl.
+  config.log_every = 50
+  # Steps between pictures of samples and of inpainted faces; 0 = none.
+  config.sample_every = 1000
+  # Steps between checkpoints, each with its inversion MSE on held-out images.
+  config.save_every = 1000
+  # Latest checkpoints that are kept, beside the best.
+  config.keep = 2
+  # Held-out images for the inversion MSE, and steps of that search; 0 images =
+  # no validation, and the last checkpoint counts as the best.
+  config.validation_images = 64
+  config.validation_steps = 100
+  return config
+
+
+def mask() -> ConfigDict:
+  """The holes."""
+  config = ConfigDict()
+  # centre, box, half, random_pixels or file.
+  config.family = "centre"
+  # centre, box: side of the square hole, in pixels (>= 1) or as a share (< 1).
+  config.size = 32.0
+  # box: 'y,x' of its top left corner; '' = a random place for each image.
+  config.position = ""
+  # half: the side that is missing: left, right, top or bottom.
+  config.side = "left"
+  # random_pixels: the share of pixels that is missing.
+  config.share = 0.8
+  # file: an image file, one mask for all.
+  config.path = ""
+  # file: white_is_hole or white_is_known.
+  config.file_polarity = "white_is_hole"
+  # Draws the random families, image by image.
+  config.seed = 0
+  return config
+
+
+def search() -> ConfigDict:
+  """The latent search (the paper's equations 1 to 3)."""
+  config = ConfigDict()
+  # Steps of gradient descent on z; the paper's "after many iterations".
+  config.steps = 1000
+  # Any optimiser of optax (or optax.contrib) that takes a learning rate.
+  config.optimizer = "adam"
+  # Its first learning rate, and how that goes on: cosine (to 0) or constant.
+  config.learning_rate = 0.03
+  config.schedule = "cosine"
+  # Latents an image starts from; the one with the lowest loss is kept.
+  config.starts = 1
+  # Lambda, the weight of the prior beside the sum over known pixels.
+  config.prior_weight = 0.1
+  # The prior's loss variant; '' = the one that the checkpoint was trained with.
+  config.loss = ""
+  # What the layers compute in: float32 or bfloat16.
+  config.dtype = "float32"
+  # Images searched at a time, over all devices.
+  config.batch_size = 64
+  # Steps in one compiled call; 0 = 1 on the CPU and 50 elsewhere.
+  config.steps_per_call = 0
+  # Draws the starts, image by image.
+  config.seed = 0
+  return config
+
+
+def evaluation() -> ConfigDict:
+  """What is inpainted and scored, after training or on its own."""
+  config = ConfigDict()
+  # Methods, with commas, of `dcgan_inpaint.methods`.
+  config.methods = "mean_image,biharmonic,dcgan"
+  # How many images of the split; 0 = all.
+  config.images = 0
+  # Columns of contact_sheet.png.
+  config.contact_sheet = 12
+  return config
+
+
+def checkpoint() -> ConfigDict:
+  """Which trained model is used."""
+  config = ConfigDict()
+  # The workdir of a training run.
+  config.path = ""
+  # best (by inversion MSE on held-out images), latest, or a step.
+  config.step = "best"
+  return config
+
+
+_CHOICES = {
+  "model.dtype": ("float32", "bfloat16"),
+  "model.convolution": ("auto", *convolutions.FORMS),
+  "data.name": ("celeba", "folder", "synthetic"),
+  "data.split": ("train", "validation", "test", "all"),
+  "search.schedule": ("cosine", "constant"),
+  "search.dtype": ("float32", "bfloat16"),
+}
+
+
+def _above(bound: float) -> tuple[Callable[[float], bool], str]:
+  return lambda value: value > bound, f"above {bound}"
+
+
+def _at_least(bound: float) -> tuple[Callable[[float], bool], str]:
+  return lambda value: value >= bound, f"at least {bound}"
+
+
+def _share() -> tuple[Callable[[float], bool], str]:
+  return lambda value: 0 <= value < 1, "at least 0 and below 1"
+
+
+_RANGES = types.MappingProxyType(
+  {
+    "model.width": _above(0),
+    "model.latent_size": _at_least(1),
+    "model.batch_norm_momentum": _share(),
+    "data.max_images": _at_least(0),
+    "train.batch_size": _at_least(2),
+    "train.epochs": _at_least(0),
+    "train.steps": _at_least(0),
+    "train.learning_rate": _above(0),
+    "train.beta1": _share(),
+    "train.beta2": _share(),
+    "train.ema_decay": _share(),
+    "train.steps_per_call": _at_least(0),
+    "train.log_every": _at_least(1),
+    "train.sample_every": _at_least(0),
+    "train.save_every": _at_least(1),
+    "train.keep": _at_least(1),
+    "train.validation_images": _at_least(0),
+    "train.validation_steps": _at_least(1),
+    "search.steps": _at_least(1),
+    "search.learning_rate": _above(0),
+    "search.starts": _at_least(1),
+    "search.prior_weight": _at_least(0),
+    "search.batch_size": _at_least(1),
+    "search.steps_per_call": _at_least(0),
+    "evaluation.images": _at_least(0),
+    "evaluation.contact_sheet": _at_least(0),
+  }
+)
+
+
+def _lookup(config: ConfigDict, field: str):
+  """Returns the value of `section.name`, or None where there is none."""
+  section, name = field.split(".")
+  return config.get(section, ConfigDict()).get(name)
+
+
+def validate(config: ConfigDict) -> None:
+  """Refuses values that cannot be meant.
+
+  Args:
+    config: a whole config; sections that its job does not use may be missing.
+
+  Raises:
+    errors.UserError: names the field, its value and the choices or the range.
+  """
+  if config.job not in JOBS:
+    raise errors.UserError(
+      f"config.job={config.job!r}: choose one of {', '.join(JOBS)}"
+    )
+  for field, choices in _CHOICES.items():
+    value = _lookup(config, field)
+    if value is not None and value not in choices:
+      raise errors.UserError(
+        f"config.{field}={value!r}: choose one of {', '.join(choices)}"
+      )
+  for field, (holds, text) in _RANGES.items():
+    value = _lookup(config, field)
+    if value is not None and not holds(value):
+      raise errors.UserError(f"config.{field}={value!r}: must be {text}")
+  if "train" in config:
+    losses.get(config.train.loss, "config.train.loss")
+  if "search" in config and config.search.loss:
+    losses.get(config.search.loss, "config.search.loss")
+
+
+def train_job() -> ConfigDict:
+  """A config of the job `train`, at its defaults.
+
+  After training it inpaints held-out images, where `evaluation.methods` is not
+  empty.
+  """
+  config = ConfigDict()
+  config.job = "train"
+  # One seed for the weights, the latents, the flips and the order of images.
+  config.seed = 0
+  config.model = model()
+  config.data = data()
+  config.train = train()
+  config.mask = mask()
+  config.search = search()
+  config.evaluation = evaluation()
+  config.checkpoint = checkpoint()
+  return config
+
+
+def evaluate_job() -> ConfigDict:
+  """A config of the job `evaluate`; the networks are the checkpoint's."""
+  config = ConfigDict()
+  config.job = "evaluate"
+  config.checkpoint = checkpoint()
+  config.data = data()
+  config.mask = mask()
+  config.search = search()
+  config.evaluation = evaluation()
+  return config
+
+
+def prepare_job() -> ConfigDict:
+  """A config of the job `prepare`."""
+  config = ConfigDict()
+  config.job = "prepare"
+  config.data = ConfigDict()
+  # What was downloaded: img_align_celeba.zip or the folder it unpacks to, with
+  # list_eval_partition.txt beside it; or a prepared `celeb_a` of tfds.
+  config.data.source = ""
+  # Where the prepared set goes.
+  config.data.path = ""
+  return config

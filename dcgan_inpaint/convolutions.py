@@ -1,0 +1,187 @@
+"""The DCGAN's 5x5 stride-2 convolutions in their fast, exact forms."""
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+
+from dcgan_inpaint import errors
+
+FORMS = ("plain", "dense", "phases")
+
+# With fewer channels than this on the image's side, a vector register stays
+# mostly empty, and wasted taps cost less than wasted lanes.
+_THIN = 8
+
+
+def strided(x, kernel, form="auto"):
+  """Convolves with stride 2, as `nn.Conv(features, (5, 5), (2, 2))`, no bias.
+
+  Args:
+    x: [B, H, W, Cin] of any float type; H and W even.
+    kernel: [5, 5, Cin, Cout] of the same type.
+    form: one of `FORMS`, or 'auto', which chooses by the default backend.
+
+  Returns:
+    [B, H / 2, W / 2, Cout] of the same type.
+
+  Raises:
+    UserError: if `form` is unknown.
+  """
+  form = _choose(form)
+  if form == "plain":
+    return _convolve(x, kernel, "SAME", (2, 2))
+  return _strided_dense(x, kernel) if form == "dense" else _strided(x, kernel)
+
+
+def transposed(x, kernel, form="auto"):
+  """Doubles the sides, as `nn.ConvTranspose(features, (5, 5), (2, 2))`.
+
+  Args:
+    x: [B, H, W, Cin] of any float type.
+    kernel: [5, 5, Cin, Cout] of the same type, in the order of
+      `transpose_kernel=False`, Flax's default.
+    form: one of `FORMS`, or 'auto', which chooses by the default backend.
+
+  Returns:
+    [B, 2H, 2W, Cout] of the same type.
+
+  Raises:
+    UserError: if `form` is unknown.
+  """
+  form = _choose(form)
+  if form == "plain":
+    return lax.conv_transpose(x, kernel, (2, 2), "SAME")
+  if form == "dense":
+    return _transposed_dense(x, kernel)
+  return _transposed(x, kernel)
+
+
+def _choose(form):
+  if form == "auto":
+    return "phases" if jax.default_backend() == "cpu" else "dense"
+  if form not in FORMS:
+    raise errors.UserError(
+      f"unknown form of the convolutions {form!r}: choose 'auto' or one of"
+      f" {', '.join(map(repr, FORMS))}"
+    )
+  return form
+
+
+def _convolve(x, kernel, padding, strides=(1, 1), rhs_dilation=None):
+  return lax.conv_general_dilated(
+    x,
+    kernel,
+    strides,
+    padding,
+    rhs_dilation=rhs_dilation,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  )
+
+
+# The dense form: one 3x3 convolution at stride 1 over blocks of 2x2 pixels.
+
+
+def _strided_dense(x, kernel):
+  b, h, w, cin = x.shape
+  cout = kernel.shape[3]
+  blocks = x.reshape(b, h // 2, 2, w // 2, 2, cin).transpose(0, 1, 3, 2, 4, 5)
+  # Output i reads the inputs 2i - 1 + k = 2 (i + tap - 1) + phase.
+  kernel = jnp.pad(kernel, ((1, 0), (1, 0), (0, 0), (0, 0)))
+  kernel = kernel.reshape(3, 2, 3, 2, cin, cout).transpose(0, 2, 1, 3, 4, 5)
+  return _convolve(
+    blocks.reshape(b, h // 2, w // 2, 4 * cin),
+    kernel.reshape(3, 3, 4 * cin, cout),
+    "SAME",
+  )
+
+
+def _transposed_dense(x, kernel):
+  b, h, w, cin = x.shape
+  cout = kernel.shape[3]
+  # Output 2i + phase reads the input i + tap - 1 at k = 2 tap + 1 - phase.
+  kernel = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
+  kernel = kernel.reshape(3, 2, 3, 2, cin, cout)[:, ::-1, :, ::-1]
+  kernel = kernel.transpose(0, 2, 4, 1, 3, 5).reshape(3, 3, cin, 4 * cout)
+  blocks = _convolve(x, kernel, "SAME").reshape(b, h, w, 2, 2, cout)
+  return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, cout)
+
+
+# The form without wasted taps. Each operation is the other's adjoint, and both
+# share one kernel gradient, so that XLA's own slow gradients are never used.
+
+
+@jax.custom_vjp
+def _strided(x, kernel):
+  b, h, w, cin = x.shape
+  if cin >= _THIN:
+    return _convolve(x, kernel, "SAME", (2, 2))
+  # Two neighbouring columns become one of twice the channels, at no cost.
+  kernel = jnp.pad(kernel, ((0, 0), (1, 0), (0, 0), (0, 0)))
+  return _convolve(
+    x.reshape(b, h, w // 2, 2 * cin),
+    kernel.reshape(5, 3, 2 * cin, -1),
+    ((1, 2), (1, 1)),
+    (2, 1),
+  )
+
+
+@jax.custom_vjp
+def _transposed(x, kernel):
+  b, h, w, _ = x.shape
+  cout = kernel.shape[3]
+  if cout < _THIN:
+    return _transposed_dense(x, kernel)
+
+  # The even outputs read the inputs i - 1 and i at k = 1 and 3, the odd ones
+  # i - 1, i and i + 1 at k = 0, 2 and 4.
+  def phase(p, q):
+    return _convolve(x, kernel[1 - p :: 2, 1 - q :: 2], ((1, p), (1, q)))
+
+  rows = [jnp.stack([phase(p, 0), phase(p, 1)], axis=3) for p in (0, 1)]
+  return jnp.stack(rows, axis=2).reshape(b, 2 * h, 2 * w, cout)
+
+
+def _adjoint(kernel):
+  return kernel[::-1, ::-1].swapaxes(2, 3)
+
+
+def _kernel_gradient(image, gradient):
+  """The gradient of `_strided` in its kernel.
+
+  It is the correlation of the image with the gradient at its outputs, summed
+  over the batch. The batch is laid out as the channels of a convolution,
+  explicitly: left to XLA, the same gradient misses its fast path on the CPU.
+
+  Args:
+    image: [B, H, W, Cin], the input of `_strided`.
+    gradient: [B, H / 2, W / 2, Cout], at its output.
+
+  Returns:
+    [5, 5, Cin, Cout].
+  """
+  image = image.transpose(3, 1, 2, 0)
+  gradient = gradient.transpose(1, 2, 0, 3)
+  taps = _convolve(image, gradient, ((1, 2), (1, 2)), rhs_dilation=(2, 2))
+  return taps.transpose(1, 2, 0, 3)
+
+
+def _strided_backward(residuals, gradient):
+  x, kernel = residuals
+  return (
+    _transposed(gradient, _adjoint(kernel)),
+    _kernel_gradient(x, gradient),
+  )
+
+
+def _transposed_backward(residuals, gradient):
+  x, kernel = residuals
+  return (
+    _strided(gradient, _adjoint(kernel)),
+    _adjoint(_kernel_gradient(gradient, x)),
+  )
+
+
+_strided.defvjp(lambda x, k: (_strided(x, k), (x, k)), _strided_backward)
+_transposed.defvjp(
+  lambda x, k: (_transposed(x, k), (x, k)), _transposed_backward
+)

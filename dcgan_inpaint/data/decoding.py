@@ -1,0 +1,126 @@
+"""From an encoded image file to square RGB pixels.
+
+Two crops, chosen by the size of the file, so that a folder of CelebA's own
+files and a user's photographs each get the right one:
+
+- `face128`: the face of an aligned CelebA image (178x218 pixels): the 128x128
+  box with columns 25..152 and rows 57..184.
+- the centre square, for any other size.
+
+Either is then resized by Lanczos. An image that has the wanted size already is
+passed on to the bit.
+"""
+
+import concurrent.futures
+import io
+import os
+
+import numpy as np
+from PIL import Image
+from PIL import ImageOps
+import tqdm
+
+FACE_CROP = "face128"
+FACE_BOX = (25, 57, 153, 185)  # Left, upper, right, lower; ends excluded.
+ALIGNED_SIZE = (178, 218)  # Width and height of an aligned CelebA image.
+
+_MIN_SIDE = 8  # Fewer pixels hold no picture: a tracking pixel, a damaged file.
+_CHUNK = 64  # Images a thread takes at once.
+
+
+def decode(encoded, size):
+  """Decodes one image, crops it to a square and resizes it.
+
+  The orientation in EXIF is applied, transparency is laid over white, 16-bit
+  grey is scaled to 8 bits, and of an animation the first frame is taken.
+
+  Args:
+    encoded: bytes of a PNG, JPEG, WebP or any other file that Pillow reads.
+    size: side of the result in pixels.
+
+  Returns:
+    uint8 array [size, size, 3].
+
+  Raises:
+    Exception: of many kinds, from Pillow, for a file that is damaged, is no
+      image, or has more pixels than Pillow's limit (a decompression bomb).
+    ValueError: for an image of fewer than 8 pixels a side, or of a kind that
+      has no agreed brightness (32-bit numbers).
+  """
+  with Image.open(io.BytesIO(encoded)) as image:
+    if min(image.size) < _MIN_SIDE:
+      raise ValueError(f"only {image.width}x{image.height} pixels")
+    image = _to_rgb(ImageOps.exif_transpose(image))
+  if image.size != (size, size):
+    image = image.crop(crop_box(image.size))
+    image = image.resize((size, size), Image.Resampling.LANCZOS)
+  return np.asarray(image)
+
+
+def crop_box(size):
+  """Returns the box (left, upper, right, lower) that is cut from an image.
+
+  Args:
+    size: (width, height) in pixels.
+  """
+  if size == ALIGNED_SIZE:
+    return FACE_BOX
+  width, height = size
+  side = min(size)
+  left, upper = (width - side) // 2, (height - side) // 2
+  return left, upper, left + side, upper + side
+
+
+def _to_rgb(image):
+  """Returns a Pillow image of any mode in mode RGB."""
+  if image.mode == "RGB" and "transparency" not in image.info:
+    return image
+  if image.mode.startswith("I;16"):
+    # Pillow's own conversion clips at 255 instead of scaling.
+    pixels = np.asarray(image).astype(np.float32) / 257
+    return Image.fromarray(np.round(pixels).astype(np.uint8)).convert("RGB")
+  if image.mode in ("I", "F"):
+    raise ValueError("32-bit pixels; save it with 8 or 16 bits a channel")
+  if image.has_transparency_data:
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")
+  return image.convert("RGB")
+
+
+def decode_all(read, count, size):
+  """Reads and decodes many images in threads, with a progress bar.
+
+  Args:
+    read: function of an index in [0, count) that returns the bytes of that
+      image file; called from several threads.
+    count: number of images.
+    size: side of the results in pixels.
+
+  Returns:
+    images: uint8 array [count, size, size, 3]; what could not be decoded is
+      undefined.
+    failures: dict from the index of each such image to the exception.
+  """
+  images = np.empty((count, size, size, 3), np.uint8)
+  failures = {}
+
+  def decode_chunk(chunk):
+    for i in chunk:
+      try:
+        images[i] = decode(read(i), size)
+      except Exception as error:  # Pillow and zipfile raise many kinds.
+        failures[i] = error
+    return len(chunk)
+
+  chunks = [range(count)[i : i + _CHUNK] for i in range(0, count, _CHUNK)]
+  # The bar appears on a terminal only, and only where there is time to see it.
+  with (
+    concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
+    tqdm.tqdm(
+      total=count, desc="Reading images", unit=" images", disable=None, delay=2
+    ) as bar,
+  ):
+    for done in pool.map(decode_chunk, chunks):
+      bar.update(done)
+  return images, failures

@@ -1,0 +1,216 @@
+"""Images from folders, zips and single files, with their names kept.
+
+Nothing is extracted to disk: a zip is read in place.
+"""
+
+from collections.abc import Callable
+import functools
+import pathlib
+import re
+from typing import NamedTuple
+import zipfile
+import zlib
+
+from absl import logging
+
+from dcgan_inpaint import data
+from dcgan_inpaint import errors
+from dcgan_inpaint.data import decoding
+
+HELD_OUT = 5  # Per cent that goes to validation, and as much to test.
+
+_IMAGE = re.compile(r".*\.(bmp|gif|jpe?g|pgm|png|ppm|tiff?|webp)", re.I)
+_MAX_BYTES = 1 << 28  # Of one file in a zip, unpacked.
+_MAX_BAD = 0.01  # Share of unreadable files above which a data set is refused.
+
+
+class File(NamedTuple):
+  """An encoded image file.
+
+  Attributes:
+    name: its path within the folder or zip, with forward slashes.
+    read: function without arguments that returns its bytes.
+  """
+
+  name: str
+  read: Callable[[], bytes]
+
+
+def load(
+  path,
+  split,
+  image_size=64,
+  max_images=0,
+  *,
+  validation_path="",
+  test_path="",
+):
+  """Loads the images of one split.
+
+  Where `validation_path` or `test_path` is empty, that split is cut off `path`
+  by a hash of the file names, 5 % each: it stays the same on every machine, and
+  when files are added.
+
+  Args:
+    path: a folder (searched with its subfolders), a zip, an image file, or
+      several of them with commas between.
+    split: 'train', 'validation', 'test' or 'all', which is every file of the
+      three paths.
+    image_size: side of the images in pixels; see `decoding` for the crops.
+    max_images: only the first so many; 0 is all.
+    validation_path: like `path`, for the validation split.
+    test_path: like `path`, for the test split.
+
+  Returns:
+    A `data.ImageSet`, sorted by name within each folder or zip. Names repeat
+    where two of them hold files of the same name.
+
+  Raises:
+    UserError: where a path does not exist, holds no image, leaves a split
+      empty, or more than 1 % of the files cannot be read. Fewer are named in a
+      warning each and left out.
+  """
+  own = {"validation": validation_path, "test": test_path}
+  if split == "all":
+    paths = ",".join(filter(None, [path, validation_path, test_path]))
+    files = list_files(paths)
+  elif own.get(split):
+    paths = own[split]
+    files = list_files(paths)
+  else:
+    paths = path
+    files = [
+      file
+      for file in list_files(path)
+      if _split_by_hash(file.name, own) == split
+    ]
+    if not files:
+      raise errors.UserError(
+        f"No image of {path} falls into the {split} split, which is cut off "
+        "by file name. Give more images, or that split's own path "
+        "(config.data.validation_path, config.data.test_path)."
+      )
+  files = files[: max_images or None]
+  images, failures = decoding.decode_all(
+    lambda i: files[i].read(), len(files), image_size
+  )
+  if failures:
+    _report(paths, files, failures)
+    kept = [i for i in range(len(files)) if i not in failures]
+    images, files = images[kept], [files[i] for i in kept]
+  return data.ImageSet(images, [file.name for file in files])
+
+
+def list_files(paths):
+  """Lists the image files in folders and zips, sorted by name in each.
+
+  Files that are no images by their suffix are passed over, and so are hidden
+  ones (macOS puts a hidden twin of each file into its zips).
+
+  Args:
+    paths: folders, zips and image files, with commas between.
+
+  Returns:
+    A list of `File`.
+
+  Raises:
+    UserError: where a path does not exist, is a broken zip, or holds no image;
+      for a zip with a member that points out of it.
+  """
+  files = []
+  for path in filter(None, (part.strip() for part in paths.split(","))):
+    path = pathlib.Path(path).expanduser()
+    if path.is_dir():
+      found = _list_folder(path)
+    elif path.suffix.lower() == ".zip" and path.is_file():
+      found = _list_zip(path)
+    elif path.is_file():
+      found = [File(path.name, path.read_bytes)]
+    else:
+      raise errors.UserError(
+        f"{path} does not exist. Give a folder, a zip or an image file as "
+        "config.data.path."
+      )
+    if not found:
+      raise errors.UserError(
+        f"{path} holds no image file (.png, .jpg, .webp and the like)."
+      )
+    files += found
+  if not files:
+    raise errors.UserError(
+      "config.data.path is empty. Give a folder, a zip or an image file."
+    )
+  return files
+
+
+def _list_folder(folder):
+  """Returns the image files below `folder`, sorted."""
+  files = [
+    File(path.relative_to(folder).as_posix(), path.read_bytes)
+    for path in folder.rglob("*")
+    if path.is_file()
+  ]
+  return sorted(
+    (file for file in files if _is_image(file.name)),
+    key=lambda file: file.name,
+  )
+
+
+def _list_zip(path):
+  """Returns the image files in a zip, sorted."""
+  try:
+    archive = zipfile.ZipFile(path)
+  except (OSError, zipfile.BadZipFile) as error:
+    raise errors.UserError(f"{path} cannot be read: {error}.") from error
+  members = [m for m in archive.infolist() if not m.is_dir()]
+  for member in members:
+    # Nothing is written, but results may be saved under these names.
+    name = pathlib.PurePosixPath(member.filename.replace("\\", "/"))
+    if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+      raise errors.UserError(
+        f"{path} is refused: its member '{member.filename}' points out of the "
+        "archive. Pack the images again."
+      )
+  return [
+    File(member.filename, functools.partial(_read_member, archive, member))
+    for member in sorted(members, key=lambda member: member.filename)
+    if _is_image(member.filename)
+  ]
+
+
+def _read_member(archive, member):
+  """Returns the bytes of a zip's member."""
+  if member.file_size > _MAX_BYTES:
+    raise ValueError(f"{member.file_size} bytes unpacked")
+  return archive.read(member)
+
+
+def _is_image(name):
+  """Tells by the name whether a file is a visible image."""
+  hidden = any(part.startswith(".") for part in name.split("/"))
+  return bool(_IMAGE.fullmatch(name)) and not hidden
+
+
+def _split_by_hash(name, own):
+  """Returns the split of a file; a split with a path of its `own` gets none."""
+  per_cent = zlib.crc32(name.encode()) % 100
+  if per_cent < HELD_OUT and not own["validation"]:
+    return "validation"
+  if HELD_OUT <= per_cent < 2 * HELD_OUT and not own["test"]:
+    return "test"
+  return "train"
+
+
+def _report(paths, files, failures):
+  """Warns of each unreadable file, and refuses a set that has too many."""
+  lines = [
+    f"{files[i].name}: {type(error).__name__}: {error}"
+    for i, error in sorted(failures.items())
+  ]
+  if len(failures) > _MAX_BAD * len(files):
+    raise errors.UserError(
+      f"{len(failures)} of {len(files)} images of {paths} cannot be read; "
+      f"remove or replace them. The first is {lines[0]}"
+    )
+  for line in lines:
+    logging.warning("Left out an image that cannot be read: %s", line)

@@ -1,0 +1,262 @@
+"""Cartoon faces drawn by numpy: the data set that needs no download.
+
+A face is a function of its seed alone. What varies is correlated the way it
+is in photographs: hair and eyes go with the skin, the brows with the hair, the
+shading with the light, and every feature moves with the head. So most of
+what lies in a central hole can be told from what surrounds it, by a model
+that has learnt faces; the mouth and the gaze stay partly open. Smooth
+interpolation fails, since eyes, brows, nose and mouth all lie in the hole.
+"""
+
+import functools
+
+import numpy as np
+
+from dcgan_inpaint import errors
+
+SIZE = 64
+DEFAULT_SIZES = {"train": 4096, "validation": 256, "test": 256, "all": 4608}
+
+_CHUNK = 16  # Faces drawn at once: 0.8 MB, which stays in the cache.
+_ROLLS = 40  # Random numbers a face may use.
+
+# Scales of colours, dark to light, so that one number can lead to the next.
+_SKIN = ((104, 66, 48), (158, 108, 78), (214, 162, 124), (248, 212, 184))
+_HAIR = ((34, 27, 30), (92, 54, 36), (186, 98, 46), (238, 200, 124))
+_EYES = ((62, 38, 26), (112, 72, 36), (82, 124, 72), (70, 132, 186))
+_WHITE, _BLACK, _GUMS = (
+  np.float32(c).reshape(3, 1, 1)
+  for c in ((248, 247, 244), (16, 14, 18), (96, 26, 34))
+)
+
+
+def load(split, count=0, seed=0):
+  """Returns the first `count` faces of a split.
+
+  Args:
+    split: 'train', 'validation', 'test', or 'all', which is these three in
+      this order at their default sizes.
+    count: number of faces; 0 is `DEFAULT_SIZES[split]`. There is no end to a
+      split but that of 'all'.
+    seed: another non-negative seed is another data set.
+
+  Returns:
+    uint8 array [count, 64, 64, 3]. No two splits or seeds share a face, but
+    for 'all'.
+
+  Raises:
+    UserError: for an unknown split, more faces than 'all' has, or a seed that
+      is no number of 32 bits.
+  """
+  if split not in DEFAULT_SIZES:
+    raise errors.UserError(
+      f"Unknown split '{split}' of the synthetic faces. Choose one of: "
+      f"{', '.join(DEFAULT_SIZES)}."
+    )
+  if not 0 <= seed < 2**32:
+    raise errors.UserError(
+      f"The synthetic faces have no seed {seed}. Choose 0 to {2**32 - 1}."
+    )
+  count = count or DEFAULT_SIZES[split]
+  if split == "all":
+    if count > DEFAULT_SIZES["all"]:
+      raise errors.UserError(
+        f"Split 'all' of the synthetic faces has {DEFAULT_SIZES['all']} "
+        f"images, not {count}. Ask for fewer, or for split 'train'."
+      )
+    parts = [
+      _split_seeds(part, DEFAULT_SIZES[part], seed)
+      for part in ("train", "validation", "test")
+    ]
+    return draw(np.concatenate(parts)[:count])
+  return draw(_split_seeds(split, count, seed))
+
+
+def _split_seeds(split, count, seed):
+  """Returns the seeds of a split's faces: int64 [count]."""
+  number = list(DEFAULT_SIZES).index(split)
+  first = (seed * len(DEFAULT_SIZES) + number) << 28
+  return first + np.arange(count, dtype=np.int64)
+
+
+def draw(seeds):
+  """Returns one face for each seed.
+
+  Args:
+    seeds: non-negative integers [N].
+
+  Returns:
+    uint8 array [N, 64, 64, 3]. A face depends on its own seed only.
+  """
+  seeds = np.asarray(seeds, np.int64)
+  images = np.empty((len(seeds), SIZE, SIZE, 3), np.uint8)
+  for start in range(0, len(seeds), _CHUNK):
+    chunk = slice(start, start + _CHUNK)
+    images[chunk] = _paint(_traits(seeds[chunk]))
+  return images
+
+
+def _traits(seeds):
+  """Returns what each face looks like: a dict of float32 [N] and [N, 3].
+
+  Lengths are pixels from the middle of the face, x to the right and y down;
+  angles are radians; colours are 0 to 255.
+  """
+  rolls = iter(
+    np.stack([np.random.default_rng(int(s)).random(_ROLLS) for s in seeds], 1)
+  )
+
+  def between(low, high):
+    return (low + (high - low) * next(rolls)).astype(np.float32)
+
+  t = {}
+  # Pose: the whole head moves, so the outline tells where the features are.
+  t["shift_x"] = between(-1.5, 1.5)
+  t["shift_y"] = between(-1, 1)
+  t["tilt"] = between(-0.08, 0.08)
+  t["light"] = between(-1, 1)  # -1 falls from the left, 1 from the right.
+
+  # Colour: fair skin has the widest range of hair, light hair of light eyes.
+  fairness = between(0, 1)
+  hair = np.clip(between(0.1, 1.2) * (0.2 + 0.8 * fairness), 0, 1)
+  t["skin"] = _along(_SKIN, fairness)
+  t["hair"] = _along(_HAIR, hair)
+  t["iris"] = _along(_EYES, np.clip(1.2 * hair + between(-0.1, 0.1), 0, 1))
+  t["lips"] = t["skin"] * np.float32([0.82, 0.42, 0.44])
+  t["shirt"] = _hue(between(0, 1), 120, 70)
+  hue = between(0, 1)
+  t["sky"] = _hue(hue, 195, 40)
+  t["ground"] = _hue(hue + between(0, 0.2), 155, 45)
+
+  # Shape: how wide and long the head is, how pointed, and its hair.
+  wide = between(-1, 1)
+  t["width"] = 18 + 1.5 * wide
+  t["height"] = between(20, 22.5)
+  t["jaw"] = between(0.1, 0.35)
+  t["volume"] = between(2, 4.5)  # Of the hair over the skull.
+  t["length"] = between(-4, 34)  # How far down the hair falls.
+  t["fringe"] = between(-13.5, -10.5)
+  t["parting"] = between(-9, 9)
+  t["sweep"] = between(0.004, 0.014)
+
+  # Features: their sizes follow the head's; gaze and mouth are free.
+  t["eye_x"] = 8.2 + 0.4 * wide
+  t["eye_y"] = between(-2.5, -1.5)
+  t["eye_width"] = 5 + 0.2 * wide
+  t["eye_height"] = between(3.6, 4.6)
+  t["iris_size"] = between(2.9, 3.3)
+  t["gaze"] = between(-1.2, 1.2)
+  t["brow_gap"] = between(2, 3)
+  t["brow_slant"] = between(-0.12, 0.15)
+  t["brow_size"] = between(0.8, 1.3)
+  t["nose_y"] = between(3.5, 4.5)
+  t["nose_size"] = 2.4 + 0.4 * wide
+  t["mouth_y"] = 0.45 * t["height"] - 0.3
+  t["mouth_width"] = 7 + 0.4 * wide + between(-0.7, 0.7)
+  smile = between(0, 1)
+  t["smile"] = 0.2 + 1.9 * smile
+  t["mouth_open"] = 3.6 * np.maximum(0, smile - 0.25)
+  t["blush"] = 0.3 * fairness
+  return t
+
+
+def _paint(traits):
+  """Returns the faces that `traits` describe, uint8 [N, 64, 64, 3].
+
+  Layers are laid from back to front. Edges are antialiased by the signed
+  distance to them, in pixels.
+  """
+  # Channels come before rows and columns: numpy is slow over a last axis of 3.
+  t = {
+    name: value.reshape(len(value), -1, 1, 1) for name, value in traits.items()
+  }
+  axis = np.arange(SIZE, dtype=np.float32) - (SIZE - 1) / 2
+  row, column = axis[:, None], axis[None, :]
+  x0, y0 = column - t["shift_x"], row - t["shift_y"]
+  cos, sin = np.cos(t["tilt"]), np.sin(t["tilt"])
+  x, y = cos * x0 + sin * y0, cos * y0 - sin * x0
+  side = np.abs(x)  # Faces are symmetric.
+
+  image = t["sky"] + (row / SIZE + 0.5) * (t["ground"] - t["sky"])
+  image = np.repeat(image, SIZE, axis=3)
+  paint = np.empty_like(image)  # One buffer for all layers.
+
+  def lay(colour, *distances, opacity=1):
+    """Paints, in place, where all the distances are negative."""
+    cover = np.clip(0.5 - functools.reduce(np.maximum, distances), 0, 1)
+    np.subtract(colour, image, out=paint)
+    np.multiply(paint, opacity * cover, out=paint)
+    np.add(image, paint, out=image)
+
+  # Behind the head: long hair, neck and shoulders.
+  over, top = t["width"] + t["volume"], t["height"] + t["volume"]
+  falling = _ellipse(x, np.minimum(y + 1, 0), over, top)
+  lay(0.75 * t["hair"], falling, y - t["length"])
+  lay(0.8 * t["skin"], side - 7, 8 - y)
+  lay(t["shirt"], _ellipse(column - 0.5 * t["shift_x"], row - 36, 27, 13))
+
+  # The head, lit from one side.
+  turned = t["light"] * x / t["width"]
+  skin = t["skin"] * (1 + 0.16 * turned - 0.05 * y / t["height"])
+  lay(0.88 * skin, _ellipse(side - t["width"], y - 1, 2.5, 4))
+  taper = 1 - t["jaw"] * np.clip(y / t["height"], 0, 1) ** 2
+  lay(skin, _ellipse(x / taper, y, t["width"], t["height"]))
+  cheek = 0.3 * _ellipse(side - 10, y - 6, 5, 4)
+  lay(t["lips"], cheek, opacity=t["blush"])
+
+  # The nose and its shadow, which falls away from the light.
+  nose_x, nose_y, size = x + t["light"], y - t["nose_y"], t["nose_size"]
+  lay(0.75 * skin, _ellipse(nose_x, nose_y, size, 0.8 * size))
+  lay(1.06 * skin, _ellipse(x, nose_y + 1, size, 0.8 * size))
+
+  # Mouth: two parabolas that meet in its corners, teeth under the upper one.
+  across = 1 - (x / t["mouth_width"]) ** 2
+  upper = t["mouth_y"] + t["smile"] * across - y
+  lower = y - t["mouth_y"] - (t["smile"] + t["mouth_open"]) * across
+  ends = side - t["mouth_width"]
+  lay(t["lips"], upper - 1, lower - 1, ends)
+  lay(_GUMS, upper, lower, ends)
+  lay(_WHITE, upper, lower, ends, -upper - 1.8)
+
+  # Eyes: a lid, a white, an iris with its pupil, and a glint.
+  eye_x, eye_y = side - t["eye_x"], y - t["eye_y"]
+  width, height = t["eye_width"], t["eye_height"]
+  white = _ellipse(eye_x, eye_y, width, height)
+  lay(0.35 * t["hair"], _ellipse(eye_x, eye_y + 0.8, width + 0.4, height + 0.4))
+  lay(_WHITE, white)
+  look = eye_x - np.sign(x) * t["gaze"]  # Both eyes look the same way.
+  lay(t["iris"], _ellipse(look, eye_y, t["iris_size"], t["iris_size"]), white)
+  lay(_BLACK, _ellipse(look, eye_y, 1.5, 1.5))
+  lay(_WHITE, _ellipse(look + np.sign(x), eye_y + 1.2, 0.9, 0.9))
+
+  # Brows, then the hair over the forehead, brighter where the light falls.
+  brow_y = eye_y + t["eye_height"] + t["brow_gap"]
+  arch = np.abs(brow_y - t["brow_slant"] * eye_x - 0.05 * eye_x**2)
+  lay(0.6 * t["hair"], arch - t["brow_size"], np.abs(eye_x) - t["eye_width"])
+  gleam = _ellipse(x - 7 * t["light"], y + 19, 16, 7)
+  hair = t["hair"] * (0.95 + 0.12 * turned + 0.03 * np.clip(-gleam, 0, 5))
+  line = t["fringe"] + t["sweep"] * (x - t["parting"]) ** 2
+  cap = _ellipse(x, y + 1, over, top)
+  lay(hair, cap, y - line)
+  lay(0.7 * hair, cap, y - line, np.abs(x - t["parting"]) - 0.2)
+
+  image = np.moveaxis(image, 1, -1)
+  return np.clip(np.round(image), 0, 255).astype(np.uint8)
+
+
+def _ellipse(x, y, a, b):
+  """Returns about the signed distance to an ellipse, negative inside."""
+  return (np.sqrt((x / a) ** 2 + (y / b) ** 2) - 1) * np.minimum(a, b)
+
+
+def _along(colours, position):
+  """Returns colours [N, 3] on a scale of them, at positions in [0, 1]."""
+  stops = np.linspace(0, 1, len(colours))
+  channels = [np.interp(position, stops, c) for c in np.transpose(colours)]
+  return np.stack(channels, axis=-1).astype(np.float32)
+
+
+def _hue(hue, level, swing):
+  """Returns colours [N, 3] around the colour circle, hue in turns."""
+  angle = 2 * np.pi * (hue[:, None] + np.float32([0, 1 / 3, 2 / 3]))
+  return (level + swing * np.cos(angle)).astype(np.float32)

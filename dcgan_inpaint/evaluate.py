@@ -1,0 +1,136 @@
+"""The job `evaluate`: fills the holes of a data set and scores every method.
+
+All methods get the same images and the same masks, and are scored by one
+function on 8-bit pixels, over the whole image (the paper's figures) and over
+the hole alone.
+"""
+
+import pathlib
+import time
+from typing import Any
+
+from absl import logging
+import jax
+import ml_collections
+import numpy as np
+
+from dcgan_inpaint import data
+from dcgan_inpaint import masks as masks_lib
+from dcgan_inpaint import methods
+from dcgan_inpaint import metrics
+from dcgan_inpaint import pixels
+from dcgan_inpaint import progress
+from dcgan_inpaint import report
+from dcgan_inpaint import trained
+
+# Images scored at a time.
+_BATCH = 256
+
+
+def score(
+  completed: np.ndarray, originals: np.ndarray, masks: np.ndarray
+) -> dict[str, float]:
+  """Returns the mean of every metric over the images, and 95 % intervals.
+
+  Args:
+    completed: uint8 [N, H, W, 3].
+    originals: uint8 [N, H, W, 3].
+    masks: float32 [N, H, W, 1].
+
+  Returns:
+    {metric: mean, metric_ci95: half width of the interval}.
+  """
+  parts = [
+    jax.device_get(
+      metrics.evaluate(
+        completed[first : first + _BATCH],
+        originals[first : first + _BATCH],
+        masks[first : first + _BATCH],
+      )
+    )
+    for first in range(0, len(originals), _BATCH)
+  ]
+  row = {}
+  for name in parts[0]:
+    mean, half_width = metrics.summarise(
+      np.concatenate([part[name] for part in parts])
+    )
+    row |= {name: mean, f"{name}_ci95": half_width}
+  return row
+
+
+def mask_label(config: Any) -> str:
+  """Returns the mask's name in tables: its family and what sizes it."""
+  if config.family in ("centre", "box"):
+    return f"{config.family} {config.size:g}"
+  if config.family == "half":
+    return f"{config.side} half"
+  if config.family == "random_pixels":
+    return f"random {100 * config.share:g} %"
+  return pathlib.Path(config.path).name
+
+
+def evaluate(
+  config: ml_collections.ConfigDict, workdir: str, mesh: jax.sharding.Mesh
+) -> list[dict[str, Any]]:
+  """Scores `config.evaluation.methods` on `config.data`.
+
+  Leaves contact_sheet.png in `workdir`.
+
+  Args:
+    config: the whole config.
+    workdir: where the results go.
+    mesh: the devices.
+
+  Returns:
+    A row for each method, for results.json.
+  """
+  names = methods.names(config.evaluation.methods)
+  model = trained.load(config.checkpoint, mesh)
+  dataset = data.load(config.data, config.data.split)
+  originals = dataset.images[: config.evaluation.images or None]
+  images = pixels.to_float(originals)
+  masks = masks_lib.make(
+    config.mask, np.arange(len(images)), *images.shape[1:3]
+  )
+  logging.info(
+    "%s images, masks %s (%s, %.1f %% hole), model of step %s",
+    f"{len(images):,}", mask_label(config.mask), masks_lib.digest(masks),
+    100 * float(np.mean(masks_lib.hole_share(masks))), f"{model.step:,}",
+  )  # fmt: skip
+
+  shown = slice(0, config.evaluation.contact_sheet)
+  sheet = {
+    "original": originals[shown],
+    "masked": report.masked_view(originals[shown], masks[shown]),
+  }
+  rows = []
+  for name in names:
+    with progress.Progress(len(images), description=name) as bar:
+      method = methods.create(
+        name, model, config.search, mesh, on_batch=bar.update
+      )
+      start = time.perf_counter()
+      completion = method(images, masks)
+      seconds = time.perf_counter() - start
+    completed = pixels.to_uint8(completion.completed)
+    rows.append(
+      {
+        "method": name,
+        "mask": mask_label(config.mask),
+        "mask_digest": masks_lib.digest(masks),
+        "n": len(images),
+        **score(completed, originals, masks),
+        "images_per_second": len(images) / seconds,
+        "step": model.step,
+      }
+    )
+    if completion.generated is not None:
+      sheet["G(z)"] = pixels.to_uint8(completion.generated[shown])
+      sheet["completed"] = completed[shown]
+    else:
+      sheet[name] = completed[shown]
+
+  if shown.stop and jax.process_index() == 0:
+    report.contact_sheet(pathlib.Path(workdir) / "contact_sheet.png", sheet)
+  return rows

@@ -1,0 +1,156 @@
+"""The command line: flags, devices, then the job that the config names.
+
+  python -m dcgan_inpaint.main --config=configs/quickstart.py \
+      [--workdir=DIR] [--config.FIELD=VALUE ...]
+
+Kept short on purpose: everything that a job does is in the job's own module.
+"""
+
+import os
+import pathlib
+import sys
+from typing import Any
+from typing import NoReturn
+
+from absl import app
+from absl import flags
+from absl import logging
+import jax
+from ml_collections import config_flags
+
+from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import errors
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "What to do: a file of configs/.", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string(
+  "workdir",
+  None,
+  "Where the job keeps what it makes; runs/NAME of the config by default.",
+)
+_PLATFORM = flags.DEFINE_enum(
+  "platform",
+  "any",
+  ["any", "cpu", "gpu", "tpu"],
+  "Stop unless JAX runs on this; JAX falls back to the CPU in silence.",
+)
+_COMPILATION_CACHE = flags.DEFINE_string(
+  "compilation_cache",
+  "~/.cache/dcgan_inpaint/xla",
+  "Where compiled programs are kept for the next run; '' keeps none.",
+)
+
+
+def _run(config, workdir: str) -> None:
+  """Runs the job, and leaves its rows in results.json."""
+  from dcgan_inpaint import report
+  from dcgan_inpaint import sharding
+
+  mesh = sharding.create_mesh()
+  if config.job == "train":
+    from dcgan_inpaint import train
+
+    rows = train.train(config, workdir, mesh)
+    if config.evaluation.methods:
+      from dcgan_inpaint import evaluate
+
+      config.checkpoint.path = workdir
+      rows += evaluate.evaluate(config, workdir, mesh)
+  elif config.job == "evaluate":
+    from dcgan_inpaint import evaluate
+
+    rows = evaluate.evaluate(config, workdir, mesh)
+  elif config.job == "inpaint":
+    from dcgan_inpaint import inpaint
+
+    rows = inpaint.inpaint(config, workdir, mesh)
+  else:
+    from dcgan_inpaint.data import celeba
+
+    rows = [celeba.prepare(config.data.source, config.data.path)]
+
+  if jax.process_index() == 0:
+    report.write_results(workdir, config.job, config, rows)
+    print(report.table(rows))
+    print(f"results: {os.path.join(workdir, 'results.json')}")
+
+
+def _check(argv: list[str]) -> tuple[Any, str]:
+  """Returns the config and the workdir, both checked."""
+  if len(argv) > 1:
+    raise errors.UserError(
+      f"{argv[1]!r} is not a flag: write --config.FIELD=VALUE"
+    )
+  config = _CONFIG.value
+  if config is None:
+    raise errors.UserError("name a config: --config=configs/quickstart.py")
+  config_lib.validate(config)
+  name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"]))
+  workdir = _WORKDIR.value or os.path.join("runs", name.stem)
+  try:
+    os.makedirs(workdir, exist_ok=True)
+  except OSError as error:
+    raise errors.UserError(
+      f"--workdir={workdir} cannot be made: {error.strerror}"
+    ) from error
+  return config, workdir
+
+
+def _ours(record: Any) -> bool:
+  """Tells whether a log record is for the user: our own, or a warning.
+
+  Orbax and tfds log each step of their work as information, through absl too.
+  """
+  package = os.path.dirname(os.path.abspath(__file__))
+  return record.levelno >= logging.converter.STANDARD_WARNING or (
+    os.path.abspath(record.pathname).startswith(package)
+  )
+
+
+def _check_devices(workdir: str) -> None:
+  """Says what JAX runs on, and stops where that is not what was asked for."""
+  devices = jax.devices()
+  platform = devices[0].platform
+  logging.info(
+    "%s x %s (%s), JAX %s, workdir %s",
+    len(devices), devices[0].device_kind, platform, jax.__version__, workdir,
+  )  # fmt: skip
+  if _PLATFORM.value not in ("any", platform):
+    raise errors.UserError(
+      f"--platform={_PLATFORM.value}, but JAX runs on {platform}: install the "
+      "extra for your accelerator, such as pip install -e '.[cuda12]'"
+    )
+
+
+def main(argv: list[str]) -> None:
+  """Checks flags and devices, then runs the job."""
+  try:
+    config, workdir = _check(argv)
+    if _COMPILATION_CACHE.value:
+      cache = os.path.expanduser(_COMPILATION_CACHE.value)
+      jax.config.update("jax_compilation_cache_dir", cache)
+    logging.get_absl_handler().addFilter(_ours)
+    _check_devices(workdir)
+    _run(config, workdir)
+  except errors.UserError as error:
+    _fail(str(error))
+
+
+def _parse(argv: list[str]) -> list[str]:
+  """Parses the flags; a wrong one ends in a line, not in a traceback."""
+  try:
+    return flags.FLAGS(argv)
+  # ml_collections raises these for a field that is not there, a value of the
+  # wrong type and a file that is not there.
+  except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
+    _fail(str(error))
+
+
+def _fail(message: str) -> NoReturn:
+  print(f"error: {message}", file=sys.stderr)
+  sys.exit(2)
+
+
+if __name__ == "__main__":
+  app.run(main, flags_parser=_parse)

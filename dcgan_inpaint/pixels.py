@@ -1,0 +1,39 @@
+"""From 8-bit pixels to the range of the networks, and back.
+
+The paper (section III) scales pixels to [-1, 1], the range of the generator's
+tanh. Everything inside the package is float32 in that range; 8-bit values
+exist only where images are read, scored and written.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def to_float(images):
+  """Returns 8-bit `images` as float32 in [-1, 1]: `x / 127.5 - 1`.
+
+  Args:
+    images: uint8 array of any shape, numpy or JAX.
+
+  Returns:
+    float32 array of the same shape and kind.
+  """
+  module = jnp if isinstance(images, jax.Array) else np
+  return module.asarray(images, module.float32) / module.float32(127.5) - 1
+
+
+def to_uint8(images):
+  """Returns float `images` in [-1, 1] as 8-bit values, rounded and clipped.
+
+  The inverse of `to_float`: `to_uint8(to_float(x)) == x` for every x.
+
+  Args:
+    images: float array of any shape, numpy or JAX.
+
+  Returns:
+    uint8 array of the same shape and kind.
+  """
+  module = jnp if isinstance(images, jax.Array) else np
+  scaled = module.round((images + 1) * module.float32(127.5))
+  return module.clip(scaled, 0, 255).astype(module.uint8)

@@ -1,0 +1,332 @@
+"""The latent search: the face that agrees with what is known of an image.
+
+For an image y and a mask M (1 = known) the search minimises, over z in
+[-1, 1], with both networks frozen (the paper's equations 1 to 3; Yeh et al.
+2017):
+
+  L(z) = ||M * G(z) - M * y||_1 + lambda * log(1 - D(G(z)))
+
+and completes the image as `M * y + (1 - M) * G(z)`. BatchNorm runs on its
+stored statistics, so that an image's result does not depend on its neighbours.
+
+The search is written for one image; `Search` maps it over many, compiles it
+once for each shape, and splits the images over the devices without any
+communication between them.
+"""
+
+from collections.abc import Callable
+import functools
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from dcgan_inpaint import errors
+from dcgan_inpaint import losses
+from dcgan_inpaint import models
+from dcgan_inpaint import sharding
+
+
+class Weights(NamedTuple):
+  """The frozen networks; an argument everywhere, as closures are folded."""
+
+  generator: models.Variables
+  discriminator: models.Variables
+
+
+class Path(NamedTuple):
+  """Where one start of one image stands: its latent and its optimiser."""
+
+  latent: jax.Array
+  optimizer: optax.OptState
+
+
+class Result(NamedTuple):
+  """What a search found, [N, ...] for N images.
+
+  Attributes:
+    completed: float32 [N, H, W, 3]; known pixels are the input's, to the bit.
+    generated: float32 [N, H, W, 3], G(z) of the best start.
+    latent: float32 [N, latent_size], z of the best start.
+    loss: float32 [N, starts], L(z) of every start at the end.
+  """
+
+  completed: np.ndarray
+  generated: np.ndarray
+  latent: np.ndarray
+  loss: np.ndarray
+
+
+def complete(
+  generated: jax.Array, image: jax.Array, mask: jax.Array
+) -> jax.Array:
+  """Returns `M * y + (1 - M) * G(z)`, the known pixels to the bit."""
+  return jnp.where(mask > 0, image, generated)
+
+
+def optimizer(
+  name: str,
+  learning_rate: float,
+  schedule: str = "constant",
+  steps: int = 1,
+  field: str = "config.search.optimizer",
+) -> optax.GradientTransformationExtraArgs:
+  """Returns an optimiser of optax by name.
+
+  Args:
+    name: a function of `optax` or `optax.contrib` that takes `learning_rate`.
+    learning_rate: the first learning rate.
+    schedule: 'constant', or 'cosine', which falls to 0 over `steps`.
+    steps: the length of the schedule.
+    field: the config field that holds the name, for the message.
+
+  Raises:
+    errors.UserError: there is no such optimiser.
+  """
+  if schedule == "cosine":
+    learning_rate = optax.cosine_decay_schedule(learning_rate, steps)
+  factory = getattr(optax, name, None) or getattr(optax.contrib, name, None)
+  try:
+    made = factory(learning_rate=learning_rate)
+  except (TypeError, ValueError) as error:
+    raise errors.UserError(
+      f"{field}={name!r} is not an optimiser of optax that takes a learning "
+      "rate alone; take for instance adam, sgd, rmsprop, nadam, lion or lbfgs"
+    ) from error
+  if not isinstance(made, optax.GradientTransformation):
+    raise errors.UserError(
+      f"{field}={name!r} is of optax, but not an optimiser; take for instance "
+      "adam, sgd, rmsprop, nadam, lion or lbfgs"
+    )
+  return optax.with_extra_args_support(made)
+
+
+class Search:
+  """A search over any number of images, compiled once for each batch shape."""
+
+  def __init__(
+    self,
+    generator: models.Generator,
+    discriminator: models.Discriminator,
+    loss: losses.AdversarialLoss,
+    config: Any,
+    latent_size: int = 100,
+    mesh: jax.sharding.Mesh | None = None,
+  ):
+    """Prepares the compiled functions; nothing is compiled yet.
+
+    Args:
+      generator: G.
+      discriminator: D, which gives `loss.outputs` logits.
+      loss: the variant whose `prior` is the perceptual loss.
+      config: the section `config.search`.
+      latent_size: values of z.
+      mesh: the devices that images are split over; all by default.
+
+    Raises:
+      errors.UserError: the optimiser is unknown, or the devices do not divide
+        the batch.
+    """
+    self._generator = generator
+    self._discriminator = discriminator
+    self._loss = loss
+    self._config = config
+    self._latent_size = latent_size
+    self._mesh = mesh or sharding.create_mesh()
+    sharding.check_divisible(
+      config.batch_size, self._mesh, "config.search.batch_size"
+    )
+    self._optimizer = optimizer(
+      config.optimizer, config.learning_rate, config.schedule, config.steps
+    )
+    # Compiled loops of convolutions are about ten times slower than single
+    # calls on XLA's CPU backend, and faster than calls everywhere else.
+    on_cpu = self._mesh.devices.flat[0].platform == "cpu"
+    self._steps_per_call = config.steps_per_call or (1 if on_cpu else 50)
+    # All of a batch lies on `data`, the weights on every device.
+    one = sharding.replicated(self._mesh)
+    many = sharding.split(self._mesh)
+    self._begin = jax.jit(
+      jax.vmap(self._begin_image, in_axes=(None, 0)),
+      in_shardings=(one, many),
+      out_shardings=many,
+    )
+    self._advance = jax.jit(
+      self._advance_batch,
+      in_shardings=(many, one, many, many),
+      out_shardings=many,
+      static_argnums=4,
+      donate_argnums=0,
+    )
+    self._end = jax.jit(
+      jax.vmap(self._end_image, in_axes=(0, None, 0, 0)),
+      in_shardings=(many, one, many, many),
+      out_shardings=many,
+    )
+
+  # One image, one start.
+
+  def objective(
+    self, latent: jax.Array, weights: Weights, image: jax.Array, mask: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """Returns L(z) and G(z) of one latent for one image.
+
+    Args:
+      latent: z, [latent_size].
+      weights: the frozen networks.
+      image: y, [H, W, 3].
+      mask: M, [H, W, 1].
+
+    Returns:
+      The loss, a scalar, and the generated image [H, W, 3].
+    """
+    generated = self._generator.apply(
+      weights.generator, latent[None], train=False
+    )
+    loss = losses.contextual(generated[0], image, mask)
+    if self._config.prior_weight:
+      logits = self._discriminator.apply(
+        weights.discriminator, generated, train=False
+      )
+      loss += self._config.prior_weight * self._loss.prior(logits)[0]
+    return loss, generated[0]
+
+  def _begin_start(self, key: jax.Array) -> Path:
+    latent = models.sample_latents(key, 1, self._latent_size)[0]
+    return Path(latent, self._optimizer.init(latent))
+
+  def _advance_start(
+    self, path: Path, weights: Weights, image: jax.Array, mask: jax.Array
+  ) -> Path:
+    def loss(latent):
+      return self.objective(latent, weights, image, mask)[0]
+
+    value, gradient = jax.value_and_grad(loss)(path.latent)
+    updates, state = self._optimizer.update(
+      gradient,
+      path.optimizer,
+      path.latent,
+      value=value,
+      grad=gradient,
+      value_fn=loss,
+    )
+    latent = optax.apply_updates(path.latent, updates)
+    # z was drawn from [-1, 1], and G knows nothing beyond.
+    return Path(jnp.clip(latent, -1.0, 1.0), state)
+
+  # One image, all its starts.
+
+  def _begin_image(self, seed: jax.Array, index: jax.Array) -> Path:
+    key = jax.random.fold_in(jax.random.key(seed), index)
+    starts = jnp.arange(self._config.starts)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, starts)
+    return jax.vmap(self._begin_start)(keys)
+
+  def _end_image(
+    self, paths: Path, weights: Weights, image: jax.Array, mask: jax.Array
+  ) -> Result:
+    objective = functools.partial(
+      self.objective, weights=weights, image=image, mask=mask
+    )
+    loss, generated = jax.vmap(objective)(paths.latent)
+    # A start that left the numbers must not win over one that did not.
+    best = jnp.argmin(jnp.where(jnp.isfinite(loss), loss, jnp.inf))
+    return Result(
+      completed=complete(generated[best], image, mask),
+      generated=generated[best],
+      latent=paths.latent[best],
+      loss=loss,
+    )
+
+  # A batch of images.
+
+  def _advance_batch(
+    self,
+    paths: Path,
+    weights: Weights,
+    images: jax.Array,
+    masks: jax.Array,
+    steps: int,
+  ) -> Path:
+    over_starts = jax.vmap(self._advance_start, in_axes=(0, None, None, None))
+    over_images = jax.vmap(over_starts, in_axes=(0, None, 0, 0))
+
+    def step(paths, _):
+      return over_images(paths, weights, images, masks), None
+
+    return jax.lax.scan(step, paths, length=steps)[0]
+
+  def _run_batch(
+    self, weights: Weights, images: Any, masks: Any, indices: np.ndarray
+  ) -> Result:
+    paths = self._begin(jnp.uint32(self._config.seed), indices)
+    calls, rest = divmod(self._config.steps, self._steps_per_call)
+    for call in range(calls):
+      paths = self._advance(paths, weights, images, masks, self._steps_per_call)
+      if call % 8 == 7:
+        # Steps in flight are bounded: they hold memory, and programs on many
+        # CPU devices lock up when too many wait.
+        jax.block_until_ready(paths)
+    if rest:
+      paths = self._advance(paths, weights, images, masks, rest)
+    return jax.device_get(self._end(paths, weights, images, masks))
+
+  def batch_size(self, count: int) -> int:
+    """Returns the images of a compiled batch for `count` images in all.
+
+    The configured size, or the next power of two where there are fewer, so
+    that one image alone does not pay for a whole batch and few shapes exist.
+    """
+    devices = self._mesh.devices.size
+    needed = max(devices, 1 << (count - 1).bit_length())
+    needed += -needed % devices
+    return min(needed, self._config.batch_size)
+
+  def __call__(
+    self,
+    weights: Weights,
+    images: np.ndarray,
+    masks: np.ndarray,
+    *,
+    first_index: int = 0,
+    on_batch: Callable[[int], None] = lambda count: None,
+  ) -> Result:
+    """Searches for every image.
+
+    Args:
+      weights: the frozen networks.
+      images: float32 [N, H, W, 3] in [-1, 1]; what lies under a hole is not
+        looked at.
+      masks: float32 [N, H, W, 1], 1 = known.
+      first_index: the first image's number. An image's starts are drawn from
+        the seed and its number, so a set may be cut into several calls.
+      on_batch: called with the number of images that each batch finished.
+
+    Returns:
+      The results, as numpy arrays, in the order of the images.
+    """
+    size = self.batch_size(len(images))
+    weights = jax.device_put(weights, sharding.replicated(self._mesh))
+    many = sharding.split(self._mesh)
+    results = []
+    for first in range(0, len(images), size):
+      # A ragged last batch is filled up with its first image: one shape, one
+      # compilation.
+      rows = np.arange(first, first + size)
+      rows = np.where(rows < len(images), rows, first)
+      # Zeros under the hole: nothing there can reach the loss, not even a NaN.
+      known = np.where(masks[rows] > 0, images[rows], np.float32(0))
+      result = self._run_batch(
+        weights,
+        jax.device_put(known, many),
+        jax.device_put(masks[rows], many),
+        jax.device_put((first_index + rows).astype(np.uint32), many),
+      )
+      results.append(result)
+      on_batch(min(size, len(images) - first))
+    return jax.tree.map(
+      lambda *leaves: np.concatenate(leaves)[: len(images)], *results
+    )

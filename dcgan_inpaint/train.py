@@ -1,0 +1,384 @@
+"""The job `train`: the training loop around `gan.train_step`.
+
+Read it top to bottom: the data goes to the devices, the state is made or
+restored, and compiled calls of several steps run until the end. Between them
+come metrics, samples, validation and checkpoints. The same command again goes
+on where the last checkpoint stands, and repeats what the uninterrupted run
+would have done.
+"""
+
+import collections
+import functools
+import json
+import pathlib
+from typing import Any
+
+from absl import logging
+import jax
+import ml_collections
+import numpy as np
+
+from dcgan_inpaint import checkpoints as checkpoints_lib
+from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import data
+from dcgan_inpaint import errors
+from dcgan_inpaint import gan
+from dcgan_inpaint import masks as masks_lib
+from dcgan_inpaint import metric_writer
+from dcgan_inpaint import models
+from dcgan_inpaint import pixels
+from dcgan_inpaint import progress
+from dcgan_inpaint import report
+from dcgan_inpaint import search as search_lib
+from dcgan_inpaint import sharding
+from dcgan_inpaint.data import batches
+
+# Calls that may wait on the devices at a time.
+_CALLS_IN_FLIGHT = 8
+# Images in the pictures that training leaves.
+_SAMPLES = 64
+_INPAINTED = 12
+
+# What may not change when a run is resumed: the state's shapes and the run's
+# course depend on it.
+_FIXED = ("seed", "model", "data", "train")
+# ... but for these, which only say how long, how often and where to.
+_FREE = (
+  "train.steps",
+  "train.epochs",
+  "train.steps_per_call",
+  "train.log_every",
+  "train.sample_every",
+  "train.save_every",
+  "train.keep",
+  "train.validation_images",
+  "train.validation_steps",
+  "data.split",
+  "data.test_path",
+)
+
+
+def total_steps(config: Any, images: int) -> int:
+  """Returns how many steps `config.train` asks for, over so many images."""
+  return config.steps or round(config.epochs * (images // config.batch_size))
+
+
+def _flat(config: dict[str, Any]) -> dict[str, Any]:
+  """Returns {'section.field': value} of the sections that fix a run."""
+  flat = {}
+  for section in _FIXED:
+    value = config.get(section)
+    if isinstance(value, dict):
+      flat |= {f"{section}.{name}": item for name, item in value.items()}
+    else:
+      flat[section] = value
+  return flat
+
+
+def check_same_run(then: dict[str, Any], now: dict[str, Any]) -> None:
+  """Refuses to go on with a run under another config.
+
+  Args:
+    then: the config that the checkpoint was saved with.
+    now: the config of this command.
+
+  Raises:
+    errors.UserError: names every field that differs, with both values.
+  """
+  then, now = _flat(then), _flat(now)
+  differing = [
+    f"config.{field}={now.get(field)!r} (was {then.get(field)!r})"
+    for field in sorted(then.keys() | now.keys())
+    if field not in _FREE and then.get(field) != now.get(field)
+  ]
+  if differing:
+    raise errors.UserError(
+      f"the run in --workdir was started with other values: "
+      f"{', '.join(differing)}; take those, or another --workdir"
+    )
+
+
+class _Validation:
+  """Inversion of held-out images, and a picture of inpainted ones.
+
+  How near the generator comes to faces it has not seen bounds what any search
+  can do, so it chooses the best checkpoint.
+  """
+
+  def __init__(self, config, generator, discriminator, loss, held_out, mesh):
+    settings = config_lib.search()
+    settings.steps = config.train.validation_steps
+    settings.learning_rate = 0.1
+    settings.prior_weight = 0.0
+    # Small batches: one shape serves the inversions and the picture.
+    settings.batch_size = max(16, mesh.devices.size)
+    self._search = search_lib.Search(
+      generator,
+      discriminator,
+      loss,
+      settings,
+      latent_size=config.model.latent_size,
+      mesh=mesh,
+    )
+    self._count = min(config.train.validation_images, len(held_out))
+    shown = held_out[:_INPAINTED]
+    originals = np.concatenate([held_out[: self._count], shown])
+    known = np.ones((self._count, *originals.shape[1:3], 1), np.float32)
+    holes = masks_lib.make(
+      config.mask, np.arange(len(shown)), *originals.shape[1:3]
+    )
+    self._originals = originals
+    self._masks = np.concatenate([known, holes])
+
+  def __call__(self, state: gan.GanState) -> tuple[float, dict[str, Any]]:
+    """Returns the inversion MSE (8-bit scale) and the rows of the picture."""
+    found = self._search(
+      search_lib.Weights(state.average, state.discriminator),
+      pixels.to_float(self._originals),
+      self._masks,
+    )
+    generated = pixels.to_uint8(found.generated)
+    error = generated.astype(np.float32) - self._originals
+    rows = {
+      "original": self._originals,
+      "masked": report.masked_view(self._originals, self._masks),
+      "G(z)": generated,
+      "completed": pixels.to_uint8(found.completed),
+    }
+    shown = {name: images[self._count :] for name, images in rows.items()}
+    return float(np.mean(error[: self._count] ** 2)), shown
+
+
+def train(
+  config: ml_collections.ConfigDict, workdir: str, mesh: jax.sharding.Mesh
+) -> list[dict[str, Any]]:
+  """Trains a DCGAN, or goes on with the training that `workdir` holds.
+
+  Leaves in `workdir`: checkpoints/, metrics.jsonl and TensorBoard's files,
+  samples/, inpainted/, losses.png, mean_image.png and config.json.
+
+  Args:
+    config: the whole config.
+    workdir: where the run lives.
+    mesh: the devices.
+
+  Returns:
+    A row with the throughput and the last inversion MSE, for results.json.
+
+  Raises:
+    errors.UserError: the data is missing, the workdir holds another run, or
+      the loss left the numbers.
+  """
+  settings = config.train
+  sharding.check_divisible(settings.batch_size, mesh, "config.train.batch_size")
+  workdir = pathlib.Path(workdir)
+  first_process = jax.process_index() == 0
+
+  # --- data -----------------------------------------------------------------
+  real = data.load(config.data, "train").images
+  if len(real) < settings.batch_size:
+    raise errors.UserError(
+      f"config.data holds {len(real)} training images, fewer than "
+      f"config.train.batch_size={settings.batch_size}: take a smaller batch"
+    )
+  steps = total_steps(settings, len(real))
+  dataset = sharding.place_images(real, mesh)
+  logging.info(
+    "%s training images of %s, %s steps of %s",
+    f"{len(real):,}", config.data.name, f"{steps:,}", settings.batch_size,
+  )  # fmt: skip
+
+  # --- state ----------------------------------------------------------------
+  generator, discriminator, loss = gan.networks(config)
+  latent_size = config.model.latent_size
+  one = sharding.replicated(mesh)
+  init = functools.partial(
+    gan.init_state,
+    config.seed,
+    generator,
+    discriminator,
+    latent_size,
+    settings,
+  )
+  target = checkpoints_lib.abstract(jax.eval_shape(init), one)
+  checkpoints = checkpoints_lib.Checkpoints(
+    workdir / "checkpoints", settings.keep
+  )
+  meta = {"config": checkpoints_lib.as_json(config), "images": len(real)}
+  restored = checkpoints.restore_latest(
+    target, check=lambda then: check_same_run(then["config"], meta["config"])
+  )
+  if restored is None:
+    first_step, state = 0, jax.jit(init, out_shardings=one)()
+  else:
+    first_step, state = restored
+    logging.info("resuming %s at step %s", workdir, f"{first_step:,}")
+  if first_process:
+    report.save_png(workdir / "mean_image.png", _mean_image(real))
+    with report.replacing(workdir / "config.json") as path:
+      path.write_text(json.dumps(meta["config"], indent=2))
+
+  # --- compiled functions ---------------------------------------------------
+  train_steps = gan.compile_steps(
+    mesh,
+    generator=generator,
+    discriminator=discriminator,
+    loss=loss,
+    latent_size=latent_size,
+    config=settings,
+  )
+  on_cpu = mesh.devices.flat[0].platform == "cpu"
+  steps_per_call = settings.steps_per_call or (1 if on_cpu else 20)
+  validation = None
+  if settings.validation_images:
+    held_out = data.load(config.data, "validation").images
+    validation = _Validation(
+      config, generator, discriminator, loss, held_out, mesh
+    )
+  sample = jax.jit(
+    lambda average: pixels.to_uint8(
+      generator.apply(
+        average,
+        models.sample_latents(
+          jax.random.key(config.seed), _SAMPLES, latent_size
+        ),
+        train=False,
+      )
+    ),
+    in_shardings=one,
+    out_shardings=one,
+  )
+
+  # --- the loop -------------------------------------------------------------
+  writer = metric_writer.MetricWriter(workdir, resume_step=first_step)
+  bar = progress.Progress(
+    steps * settings.batch_size,
+    description="train",
+    initial=first_step * settings.batch_size,
+  )
+  running = _RunningMeans()
+  in_flight = collections.deque()
+  compiled = set()
+
+  def collect(keep: int) -> None:
+    """Takes metrics off the devices until `keep` calls are in flight."""
+    while len(in_flight) > keep:
+      last, pending = in_flight.popleft()
+      values = jax.device_get(pending)
+      running.add(values)
+      _check_finite(values, last, checkpoints)
+      bar.update(
+        len(values["generator_loss"]) * settings.batch_size,
+        **{name: float(value[-1]) for name, value in values.items()
+           if name.endswith("loss")},
+      )  # fmt: skip
+
+  step, error = first_step, None
+  with checkpoints, writer, bar:
+    while step < steps:
+      count = min(steps_per_call, steps - step)
+      rows = batches.indices(
+        step,
+        count,
+        batch_size=settings.batch_size,
+        count=len(real),
+        seed=config.seed,
+      )
+      arguments = (state, dataset, rows, np.uint32(config.seed))
+      if count in compiled:
+        state, metrics = train_steps(*arguments)
+      else:
+        with bar.paused():  # The first call of a shape compiles.
+          state, metrics = jax.block_until_ready(train_steps(*arguments))
+        compiled.add(count)
+      before, step = step, step + count
+      in_flight.append((step, metrics))
+      collect(_CALLS_IN_FLIGHT)
+
+      def due(every, before=before, step=step):
+        return bool(every) and (
+          before // every < step // every or step == steps
+        )
+
+      if due(settings.log_every) or due(settings.save_every):
+        collect(0)
+        writer.scalars(step, running.take())
+      if due(settings.sample_every):
+        with bar.paused():
+          samples = report.grid(np.asarray(sample(state.average)), columns=8)
+          writer.images(step, {"samples": samples})
+      if due(settings.save_every):
+        with bar.paused():
+          if validation:
+            error, rows = validation(state)
+            writer.scalars(step, {checkpoints_lib.INVERSION_MSE: error})
+            if first_process:
+              report.contact_sheet(
+                workdir / "inpainted" / f"step_{step:06d}.png", rows
+              )
+          checkpoints.save(step, state, meta, error)
+          writer.flush()
+  if first_process:
+    _draw_curves(workdir)
+  return [
+    {
+      "what": "train",
+      "batch": settings.batch_size,
+      "steps": step,
+      "per_second": bar.rate,
+      checkpoints_lib.INVERSION_MSE: error,
+    }
+  ]
+
+
+class _RunningMeans:
+  """Means of the metrics since they were last taken."""
+
+  def __init__(self):
+    self._values = collections.defaultdict(list)
+
+  def add(self, values: dict[str, np.ndarray]) -> None:
+    for name, steps in values.items():
+      self._values[name].extend(steps)
+
+  def take(self) -> dict[str, float]:
+    means = {name: float(np.mean(x)) for name, x in self._values.items()}
+    self._values.clear()
+    return means
+
+
+def _check_finite(values, last, checkpoints) -> None:
+  """Stops the run where a loss left the numbers, and says at which step."""
+  finite = np.all([np.isfinite(steps) for steps in values.values()], axis=0)
+  if finite.all():
+    return
+  step = last - len(finite) + int(np.argmin(finite)) + 1
+  figures = ", ".join(
+    f"{name} {steps[np.argmin(finite)]}" for name, steps in values.items()
+  )
+  saved = checkpoints.steps()
+  raise errors.UserError(
+    f"training left the numbers at step {step} ({figures}): lower "
+    "config.train.learning_rate, and start in another --workdir; the last "
+    f"checkpoint is {saved[-1] if saved else 'none'}"
+  )
+
+
+def _mean_image(images: np.ndarray) -> np.ndarray:
+  """Returns the mean of uint8 [N, H, W, 3], rounded."""
+  # By chunks: the whole set as float64 would take eight times its memory.
+  total = np.zeros(images.shape[1:], np.float64)
+  for first in range(0, len(images), 4096):
+    total += images[first : first + 4096].sum(axis=0, dtype=np.float64)
+  return np.round(total / len(images)).astype(np.uint8)
+
+
+def _draw_curves(workdir: pathlib.Path) -> None:
+  """Draws losses.png from metrics.jsonl."""
+  series = collections.defaultdict(lambda: ([], []))
+  for row in metric_writer.read(workdir / "metrics.jsonl"):
+    for name, value in row.items():
+      if name.endswith("_loss") and value is not None:
+        series[name][0].append(row["step"])
+        series[name][1].append(value)
+  report.curves(workdir / "losses.png", dict(series), title="Training losses")

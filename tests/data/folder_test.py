@@ -1,0 +1,293 @@
+import io
+import os
+import pathlib
+import zipfile
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from dcgan_inpaint import errors
+from dcgan_inpaint.data import folder
+
+SHARED = pathlib.Path(
+  os.environ.get(
+    "DCGAN_INPAINT_SHARED",
+    pathlib.Path(__file__).resolve().parents[3] / "shared",
+  )
+)
+
+
+def noise(seed, size=(64, 64)):
+  rng = np.random.default_rng(seed)
+  return rng.integers(0, 256, (*size[::-1], 3), np.uint8)
+
+
+def encode(image, kind="png", **options):
+  if isinstance(image, np.ndarray):
+    image = Image.fromarray(image)
+  buffer = io.BytesIO()
+  image.save(buffer, kind, **options)
+  return buffer.getvalue()
+
+
+def write(root, files):
+  for name, content in files.items():
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+  return str(root)
+
+
+def write_zip(path, files):
+  with zipfile.ZipFile(path, "w") as archive:
+    for name, content in files.items():
+      archive.writestr(name, content)
+  return str(path)
+
+
+@pytest.mark.parametrize(
+  "size, left, top, side",
+  [
+    ((178, 218), 25, 57, 128),  # CelebA's aligned face.
+    ((178, 219), 0, 20, 178),
+    ((100, 60), 20, 0, 60),
+    ((60, 101), 0, 20, 60),
+    ((128, 128), 0, 0, 128),
+  ],
+)
+def test_crop_by_size_and_resize(tmp_path, size, left, top, side):
+  # On a ramp, an output pixel has the value of the place of its centre.
+  y, x = np.mgrid[: size[1], : size[0]].astype(np.uint8)
+  ramp = np.stack([x, y, np.zeros_like(x)], axis=-1)
+  root = write(tmp_path, {"ramp.png": encode(ramp)})
+  image = folder.load(root, "all").images[0].astype(float)
+  centres = (np.arange(64) + 0.5) * side / 64 - 0.5
+  inner = slice(4, -4)  # Lanczos bends a ramp at the border.
+  np.testing.assert_allclose(
+    image[inner, inner, 0],
+    np.broadcast_to(left + centres, (64, 64))[inner, inner],
+    atol=1,
+  )
+  np.testing.assert_allclose(
+    image[inner, inner, 1],
+    np.broadcast_to(top + centres, (64, 64)).T[inner, inner],
+    atol=1,
+  )
+
+
+@pytest.mark.parametrize(
+  "kind, options",
+  [("png", {}), ("bmp", {}), ("webp", {"lossless": True}), ("tiff", {})],
+)
+def test_images_of_the_right_size_come_through_to_the_bit(
+  tmp_path, kind, options
+):
+  root = write(tmp_path, {f"a.{kind}": encode(noise(0), kind, **options)})
+  np.testing.assert_array_equal(folder.load(root, "all").images[0], noise(0))
+
+
+def deep_grey(value):
+  return Image.fromarray(np.full((64, 64), value, np.uint16))
+
+
+def palette(transparent=None):
+  image = Image.new("P", (64, 64), 1)
+  image.putpalette([9, 9, 9, 200, 100, 50])
+  if transparent is not None:
+    image.info["transparency"] = transparent
+  return image
+
+
+@pytest.mark.parametrize(
+  "image, kind, expected",
+  [
+    (Image.new("L", (64, 64), 7), "png", (7, 7, 7)),
+    (Image.new("1", (64, 64), 1), "png", (255, 255, 255)),
+    (palette(), "png", (200, 100, 50)),
+    (palette(transparent=1), "png", (255, 255, 255)),
+    (Image.new("LA", (64, 64), (100, 255)), "png", (100, 100, 100)),
+    (Image.new("RGBA", (64, 64), (9, 8, 7, 255)), "png", (9, 8, 7)),
+    # Half transparent over white.
+    (Image.new("RGBA", (64, 64), (0, 100, 200, 128)), "png", (127, 177, 227)),
+    (deep_grey(65535), "png", (255, 255, 255)),
+    (deep_grey(257 * 90), "png", (90, 90, 90)),
+    (deep_grey(257 * 90), "tiff", (90, 90, 90)),
+    (Image.new("CMYK", (64, 64), (255, 0, 0, 0)), "tiff", (0, 255, 255)),
+  ],
+)
+def test_every_kind_of_pixel_becomes_rgb(tmp_path, image, kind, expected):
+  root = write(tmp_path, {f"a.{kind}": encode(image, kind)})
+  pixels = folder.load(root, "all").images[0]
+  assert np.abs(pixels.astype(int) - expected).max() <= 1
+
+
+def test_exif_orientation_is_applied(tmp_path):
+  exif = Image.Exif()
+  exif[0x0112] = 6  # To be shown turned a quarter clockwise.
+  root = write(tmp_path, {"a.png": encode(noise(1), exif=exif)})
+  expected = np.rot90(noise(1), k=-1)
+  np.testing.assert_array_equal(folder.load(root, "all").images[0], expected)
+
+
+def test_names_are_kept_sorted_and_only_visible_images_taken(tmp_path):
+  files = {
+    "b.PNG": encode(noise(0)),
+    "a/c.jpeg": encode(noise(1), "jpeg"),
+    "a/b.webp": encode(noise(2), "webp"),
+    "notes.txt": b"not an image",
+    ".hidden.png": b"junk",
+    "__MACOSX/._b.png": b"junk",
+  }
+  root = write(tmp_path / "images", files)
+  archive = write_zip(tmp_path / "images.zip", files)
+  loaded = folder.load(root, "all")
+  assert loaded.names == ["a/b.webp", "a/c.jpeg", "b.PNG"]
+  assert loaded.images.dtype == np.uint8
+  np.testing.assert_array_equal(loaded.images[2], noise(0))
+  zipped = folder.load(archive, "all")
+  assert zipped.names == loaded.names
+  np.testing.assert_array_equal(zipped.images, loaded.images)
+
+
+def test_several_paths_follow_one_another(tmp_path):
+  archive = write_zip(tmp_path / "z.zip", {"z.png": encode(noise(0))})
+  root = write(tmp_path / "a", {"a.png": encode(noise(1))})
+  single = write(tmp_path, {"me.png": encode(noise(2))}) + "/me.png"
+  loaded = folder.load(f"{archive}, {root},{single}", "all")
+  assert loaded.names == ["z.png", "a.png", "me.png"]
+  np.testing.assert_array_equal(loaded.images, [noise(0), noise(1), noise(2)])
+
+
+def test_max_images_takes_the_first(tmp_path):
+  root = write(tmp_path, {f"{i}.png": encode(noise(i)) for i in range(5)})
+  assert folder.load(root, "all", max_images=2).names == ["0.png", "1.png"]
+
+
+def test_other_sizes_can_be_asked_for(tmp_path):
+  root = write(tmp_path, {"a.png": encode(noise(0))})
+  assert folder.load(root, "all", image_size=32).images.shape == (1, 32, 32, 3)
+
+
+def test_splits_by_name_are_disjoint_complete_and_the_same_everywhere(tmp_path):
+  content = encode(Image.new("RGB", (64, 64)))
+  names = [f"{i:06d}.jpg" for i in range(1000)]
+  root = write_zip(tmp_path / "a.zip", dict.fromkeys(names, content))
+  splits = {
+    split: folder.load(root, split).names
+    for split in ("train", "validation", "test")
+  }
+  assert sorted(sum(splits.values(), [])) == names
+  # By `zlib.crc32(name) % 100`, written down so that it never changes.
+  assert splits["validation"][:3] == ["000033.jpg", "000042.jpg", "000045.jpg"]
+  assert splits["test"][:3] == ["000048.jpg", "000090.jpg", "000110.jpg"]
+  assert 30 <= len(splits["validation"]) <= 70
+  assert 30 <= len(splits["test"]) <= 70
+
+
+def test_a_split_with_its_own_path_is_not_cut_off(tmp_path):
+  content = encode(Image.new("RGB", (64, 64)))
+  names = [f"{i:06d}.jpg" for i in range(100)]
+  path = write_zip(tmp_path / "a.zip", dict.fromkeys(names, content))
+  own = write_zip(tmp_path / "b.zip", {"own.png": content})
+
+  def load(split):
+    return folder.load(path, split, validation_path=own).names
+
+  assert load("validation") == ["own.png"]
+  assert sorted(load("train") + load("test")) == names
+  assert load("all") == [*names, "own.png"]
+
+
+@pytest.mark.parametrize(
+  "member", ["../a.png", "b/../../a.png", "/a.png", "C:/a.png", "..\\a.png"]
+)
+def test_zips_that_point_out_of_themselves_are_refused(tmp_path, member):
+  files = {"fine.png": encode(noise(0)), member: encode(noise(1))}
+  path = write_zip(tmp_path / "evil.zip", files)
+  with pytest.raises(errors.UserError, match="evil.zip is refused"):
+    folder.load(path, "all")
+
+
+def damaged_zip_member(tmp_path):
+  path = tmp_path / "damaged.zip"
+  content = encode(noise(0))
+  write_zip(path, {"bad.png": content})
+  path.write_bytes(path.read_bytes().replace(content[100:110], bytes(10)))
+  return str(path)
+
+
+@pytest.mark.parametrize(
+  "content, reason",
+  [
+    (b"", "cannot identify"),
+    (b"These are words.", "cannot identify"),
+    (encode(noise(0), "jpeg")[:1000], "truncated"),
+    (encode(noise(0))[:1000], "truncated"),
+    (encode(noise(0, (1, 1))), "only 1x1 pixels"),
+    (encode(Image.new("F", (64, 64)), "tiff"), "32-bit"),
+    (encode(noise(0, (300, 300))), "decompression bomb"),
+    (damaged_zip_member, "Bad CRC-32"),
+  ],
+)
+def test_bad_files_are_named_in_one_line(
+  tmp_path, monkeypatch, content, reason
+):
+  monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64)
+  if callable(content):
+    path = content(tmp_path)
+  else:
+    path = write(tmp_path, {"bad.png": content})
+  with pytest.raises(errors.UserError) as caught:
+    folder.load(path, "all")
+  message = str(caught.value)
+  assert "bad.png" in message and reason in message and "\n" not in message
+  assert "1 of 1 images" in message
+
+
+def test_few_bad_files_are_left_out_with_a_warning(tmp_path, caplog):
+  files = {f"{i:03d}.png": encode(noise(i)) for i in range(100)}
+  files["050.png"] = b"junk"
+  root = write(tmp_path / "few", files)
+  loaded = folder.load(root, "all")
+  assert len(loaded.names) == len(loaded.images) == 99
+  assert "050.png" not in loaded.names
+  np.testing.assert_array_equal(loaded.images[50], noise(51))
+  assert "050.png" in caplog.text
+
+  root = write(tmp_path / "many", files | {"060.png": b"junk"})
+  with pytest.raises(errors.UserError, match=r"2 of 100 .* 050\.png"):
+    folder.load(root, "all")
+
+
+@pytest.mark.parametrize(
+  "path, split, message",
+  [
+    ("", "all", "config.data.path is empty"),
+    ("nowhere", "all", "nowhere does not exist"),
+    ("empty", "all", "empty holds no image file"),
+    ("broken.zip", "all", "broken.zip cannot be read"),
+    ("one", "validation", "No image of one falls into the validation split"),
+  ],
+)
+def test_paths_without_images_are_named(
+  tmp_path, monkeypatch, path, split, message
+):
+  monkeypatch.chdir(tmp_path)
+  pathlib.Path("empty").mkdir()
+  pathlib.Path("broken.zip").write_bytes(b"PK junk")
+  write(tmp_path / "one", {"a.png": encode(noise(0))})
+  with pytest.raises(errors.UserError, match=message):
+    folder.load(path, split)
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="no prepared faces here")
+def test_prepared_faces_load_unchanged():
+  path = SHARED / "celeba" / "faces64" / "validation.zip"
+  loaded = folder.load(str(path), "all", max_images=20)
+  with (
+    zipfile.ZipFile(path) as archive,
+    archive.open(loaded.names[-1]) as file,
+  ):
+    expected = np.asarray(Image.open(file))
+  np.testing.assert_array_equal(loaded.images[-1], expected)

@@ -1,0 +1,78 @@
+import subprocess
+import sys
+
+import ml_collections
+import numpy as np
+from PIL import Image
+import pytest
+
+from dcgan_inpaint import data
+from dcgan_inpaint import errors
+from dcgan_inpaint.data import synthetic
+
+
+def config(**fields):
+  defaults = {
+    "name": "synthetic",
+    "path": "",
+    "validation_path": "",
+    "test_path": "",
+    "max_images": 0,
+    "seed": 0,
+  }
+  return ml_collections.ConfigDict(defaults | fields)
+
+
+def test_synthetic_faces_have_names_and_follow_the_seed():
+  loaded = data.load(config(max_images=3, seed=5), "test")
+  expected = synthetic.load("test", count=3, seed=5)
+  np.testing.assert_array_equal(loaded.images, expected)
+  assert loaded.names[-1] == "synthetic-000002"
+
+
+def test_folders_are_read_with_all_their_fields(tmp_path):
+  for name in ("main", "held_out", "final"):
+    (tmp_path / name).mkdir()
+    for i in range(3):
+      Image.new("RGB", (64, 64)).save(tmp_path / name / f"{name}{i}.png")
+  fields = config(
+    name="folder",
+    path=str(tmp_path / "main"),
+    validation_path=str(tmp_path / "held_out"),
+    test_path=str(tmp_path / "final"),
+    max_images=2,
+  )
+  names = {
+    split: data.load(fields, split).names
+    for split in ("train", "validation", "test")
+  }
+  assert names == {
+    "train": ["main0.png", "main1.png"],
+    "validation": ["held_out0.png", "held_out1.png"],
+    "test": ["final0.png", "final1.png"],
+  }
+
+
+@pytest.mark.parametrize(
+  "fields, split, message",
+  [
+    ({"name": "celebs"}, "train", "celeba, folder, synthetic"),
+    ({}, "dev", "train, validation, test, all"),
+    ({"name": "celeba"}, "train", "configs/prepare.py"),
+    ({"name": "folder"}, "train", "config.data.path is empty"),
+  ],
+)
+def test_wrong_values_are_refused_with_the_way_out(fields, split, message):
+  with pytest.raises(errors.UserError, match=message):
+    data.load(config(**fields), split)
+
+
+def test_tfds_and_pillow_are_imported_only_when_needed():
+  script = (
+    "import sys; import dcgan_inpaint.data; "
+    "print({'tensorflow_datasets', 'PIL'} & set(sys.modules))"
+  )
+  result = subprocess.run(
+    [sys.executable, "-c", script], capture_output=True, text=True, check=True
+  )
+  assert result.stdout.strip() == "set()"

@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+from skimage import restoration
+
+from dcgan_inpaint import errors
+from dcgan_inpaint.data import synthetic
+
+HOLE = np.zeros((64, 64), bool)
+HOLE[16:48, 16:48] = True
+
+
+@pytest.fixture(scope="module")
+def faces():
+  return synthetic.load("train", 1024)
+
+
+def test_the_same_seed_draws_the_same_face():
+  np.testing.assert_array_equal(
+    synthetic.load("test", 20, seed=3), synthetic.load("test", 20, seed=3)
+  )
+
+
+def test_a_face_does_not_depend_on_its_batch(faces):
+  seeds = np.random.default_rng(0).permutation(37)  # No multiple of a chunk.
+  together = synthetic.draw(seeds)
+  for seed, face in zip(seeds, together, strict=True):
+    np.testing.assert_array_equal(synthetic.draw([seed])[0], face)
+
+
+def test_a_smaller_count_is_the_beginning_of_a_larger(faces):
+  np.testing.assert_array_equal(synthetic.load("train", 5), faces[:5])
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_images_are_8_bit_and_use_the_range(split):
+  images = synthetic.load(split, 64)
+  assert images.shape == (64, 64, 64, 3)
+  assert images.dtype == np.uint8
+  assert images.min() < 30
+  assert images.max() > 240
+
+
+def test_no_two_splits_or_seeds_share_a_face():
+  sets = [
+    synthetic.load(split, 48, seed)
+    for split in ("train", "validation", "test")
+    for seed in (0, 1)
+  ]
+  images = np.concatenate(sets).reshape(6 * 48, -1)
+  assert len(np.unique(images, axis=0)) == len(images)
+
+
+def test_all_is_the_three_splits_in_order(monkeypatch):
+  sizes = {"train": 20, "validation": 5, "test": 7, "all": 32}
+  monkeypatch.setattr(synthetic, "DEFAULT_SIZES", sizes)
+  parts = [synthetic.load(split) for split in ("train", "validation", "test")]
+  assert [len(part) for part in parts] == [20, 5, 7]
+  everything = np.concatenate(parts)
+  np.testing.assert_array_equal(synthetic.load("all"), everything)
+  np.testing.assert_array_equal(synthetic.load("all", 22), everything[:22])
+
+
+def test_the_size_of_all_is_the_sum_of_the_splits():
+  sizes = dict(synthetic.DEFAULT_SIZES)
+  assert sizes.pop("all") == sum(sizes.values())
+
+
+def test_every_part_of_the_picture_varies(faces):
+  spread = faces.std(axis=0, dtype=np.float64).mean(axis=-1)
+  assert spread.min() > 10
+  assert spread[HOLE].mean() > 40
+
+
+@pytest.mark.parametrize(
+  "traits",
+  [
+    ("eye_height", "iris_size", "iris", "gaze"),
+    ("brow_gap", "brow_slant", "brow_size"),
+    ("nose_y", "nose_size"),
+    ("smile", "mouth_open", "mouth_y", "mouth_width"),
+  ],
+  ids=lambda names: names[0].split("_")[0],
+)
+def test_features_lie_in_the_centre_hole(traits):
+  """Changes one feature of each face; only pixels of the hole may change."""
+  before = synthetic._traits(np.arange(200))
+  after = before | {name: before[name][::-1] for name in traits}
+  one, other = (synthetic._paint(t).astype(int) for t in (before, after))
+  changed = np.abs(one - other).max(axis=-1)
+  assert (changed[:, HOLE].max(axis=1) > 0).all()
+  assert changed[:, ~HOLE].max() == 0
+
+
+def test_the_hole_needs_a_model_of_faces(faces):
+  """Diffusion fails where even a linear model of faces does far better.
+
+  Ridge regression of the hole on the known pixels, in its dual form.
+  """
+  train = faces / 255.0
+  test = synthetic.load("test", 24) / 255.0
+  known = train[:, ~HOLE].reshape(len(train), -1)
+  hole = train[:, HOLE].reshape(len(train), -1)
+  centred = known - known.mean(axis=0)
+  gram = centred @ centred.T + 30 * np.eye(len(train))
+  weights = np.linalg.solve(gram, hole - hole.mean(axis=0))
+  shifted = test[:, ~HOLE].reshape(len(test), -1) - known.mean(axis=0)
+  ridge = shifted @ centred.T @ weights + hole.mean(axis=0)
+  diffused = np.stack(
+    [
+      restoration.inpaint_biharmonic(image, HOLE, channel_axis=-1)[HOLE]
+      for image in test
+    ]
+  ).reshape(len(test), -1)
+  truth = test[:, HOLE].reshape(len(test), -1)
+
+  def error(fill):
+    return np.square(np.clip(fill, 0, 1) - truth).mean()
+
+  assert error(diffused) > 2.5 * error(ridge)
+  assert error(hole.mean(axis=0)) > 2 * error(ridge)
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (("training", 1), "train, validation, test, all"),
+    (("all", 5000), "has 4608 images, not 5000"),
+    (("train", 1, -1), "no seed -1"),
+  ],
+)
+def test_wrong_arguments_are_refused(arguments, message):
+  with pytest.raises(errors.UserError, match=message):
+    synthetic.load(*arguments)
