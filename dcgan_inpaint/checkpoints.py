@@ -7,6 +7,7 @@ number of devices, or on another kind.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 import contextlib
 import json
@@ -20,6 +21,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from dcgan_inpaint import errors
+from dcgan_inpaint import report
 
 # The metric by which the best checkpoint is chosen; the lower the better.
 INVERSION_MSE = "inversion_mse"
@@ -163,7 +165,8 @@ class Checkpoints:
 
     A run that was killed, or a disk that was full, may leave a newest
     checkpoint that is broken; the one before it is then taken, and this is
-    said. A run never starts from scratch because of a broken checkpoint.
+    said. A run never starts from scratch because of a broken checkpoint. The
+    broken one is renamed (`6` to `6.1`), since the run comes to its step again.
 
     Args:
       target: as for `restore`.
@@ -176,26 +179,36 @@ class Checkpoints:
       errors.UserError: there are checkpoints, and none can be read.
     """
     steps = self.steps()[::-1]
-    failures = []
+    failures = {}
     for step in steps:
       try:
         check(self.meta(step))
-        return step, self.restore(step, target)
+        state = self.restore(step, target)
+        self._set_aside(failures)
+        return step, state
       except errors.UserError:
         raise
       # Whatever is wrong with the files, Orbax has an exception of its own.
       except Exception as error:  # noqa: BLE001
         reason = first_line(error)
-        failures.append(f"{step}: {reason}")
+        failures[step] = reason
         logging.warning(
           "checkpoint %s of %s cannot be read (%s)", step, self.folder, reason
         )
     if failures:
+      reasons = "; ".join(f"{step}: {why}" for step, why in failures.items())
       raise errors.UserError(
-        f"no checkpoint in {self.folder} can be read ({'; '.join(failures)}): "
-        "move the folder away to start anew"
+        f"no checkpoint in {self.folder} can be read ({reasons}): move the "
+        "folder away to start anew"
       )
     return None
+
+  def _set_aside(self, steps: Iterable[int]) -> None:
+    """Renames the checkpoints of some steps, so that they count no more."""
+    if jax.process_index() == 0:
+      for step in steps:
+        report.set_aside(self.folder / str(step))
+    self._manager.reload()
 
 
 @contextlib.contextmanager

@@ -168,6 +168,71 @@ def checkpoint() -> ConfigDict:
   return config
 
 
+def train_job() -> ConfigDict:
+  """A config of the job `train`, at its defaults.
+
+  After training it inpaints held-out images, where `evaluation.methods` is not
+  empty.
+  """
+  config = ConfigDict()
+  config.job = "train"
+  # One seed for the weights, the latents, the flips and the order of images.
+  config.seed = 0
+  config.model = model()
+  config.data = data()
+  config.train = train()
+  config.mask = mask()
+  config.search = search()
+  config.evaluation = evaluation()
+  config.checkpoint = checkpoint()
+  return config
+
+
+def evaluate_job() -> ConfigDict:
+  """A config of the job `evaluate`; the networks are the checkpoint's."""
+  config = ConfigDict()
+  config.job = "evaluate"
+  config.checkpoint = checkpoint()
+  config.data = data()
+  config.mask = mask()
+  config.search = search()
+  config.evaluation = evaluation()
+  return config
+
+
+def inpaint_job() -> ConfigDict:
+  """A config of the job `inpaint`; the networks are the checkpoint's."""
+  config = ConfigDict()
+  config.job = "inpaint"
+  config.checkpoint = checkpoint()
+  # Images to complete: a folder, a zip or an image file, or several with
+  # commas.
+  config.input = ""
+  # One of the families of `config.mask`, a mask file for all images, or a
+  # folder with a mask for each, of the same name but for the suffix.
+  config.masks = "centre"
+  # Where the completed images go; '' = `completed` in the workdir.
+  config.output = ""
+  # Make anew what is there already.
+  config.overwrite = False
+  config.mask = mask()
+  config.search = search()
+  return config
+
+
+def prepare_job() -> ConfigDict:
+  """A config of the job `prepare`."""
+  config = ConfigDict()
+  config.job = "prepare"
+  config.data = ConfigDict()
+  # What was downloaded: img_align_celeba.zip or the folder it unpacks to, with
+  # list_eval_partition.txt beside it; or a prepared `celeb_a` of tfds.
+  config.data.source = ""
+  # Where the prepared set goes.
+  config.data.path = ""
+  return config
+
+
 _CHOICES = {
   "model.dtype": ("float32", "bfloat16"),
   "model.convolution": ("auto", *convolutions.FORMS),
@@ -255,48 +320,3 @@ def validate(config: ConfigDict) -> None:
     losses.get(config.train.loss, "config.train.loss")
   if "search" in config and config.search.loss:
     losses.get(config.search.loss, "config.search.loss")
-
-
-def train_job() -> ConfigDict:
-  """A config of the job `train`, at its defaults.
-
-  After training it inpaints held-out images, where `evaluation.methods` is not
-  empty.
-  """
-  config = ConfigDict()
-  config.job = "train"
-  # One seed for the weights, the latents, the flips and the order of images.
-  config.seed = 0
-  config.model = model()
-  config.data = data()
-  config.train = train()
-  config.mask = mask()
-  config.search = search()
-  config.evaluation = evaluation()
-  config.checkpoint = checkpoint()
-  return config
-
-
-def evaluate_job() -> ConfigDict:
-  """A config of the job `evaluate`; the networks are the checkpoint's."""
-  config = ConfigDict()
-  config.job = "evaluate"
-  config.checkpoint = checkpoint()
-  config.data = data()
-  config.mask = mask()
-  config.search = search()
-  config.evaluation = evaluation()
-  return config
-
-
-def prepare_job() -> ConfigDict:
-  """A config of the job `prepare`."""
-  config = ConfigDict()
-  config.job = "prepare"
-  config.data = ConfigDict()
-  # What was downloaded: img_align_celeba.zip or the folder it unpacks to, with
-  # list_eval_partition.txt beside it; or a prepared `celeb_a` of tfds.
-  config.data.source = ""
-  # Where the prepared set goes.
-  config.data.path = ""
-  return config

@@ -1,4 +1,34 @@
-"""The DCGAN's 5x5 stride-2 convolutions in their fast, exact forms."""
+"""The DCGAN's 5x5 stride-2 convolutions in their fast, exact forms.
+
+The parameters stay the paper's 5x5 kernels, and every form equals Flax's `Conv`
+and `ConvTranspose` up to rounding. The forms differ in speed alone:
+
+  plain   XLA's own operation. Its gradients miss the fast paths.
+  dense   One 3x3 convolution at stride 1 over blocks of 2x2 pixels, four times
+          the channels. A 5x5 kernel fills 25 of its 36 taps; accelerators gain
+          more from the one large product than they lose. Auto's choice there.
+  phases  Without wasted taps: a transposed convolution is four, one for each
+          parity of the output's row and column, of 3x3, 3x2, 2x3 and 2x2 taps.
+          Gradients are written out in the same operations, so reverse mode
+          works to any order; forward mode (`jax.jvp`) is not supported. Auto's
+          choice on the CPU.
+
+CPU time of a step at width 1/4, float32, in milliseconds, on one core of an AMD
+EPYC with AVX-512 (not yet timed on two idle cores):
+
+  step               jax     plain   dense   phases   PyTorch 2.13
+  train, batch 64    0.10.2      -     558      436       337
+                     0.12.0   4297     596      438
+  search, batch 16   0.10.2      -      59       41        52
+                     0.12.0    260      63       47
+  search, batch 64   0.10.2      -     243      179       204
+                     0.12.0   1098     251      202
+
+Taken under `taskset -c 0`, the least of several steps but PyTorch's a median,
+while other work ran beside it. A float32 matrix product reaches about 100
+GFLOP/s on that core; of `phases`, most layers reach 60 to 100 in each direction
+and those of three channels 22 to 60.
+"""
 
 import jax
 from jax import lax

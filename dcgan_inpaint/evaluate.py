@@ -107,9 +107,10 @@ def evaluate(
   rows = []
   for name in names:
     with progress.Progress(len(images), description=name) as bar:
-      method = methods.create(
-        name, model, config.search, mesh, on_batch=bar.update
-      )
+      with bar.paused():
+        method = methods.create(
+          name, model, config.search, mesh, images.shape, on_batch=bar.update
+        )
       start = time.perf_counter()
       completion = method(images, masks)
       seconds = time.perf_counter() - start

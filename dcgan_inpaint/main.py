@@ -6,6 +6,7 @@
 Kept short on purpose: everything that a job does is in the job's own module.
 """
 
+import itertools
 import os
 import pathlib
 import sys
@@ -37,7 +38,7 @@ _PLATFORM = flags.DEFINE_enum(
 )
 _COMPILATION_CACHE = flags.DEFINE_string(
   "compilation_cache",
-  "~/.cache/dcgan_inpaint/xla",
+  os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/dcgan_inpaint/xla"),
   "Where compiled programs are kept for the next run; '' keeps none.",
 )
 
@@ -71,9 +72,18 @@ def _run(config, workdir: str) -> None:
     rows = [celeba.prepare(config.data.source, config.data.path)]
 
   if jax.process_index() == 0:
-    report.write_results(workdir, config.job, config, rows)
-    print(report.table(rows))
-    print(f"results: {os.path.join(workdir, 'results.json')}")
+    path = report.write_results(workdir, config.job, config, rows)
+    # Rows of one kind make a table; the file has every column.
+    for names, kind in itertools.groupby(rows, key=list):
+      shown = [x for x in names if not x.endswith(("_ci95", "_digest"))]
+      print(report.table(list(kind), shown), end="\n\n")
+    print(f"results: {path}")
+  failed = sum(row.get("failed", 0) for row in rows)
+  if failed:
+    raise errors.UserError(
+      f"images left out: {failed}; a warning above names each and says why: "
+      "mend them and run the same command again"
+    )
 
 
 def _check(argv: list[str]) -> tuple[Any, str]:
@@ -85,9 +95,15 @@ def _check(argv: list[str]) -> tuple[Any, str]:
   config = _CONFIG.value
   if config is None:
     raise errors.UserError("name a config: --config=configs/quickstart.py")
+  path = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"]))
+  # ml_collections would say so only when a field is read, and with a traceback.
+  if not path.is_file():
+    raise errors.UserError(
+      f"--config={path} does not exist: name a file such as "
+      "configs/quickstart.py"
+    )
   config_lib.validate(config)
-  name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"]))
-  workdir = _WORKDIR.value or os.path.join("runs", name.stem)
+  workdir = _WORKDIR.value or os.path.join("runs", path.stem)
   try:
     os.makedirs(workdir, exist_ok=True)
   except OSError as error:
@@ -144,7 +160,11 @@ def _parse(argv: list[str]) -> list[str]:
   # ml_collections raises these for a field that is not there, a value of the
   # wrong type and a file that is not there.
   except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
-    _fail(str(error))
+    # The first line names the flag, the last one the remedy; a traceback of a
+    # config file may lie between. A KeyError's own text is in quotes.
+    text = error.args[0] if isinstance(error, KeyError) else str(error)
+    lines = text.strip().splitlines()
+    _fail(" ".join(dict.fromkeys([lines[0], lines[-1]])))
 
 
 def _fail(message: str) -> NoReturn:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from dcgan_inpaint import errors
+from dcgan_inpaint.data import decoding
 
 
 def make(
@@ -105,6 +106,9 @@ def _half(config, height, width):
 def _file(config, height, width):
   """The image file at `path`, resized to the nearest pixel where need be.
 
+  For square images it is first cropped as they were (`data.decoding`), so that
+  a mask drawn over a photograph still lies where it was drawn.
+
   White (128 or more) is the hole, as in IOPaint and LaMa, or the known part
   with `file_polarity='white_is_known'`. In a picture with transparent pixels
   (alpha below 128) these are the hole, whatever its colours and the polarity.
@@ -133,6 +137,8 @@ def _file(config, height, width):
   else:
     hole = grey < 128
   picture = Image.fromarray(hole)
+  if height == width:
+    picture = picture.crop(decoding.crop_box(picture.size))
   hole = np.asarray(picture.resize((width, height), Image.Resampling.NEAREST))
   if not hole.any():
     raise _wrong(

@@ -119,12 +119,13 @@ class Progress:
       self._resumed = self._clock()
 
   def close(self):
-    """Shows the last state; a second call does nothing."""
+    """Shows the last state and stops the clock; twice is as good as once."""
     if self._visible:
       self._show()
       if self._bar is not None:
         self._bar.close()
     self._visible = False
+    self._worked, self._resumed = self.seconds, None
 
   def __enter__(self):
     return self

@@ -15,6 +15,7 @@ communication between them.
 """
 
 from collections.abc import Callable
+from collections.abc import Sequence
 import functools
 from typing import Any
 from typing import NamedTuple
@@ -285,13 +286,29 @@ class Search:
     needed += -needed % devices
     return min(needed, self._config.batch_size)
 
+  def warm_up(self, weights: Weights, shape: tuple[int, ...]) -> None:
+    """Compiles what a search of images of `shape`, [N, H, W, 3], will run."""
+    rows = self.batch_size(shape[0])
+    one, many = sharding.replicated(self._mesh), sharding.split(self._mesh)
+    weights = jax.device_put(weights, one)
+    images = jax.device_put(np.zeros((rows, *shape[1:]), np.float32), many)
+    indices = jax.device_put(np.zeros(rows, np.uint32), many)
+    paths = self._begin(jnp.uint32(0), indices)
+    for steps in {
+      min(self._steps_per_call, self._config.steps),
+      self._config.steps % self._steps_per_call,
+    } - {0}:
+      paths = self._advance(paths, weights, images, images[..., :1], steps)
+    jax.block_until_ready(self._end(paths, weights, images, images[..., :1]))
+
   def __call__(
     self,
     weights: Weights,
     images: np.ndarray,
     masks: np.ndarray,
     *,
-    first_index: int = 0,
+    indices: Sequence[int] | None = None,
+    size: int | None = None,
     on_batch: Callable[[int], None] = lambda count: None,
   ) -> Result:
     """Searches for every image.
@@ -301,14 +318,18 @@ class Search:
       images: float32 [N, H, W, 3] in [-1, 1]; what lies under a hole is not
         looked at.
       masks: float32 [N, H, W, 1], 1 = known.
-      first_index: the first image's number. An image's starts are drawn from
-        the seed and its number, so a set may be cut into several calls.
+      indices: the images' numbers, of 32 bits; 0, 1, 2 ... by default. An
+        image's starts are drawn from the seed and its number, so a set may be
+        cut into several calls.
+      size: images of a compiled batch; `batch_size(N)` by default. Calls of
+        one size share what is compiled.
       on_batch: called with the number of images that each batch finished.
 
     Returns:
       The results, as numpy arrays, in the order of the images.
     """
-    size = self.batch_size(len(images))
+    size = size or self.batch_size(len(images))
+    indices = np.uint32(range(len(images)) if indices is None else indices)
     weights = jax.device_put(weights, sharding.replicated(self._mesh))
     many = sharding.split(self._mesh)
     results = []
@@ -323,7 +344,7 @@ class Search:
         weights,
         jax.device_put(known, many),
         jax.device_put(masks[rows], many),
-        jax.device_put((first_index + rows).astype(np.uint32), many),
+        jax.device_put(indices[rows], many),
       )
       results.append(result)
       on_batch(min(size, len(images) - first))

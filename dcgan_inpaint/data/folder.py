@@ -101,7 +101,7 @@ def load(
   return data.ImageSet(images, [file.name for file in files])
 
 
-def list_files(paths):
+def list_files(paths, field="config.data.path"):
   """Lists the image files in folders and zips, sorted by name in each.
 
   Files that are no images by their suffix are passed over, and so are hidden
@@ -109,6 +109,7 @@ def list_files(paths):
 
   Args:
     paths: folders, zips and image files, with commas between.
+    field: the config's name for `paths`, for messages.
 
   Returns:
     A list of `File`.
@@ -129,7 +130,7 @@ def list_files(paths):
     else:
       raise errors.UserError(
         f"{path} does not exist. Give a folder, a zip or an image file as "
-        "config.data.path."
+        f"{field}."
       )
     if not found:
       raise errors.UserError(
@@ -138,7 +139,7 @@ def list_files(paths):
     files += found
   if not files:
     raise errors.UserError(
-      "config.data.path is empty. Give a folder, a zip or an image file."
+      f"{field} is empty. Give a folder, a zip or an image file."
     )
   return files
 

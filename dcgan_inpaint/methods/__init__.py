@@ -67,6 +67,7 @@ def create(
   model: trained.Trained,
   search_config: Any,
   mesh: jax.sharding.Mesh,
+  shape: tuple[int, ...],
   on_batch: Callable[[int], None] = lambda count: None,
 ) -> Method:
   """Returns a method by name.
@@ -76,10 +77,13 @@ def create(
     model: the trained model.
     search_config: the section `config.search`.
     mesh: the devices.
+    shape: [N, H, W, 3] of the images that are to come; what a method compiles
+      is compiled for them here, so that timing the method leaves it out.
     on_batch: called with the number of images that were just finished.
   """
   if name == "dcgan":
     search = trained.make_search(model, search_config, mesh)
+    search.warm_up(model.weights, shape)
 
     def dcgan(images: np.ndarray, masks: np.ndarray) -> Completion:
       found = search(model.weights, images, masks, on_batch=on_batch)

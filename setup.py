@@ -1,0 +1,82 @@
+"""Installs dcgan_inpaint: `pip install -e .`, with extras such as '.[cuda12]'.
+
+The floors are tested by `.ci/run` on Python 3.11 and the newest versions on
+3.12; `requirements/` holds whole sets of versions that are known to work.
+"""
+
+import pathlib
+import re
+
+import setuptools
+
+_ROOT = pathlib.Path(__file__).resolve().parent
+
+
+def _version():
+  text = (_ROOT / "dcgan_inpaint" / "__init__.py").read_text()
+  return re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE)[1]
+
+
+setuptools.setup(
+  name="dcgan-inpaint",
+  version=_version(),
+  description="Image inpainting with a DCGAN, in JAX and Flax",
+  long_description=(_ROOT / "README.md").read_text(),
+  long_description_content_type="text/markdown",
+  author="The dcgan_inpaint authors",
+  license="Apache-2.0",
+  license_files=["LICENSE"],
+  packages=setuptools.find_packages(
+    include=["dcgan_inpaint", "dcgan_inpaint.*"]
+  ),
+  python_requires=">=3.11",
+  # `.ci/run` reads the floors from here: one requirement a line.
+  install_requires=[
+    "absl-py>=2.3.1",
+    "etils[epath]>=1.9.1",
+    "flax>=0.12.8,<0.13",
+    # tensorflow-datasets imports it without asking for it.
+    "importlib_resources>=6.0.0",
+    # 0.11 dropped Python 3.11, which stays at 0.10.2.
+    "jax>=0.10.2,<0.13",
+    "matplotlib>=3.10.8",
+    "ml-collections>=1.0.0",
+    "numpy>=2.0.0,<3",
+    "optax>=0.2.8,<0.3",
+    # 1.0 brings another interface.
+    "orbax-checkpoint>=0.12.8,<0.13",
+    "pillow>=10.4.0",
+    "scikit-image>=0.25.0,<0.27",
+    "scipy>=1.14.0",
+    "tensorboardX>=2.6.2.2",
+    # The preparation of CelebA uses names of its inside.
+    "tensorflow-datasets>=4.9.10,<4.10",
+    "tqdm>=4.66.0",
+  ],
+  extras_require={
+    "cuda12": ["jax[cuda12]"],
+    "cuda13": ["jax[cuda13]"],
+    "tpu": ["jax[tpu]"],
+    # Reads a `celeb_a` that tfds prepared as tfrecord.
+    "tf": ["tensorflow-cpu>=2.21"],
+    # The method `telea`.
+    "opencv": ["opencv-python-headless>=4.10.0.84"],
+    "test": [
+      "chex>=0.1.92",
+      "opencv-python-headless>=4.10.0.84",
+      "pytest>=8.0.0",
+      "ruff>=0.17.6,<0.18",
+    ],
+  },
+  classifiers=[
+    "Development Status :: 4 - Beta",
+    "Intended Audience :: Science/Research",
+    "Operating System :: POSIX :: Linux",
+    "Programming Language :: Python :: 3",
+    "Programming Language :: Python :: 3.11",
+    "Programming Language :: Python :: 3.12",
+    "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    "Topic :: Scientific/Engineering :: Image Processing",
+  ],
+  keywords="inpainting dcgan gan jax flax celeba",
+)

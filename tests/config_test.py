@@ -1,0 +1,117 @@
+import importlib.util
+import pathlib
+
+import pytest
+
+from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import errors
+
+CONFIGS = sorted(
+  (pathlib.Path(__file__).resolve().parents[1] / "configs").glob("*.py")
+)
+
+
+def load(path):
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_file_is_valid_and_says_how_it_is_run(path):
+  module = load(path)
+  config_lib.validate(module.get_config())
+  command = f"python -m dcgan_inpaint.main --config=configs/{path.name}"
+  assert command in module.__doc__
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_flags_of_a_docstring_are_fields_of_the_config(path):
+  module = load(path)
+  config = module.get_config()
+  for word in module.__doc__.replace("(", " ").split():
+    if word.startswith("--config."):
+      field, _, value = word.removeprefix("--config.").partition("=")
+      *sections, name = field.split(".")
+      section = config
+      for part in sections:
+        section = section[part]
+      assert name in section, word
+      assert value, word
+
+
+@pytest.mark.parametrize(
+  "field, value, remedy",
+  [
+    ("job", "trian", "train, evaluate, inpaint, prepare"),
+    ("model.width", 0.0, "above 0"),
+    ("model.latent_size", 0, "at least 1"),
+    ("model.dtype", "float16", "float32, bfloat16"),
+    ("model.batch_norm_momentum", 1.0, "below 1"),
+    ("model.convolution", "fast", "auto, "),
+    ("data.name", "coco", "celeba, folder, synthetic"),
+    ("data.split", "val", "train, validation, test, all"),
+    ("data.max_images", -1, "at least 0"),
+    ("train.loss", "sigmoid", "sigmoid_cross_entropy"),
+    ("train.batch_size", 1, "at least 2"),
+    ("train.epochs", -1.0, "at least 0"),
+    ("train.steps", -1, "at least 0"),
+    ("train.learning_rate", 0.0, "above 0"),
+    ("train.learning_rate", float("nan"), "above 0"),
+    ("train.beta1", 1.0, "below 1"),
+    ("train.beta2", -0.1, "at least 0"),
+    ("train.ema_decay", 1.0, "below 1"),
+    ("train.steps_per_call", -1, "at least 0"),
+    ("train.log_every", 0, "at least 1"),
+    ("train.sample_every", -1, "at least 0"),
+    ("train.save_every", 0, "at least 1"),
+    ("train.keep", 0, "at least 1"),
+    ("train.validation_images", -1, "at least 0"),
+    ("train.validation_steps", 0, "at least 1"),
+    ("search.steps", 0, "at least 1"),
+    ("search.learning_rate", -0.1, "above 0"),
+    ("search.schedule", "linear", "cosine, constant"),
+    ("search.starts", 0, "at least 1"),
+    ("search.prior_weight", -1.0, "at least 0"),
+    ("search.loss", "sigmoid", "sigmoid_cross_entropy"),
+    ("search.dtype", "half", "float32, bfloat16"),
+    ("search.batch_size", 0, "at least 1"),
+    ("search.steps_per_call", -1, "at least 0"),
+    ("evaluation.images", -1, "at least 0"),
+    ("evaluation.contact_sheet", -1, "at least 0"),
+  ],
+)
+def test_a_wrong_value_is_refused_with_its_field_and_the_remedy(
+  field, value, remedy
+):
+  config = config_lib.train_job()
+  config.update_from_flattened_dict({field: value})
+  with pytest.raises(errors.UserError) as refused:
+    config_lib.validate(config)
+  message = str(refused.value)
+  assert message.startswith(f"config.{field}={value!r}")
+  assert remedy in message and "\n" not in message
+
+
+def test_every_limit_is_that_of_a_field():
+  # A misspelt one would be passed over in silence.
+  config = config_lib.train_job()
+  for field in [*config_lib._CHOICES, *config_lib._RANGES]:
+    section, name = field.split(".")
+    assert name in config[section], field
+
+
+@pytest.mark.parametrize(
+  "make",
+  [
+    config_lib.train_job,
+    config_lib.evaluate_job,
+    config_lib.inpaint_job,
+    config_lib.prepare_job,
+  ],
+)
+def test_a_job_is_valid_at_its_defaults(make):
+  config = make()
+  config_lib.validate(config)
+  assert make.__name__ == f"{config.job}_job"

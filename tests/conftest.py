@@ -1,0 +1,60 @@
+"""Four CPU devices, a cache of compiled programs, and the shared folder.
+
+The suite runs on four devices that XLA makes of the CPU, so that whatever is
+split over devices is truly split. A trap lies there: programs with collectives
+on several CPU devices lock up when many wait in line, so a loop over them must
+read a result every few steps.
+"""
+
+import os
+import pathlib
+
+from absl import flags
+import jax
+import pytest
+
+# Before the first computation, after which neither can be changed. An
+# environment that names a platform is obeyed.
+if not os.environ.get("JAX_PLATFORMS"):
+  jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 4)
+
+# `main` runs under absl's `app.run`, which parses them; pytest does not.
+flags.FLAGS.mark_as_parsed()
+
+
+def pytest_configure(config):
+  """Keeps compiled programs in pytest's cache, for the next run of the suite.
+
+  JAX_COMPILATION_CACHE_DIR names another folder, and is obeyed.
+  """
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+  if not jax.config.jax_compilation_cache_dir and hasattr(config, "cache"):
+    folder = config.cache.mkdir("xla")
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+@pytest.fixture(scope="session")
+def shared() -> pathlib.Path:
+  """Returns the folder of real faces beside the checkout, or skips the test."""
+  beside = pathlib.Path(__file__).resolve().parents[2] / "shared"
+  folder = pathlib.Path(os.environ.get("DCGAN_INPAINT_SHARED", beside))
+  if not folder.is_dir():
+    pytest.skip(f"needs the shared folder (DCGAN_INPAINT_SHARED, or {beside})")
+  return folder
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory):
+  """Returns the workdir of a tiny training of 6 steps on 16 drawn faces.
+
+  Checkpoints of steps 3 and 6 lie there. Tests read it and leave it as it is.
+  """
+  # Here and not above: they make arrays, and the devices are set first.
+  import tiny
+
+  from dcgan_inpaint import train
+
+  workdir = tmp_path_factory.mktemp("trained_run")
+  train.train(tiny.train_config(), str(workdir), tiny.mesh(4))
+  return workdir

@@ -1,0 +1,151 @@
+import numpy as np
+from PIL import Image
+import pytest
+from scipy import stats
+from skimage import metrics as skimage_metrics
+import tiny
+
+from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import errors
+from dcgan_inpaint import evaluate
+from dcgan_inpaint import methods
+from dcgan_inpaint import pixels
+from dcgan_inpaint.data import synthetic
+
+
+def expected_scores(completed, originals, masks):
+  """The scores image by image, by numpy and scikit-image: {name: [N]}."""
+  scores = {name: [] for name in ("mse", "psnr", "ssim", "ssim_gaussian")}
+  scores |= {name: [] for name in ("hole_mse", "hole_psnr")}
+  for x, y, mask in zip(completed, originals, masks, strict=True):
+    squared = (x.astype(np.float64) - y) ** 2
+    hole = squared[np.broadcast_to(mask < 0.5, squared.shape)]
+    ssim = {"channel_axis": -1, "data_range": 255}
+    gaussian = {
+      "gaussian_weights": True,
+      "sigma": 1.5,
+      "use_sample_covariance": False,
+    }
+    for name, value in {
+      "mse": squared.mean(),
+      "psnr": 10 * np.log10(255**2 / squared.mean()),
+      "ssim": skimage_metrics.structural_similarity(x, y, **ssim),
+      "ssim_gaussian": skimage_metrics.structural_similarity(
+        x, y, **ssim, **gaussian
+      ),
+      "hole_mse": hole.mean(),
+      "hole_psnr": 10 * np.log10(255**2 / hole.mean()),
+    }.items():
+      scores[name].append(value)
+  return {name: np.array(values) for name, values in scores.items()}
+
+
+def assert_scored(row, completed, originals, masks):
+  for name, values in expected_scores(completed, originals, masks).items():
+    assert row[name] == pytest.approx(values.mean(), rel=1e-4), name
+    # Student's t: few images give wide intervals.
+    t = stats.t.ppf(0.975, len(values) - 1)
+    interval = t * values.std(ddof=1) / np.sqrt(len(values))
+    assert row[f"{name}_ci95"] == pytest.approx(interval, rel=1e-3), name
+
+
+def test_scores_are_those_of_numpy_and_scikit_image(monkeypatch):
+  # Five images in batches of two: the mean is over images, not over batches.
+  monkeypatch.setattr(evaluate, "_BATCH", 2)
+  rng = np.random.default_rng(0)
+  originals = synthetic.load("test", 5)
+  noise = rng.normal(
+    0, np.arange(1, 6)[:, None, None, None] * 8, (5, 64, 64, 3)
+  )
+  masks = np.float32(rng.random((5, 64, 64, 1)) < 0.6)
+  completed = np.where(masks > 0, originals, np.clip(originals + noise, 0, 255))
+  completed = completed.astype(np.uint8)
+  row = evaluate.score(completed, originals, masks)
+  assert_scored(row, completed, originals, masks)
+
+
+@pytest.fixture(scope="module")
+def outcome(trained_run, tmp_path_factory):
+  """An evaluation: its workdir, its rows, and what each method was given."""
+  workdir = tmp_path_factory.mktemp("evaluate")
+  config = config_lib.evaluate_job()
+  config.checkpoint.path = str(trained_run)
+  config.mask.family, config.mask.size = "box", 20
+  config.evaluation.images = 3
+  config.evaluation.methods = "mean_image, dcgan"
+  config.search.update({"steps": 2, "batch_size": 4})
+  calls = []
+  create = methods.create
+
+  def spy(name, *args, **options):
+    method = create(name, *args, **options)
+
+    def call(images, masks):
+      completion = method(images, masks)
+      calls.append((name, images, masks, completion))
+      return completion
+
+    return call
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(methods, "create", spy)
+    rows = evaluate.evaluate(config, str(workdir), tiny.mesh(4))
+  return workdir, rows, calls
+
+
+def test_every_method_fills_the_same_holes_of_the_same_images(outcome):
+  _, rows, calls = outcome
+  assert [row["method"] for row in rows] == ["mean_image", "dcgan"]
+  assert [call[0] for call in calls] == ["mean_image", "dcgan"]
+  for _, images, masks, completion in calls:
+    np.testing.assert_array_equal(
+      images, pixels.to_float(synthetic.load("test", 3))
+    )
+    np.testing.assert_array_equal(masks, calls[0][2])
+    # The holes are boxes of 20 pixels, each image's at its own place.
+    np.testing.assert_array_equal((1 - masks).sum((1, 2, 3)), 400)
+    known = np.broadcast_to(masks > 0, images.shape)
+    np.testing.assert_array_equal(completion.completed[known], images[known])
+  assert len({row["mask_digest"] for row in rows}) == 1
+
+
+def test_a_row_scores_what_its_method_made(outcome):
+  _, rows, calls = outcome
+  originals = synthetic.load("test", 3)
+  for row, (_, _, masks, completion) in zip(rows, calls, strict=True):
+    completed = pixels.to_uint8(completion.completed)
+    assert_scored(row, completed, originals, masks)
+    assert row["n"] == 3 and row["images_per_second"] > 0
+    assert row["mask"] == "box 20"
+
+
+def test_the_contact_sheet_shows_every_image_in_every_row(outcome):
+  workdir, _, _ = outcome
+  with Image.open(workdir / "contact_sheet.png") as sheet:
+    # Three columns of twice 64 pixels; rows: original, masked, the mean image,
+    # G(z), completed.
+    assert sheet.width > 3 * 2 * 64
+    assert 5 * 2 * 64 < sheet.height < 6 * 2 * 64
+
+
+@pytest.mark.parametrize(
+  "fields, label",
+  [
+    ({"family": "centre", "size": 32.0}, "centre 32"),
+    ({"family": "box", "size": 0.5}, "box 0.5"),
+    ({"family": "half", "side": "top"}, "top half"),
+    ({"family": "random_pixels", "share": 0.8}, "random 80 %"),
+    ({"family": "file", "path": "holes/cat.png"}, "cat.png"),
+  ],
+)
+def test_a_mask_is_named_by_what_sizes_it(fields, label):
+  config = config_lib.mask()
+  config.update(fields)
+  assert evaluate.mask_label(config) == label
+
+
+def test_an_unknown_method_is_refused_before_anything_is_loaded(tmp_path):
+  config = config_lib.evaluate_job()
+  config.evaluation.methods = "mean_image,lama"
+  with pytest.raises(errors.UserError, match="'lama'.*mean_image, biharmonic"):
+    evaluate.evaluate(config, str(tmp_path), tiny.mesh(1))

@@ -1,0 +1,283 @@
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+from PIL import Image
+import pytest
+
+from dcgan_inpaint import report
+from dcgan_inpaint.data import synthetic
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+# `configs/quickstart.py`, cut down to seconds.
+TINY = (
+  "--config.model.width=0.03",
+  "--config.data.max_images=16",
+  "--config.train.batch_size=8",
+  "--config.train.steps=4",
+  "--config.train.save_every=2",
+  "--config.train.sample_every=4",
+  "--config.train.validation_images=2",
+  "--config.train.validation_steps=2",
+  "--config.search.steps=2",
+  "--config.search.starts=2",
+  "--config.search.batch_size=4",
+  "--config.evaluation.images=4",
+)
+
+
+def start(*arguments):
+  """Starts the command line, with nothing to read from and no terminal."""
+  cache = jax.config.jax_compilation_cache_dir or ""
+  command = [sys.executable, "-m", "dcgan_inpaint.main", *map(str, arguments)]
+  return subprocess.Popen(
+    [*command, f"--compilation_cache={cache}"],
+    cwd=ROOT,
+    env={
+      **os.environ,
+      "JAX_PLATFORMS": "cpu",
+      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+    },
+    stdin=subprocess.DEVNULL,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def finish(process):
+  """Waits; returns the exit status, standard output and standard error."""
+  out, err = process.communicate(timeout=300)
+  return process.returncode, out, err
+
+
+def run(*arguments):
+  return finish(start(*arguments))
+
+
+def succeed(*arguments):
+  status, out, err = run(*arguments)
+  assert status == 0, err
+  return out, err
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+  """Runs the quickstart; returns its workdir, output and errors."""
+  workdir = tmp_path_factory.mktemp("quickstart")
+  command = ("--config=configs/quickstart.py", f"--workdir={workdir}", *TINY)
+  return workdir, *succeed(*command)
+
+
+def test_the_quickstart_trains_and_inpaints(trained):
+  workdir, out, _ = trained
+  results = report.read_results(workdir)
+  assert results["job"] == "train"
+  assert results["config"]["model"]["width"] == 0.03
+  train, *quality = results["rows"]
+  assert train["what"] == "train" and train["steps"] == 4
+  assert [row["method"] for row in quality] == [
+    "mean_image",
+    "biharmonic",
+    "dcgan",
+  ]
+  for row in quality:
+    assert row["n"] == 4
+    assert row["mse"] > 0 and row["psnr"] > 0 and -1 < row["ssim"] < 1
+    # A table for people: the methods and their figures in one line each.
+    (line,) = [x for x in out.splitlines() if x.startswith(row["method"])]
+    assert f"{row['mse']:.4g}" in line
+  assert str(workdir / "results.json") in out
+  for name in ("contact_sheet.png", "losses.png", "checkpoints/4"):
+    assert (workdir / name).exists()
+
+
+def test_the_log_is_our_own(trained):
+  _, _, err = trained
+  lines = err.splitlines()
+  assert any("4 steps of 8" in line for line in lines)
+  # Orbax tells of every file it writes, and tfds of every step.
+  files = {path.name for path in (ROOT / "dcgan_inpaint").rglob("*.py")}
+  for line in lines:
+    assert line.split("] ")[0].split()[-1].split(":")[0] in files, line
+
+
+def test_the_same_command_goes_on(trained):
+  workdir, _, _ = trained
+  _, err = succeed(
+    "--config=configs/quickstart.py",
+    f"--workdir={workdir}",
+    *TINY,
+    "--config.train.steps=5",
+    "--config.evaluation.methods=",
+  )
+  assert f"resuming {workdir} at step 4" in err
+  rows = report.read_results(workdir)["rows"]
+  assert [row["steps"] for row in rows] == [5]
+  assert (workdir / "results.1.json").exists()
+
+
+def test_evaluate_scores_a_folder(trained, tmp_path):
+  for i, face in enumerate(synthetic.load("test", 3)):
+    report.save_png(tmp_path / "faces" / f"{i}.png", face)
+  out, _ = succeed(
+    "--config=configs/evaluate.py",
+    f"--workdir={tmp_path / 'run'}",
+    f"--config.checkpoint.path={trained[0]}",
+    "--config.data.name=folder",
+    f"--config.data.path={tmp_path / 'faces'}",
+    "--config.data.split=all",
+    "--config.mask.family=half",
+    "--config.mask.side=top",
+    "--config.search.steps=2",
+    "--config.search.batch_size=4",
+    "--config.evaluation.methods=dcgan",
+  )
+  (row,) = report.read_results(tmp_path / "run")["rows"]
+  assert row["method"] == "dcgan" and row["mask"] == "top half"
+  assert row["n"] == 3 and "top half" in out
+  assert (tmp_path / "run" / "contact_sheet.png").exists()
+
+
+def test_inpaint_does_what_it_can_and_says_what_it_could_not(trained, tmp_path):
+  faces = synthetic.load("test", 2)
+  white = np.zeros((64, 64), np.uint8)
+  white[20:40, 20:40] = 255
+  for i, face in enumerate(faces):
+    report.save_png(tmp_path / "in" / f"{i}.png", face)
+  report.save_png(tmp_path / "masks" / "1.png", white)
+  status, out, err = run(
+    "--config=configs/inpaint.py",
+    f"--workdir={tmp_path / 'run'}",
+    f"--config.checkpoint.path={trained[0]}",
+    f"--config.input={tmp_path / 'in'}",
+    f"--config.masks={tmp_path / 'masks'}",
+    f"--config.output={tmp_path / 'out'}",
+    "--config.search.steps=2",
+    "--config.search.batch_size=4",
+  )
+  assert status == 2
+  assert "left out 0.png: " in err
+  assert err.splitlines()[-1].startswith("error: images left out: 1;")
+  assert "Traceback" not in err
+  assert [path.name for path in (tmp_path / "out").iterdir()] == ["1.png"]
+  made = np.asarray(Image.open(tmp_path / "out" / "1.png"))
+  np.testing.assert_array_equal(made[white == 0], faces[1][white == 0])
+  # What was done is on record all the same.
+  (row,) = report.read_results(tmp_path / "run")["rows"]
+  assert (row["n"], row["failed"]) == (1, 1)
+  assert "dcgan" in out
+
+
+def test_prepare_makes_a_data_set_that_can_be_scored(trained, tmp_path):
+  images = tmp_path / "img_align_celeba"
+  rng = np.random.default_rng(0)
+  names = [f"{number:06d}.jpg" for number in range(1, 7)]
+  images.mkdir()
+  for name in names:
+    picture = rng.integers(0, 256, (218, 178, 3)).astype(np.uint8)
+    Image.fromarray(picture).save(images / name)
+  splits = (0, 0, 0, 1, 2, 2)
+  (tmp_path / "list_eval_partition.txt").write_text(
+    "".join(f"{x} {split}\n" for x, split in zip(names, splits, strict=True))
+  )
+  succeed(
+    "--config=configs/prepare.py",
+    f"--workdir={tmp_path / 'run'}",
+    f"--config.data.source={images}",
+    f"--config.data.path={tmp_path / 'prepared'}",
+  )
+  assert report.read_results(tmp_path / "run")["job"] == "prepare"
+  succeed(
+    "--config=configs/evaluate.py",
+    f"--workdir={tmp_path / 'evaluated'}",
+    f"--config.checkpoint.path={trained[0]}",
+    f"--config.data.path={tmp_path / 'prepared'}",
+    "--config.evaluation.methods=mean_image",
+  )
+  (row,) = report.read_results(tmp_path / "evaluated")["rows"]
+  assert row["n"] == 2
+
+
+QUICKSTART = "--config=configs/quickstart.py"
+MISTAKES = {
+  "no config": ([], ["--config=configs/quickstart.py"]),
+  "no such config": (
+    ["--config=configs/quickstar.py", "--config.train.steps=3"],
+    ["configs/quickstar.py"],
+  ),
+  "unknown field": (
+    [QUICKSTART, "--config.train.stepz=3"],
+    ["stepz", "Did you mean", "steps"],
+  ),
+  "unknown section": ([QUICKSTART, "--config.trian.steps=3"], ["trian"]),
+  "unknown flag": ([QUICKSTART, "--workdr=x"], ["workdr", "workdir"]),
+  "no flag at all": (
+    [QUICKSTART, "steps=3"],
+    ["'steps=3'", "--config.FIELD=VALUE"],
+  ),
+  "a word for a number": (
+    [QUICKSTART, "--config.train.steps=many"],
+    ["config.train.steps", "many"],
+  ),
+  "a value that cannot be meant": (
+    [QUICKSTART, "--config.data.name=coco"],
+    ["config.data.name='coco'", "celeba, folder, synthetic"],
+  ),
+  "a section for a value": ([QUICKSTART, "--config.train=3"], ["train"]),
+  "a wrong mask": (
+    [QUICKSTART, *TINY, "--config.mask.size=99"],
+    ["config.mask.size", "99"],
+  ),
+  "no such checkpoint": (
+    [
+      "--config=configs/evaluate.py",
+      "--config.checkpoint.path=none",
+      "--config.data.name=synthetic",
+    ],
+    ["config.checkpoint.path='none'"],
+  ),
+  "nothing prepared": (
+    ["--config=configs/celeba.py", "--config.data.path=none"],
+    ["configs/prepare.py"],
+  ),
+  "nothing to inpaint": (
+    ["--config=configs/inpaint.py", "--config.input=none"],
+    ["none does not exist", "config.input"],
+  ),
+  "no accelerator": (
+    [QUICKSTART, "--platform=gpu"],
+    ["--platform=gpu", "cpu", "cuda12"],
+  ),
+}
+
+
+@pytest.fixture(scope="module")
+def mistakes(tmp_path_factory):
+  """Returns how each of MISTAKES ended; two run at a time."""
+  workdir = tmp_path_factory.mktemp("mistakes")
+  commands = [
+    (name, (*arguments, f"--workdir={workdir}"))
+    for name, (arguments, _) in MISTAKES.items()
+  ]
+  ended = {}
+  for first in range(0, len(commands), 2):
+    pair = [(n, start(*arguments)) for n, arguments in commands[first:][:2]]
+    ended |= {name: finish(process) for name, process in pair}
+  return ended
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_ends_in_one_line_that_names_it(mistakes, name):
+  status, out, err = mistakes[name]
+  assert status == 2 and out == ""
+  ours = [line for line in err.splitlines() if line.startswith("error: ")]
+  assert err.endswith(ours[0] + "\n") and len(ours) == 1
+  for part in MISTAKES[name][1]:
+    assert part in ours[0]
+  # Before that, nothing but our own log.
+  assert "Traceback" not in err

@@ -1,0 +1,509 @@
+import dataclasses
+import functools
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+
+from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import errors
+from dcgan_inpaint import losses
+from dcgan_inpaint import models
+from dcgan_inpaint import search as search_lib
+
+LOSS = losses.VARIANTS["sigmoid_cross_entropy"]
+SIDE = 8
+COUNT = 6  # Images: one batch of four and a ragged one.
+
+
+class Sketch(nn.Module):
+  """The smallest G: one layer. The search asks for no more."""
+
+  @nn.compact
+  def __call__(self, z, *, train):
+    x = nn.tanh(nn.Dense(SIDE * SIDE * 3, name="dense")(z))
+    return x.reshape(-1, SIDE, SIDE, 3)
+
+
+class Critic(nn.Module):
+  """The smallest D."""
+
+  @nn.compact
+  def __call__(self, x, *, train):
+    return nn.Dense(1, name="dense")(x.reshape(len(x), -1))
+
+
+SKETCH = (Sketch(), Critic())
+SKETCH_WEIGHTS = search_lib.Weights(
+  tiny.variables(SKETCH[0], jnp.zeros((1, tiny.LATENT_SIZE))),
+  tiny.variables(SKETCH[1], jnp.zeros((1, SIDE, SIDE, 3))),
+)
+
+
+def make(networks=SKETCH, devices=4, loss=LOSS, **options):
+  """Returns a search, of few steps unless told otherwise."""
+  config = config_lib.search()
+  config.steps = 8
+  config.batch_size = 4
+  config.starts = 3
+  config.update(options)
+  return search_lib.Search(
+    *networks, loss, config, tiny.LATENT_SIZE, tiny.mesh(devices)
+  )
+
+
+# Compiled once for all tests that need nothing special.
+default = functools.cache(make)
+
+
+def some_images(count=COUNT, side=SIDE, seed=0):
+  """Returns images of noise, and masks with holes of noise."""
+  rng = np.random.default_rng(seed)
+  images = rng.uniform(-1, 1, (count, side, side, 3)).astype(np.float32)
+  masks = np.float32(rng.random((count, side, side, 1)) > 0.3)
+  return images, masks
+
+
+def start(index, number, seed=0):
+  """Returns the latent from which a start of an image sets out."""
+  key = jax.random.fold_in(jax.random.key(seed), index)
+  key = jax.random.fold_in(key, number)
+  return models.sample_latents(key, 1, tiny.LATENT_SIZE)[0]
+
+
+def papers_objective(networks, weights, latent, image, mask, prior_weight):
+  """Returns equation 3 in numpy, of what the networks give."""
+  generator, discriminator = networks
+  generated = generator.apply(weights.generator, latent[None], train=False)
+  logits = discriminator.apply(weights.discriminator, generated, train=False)
+  probability = 1 / (1 + np.exp(-np.float64(logits[0, 0])))
+  known = np.float64(mask) * generated[0] - np.float64(mask) * image
+  return np.abs(known).sum() + prior_weight * np.log(1 - probability)
+
+
+def assert_results_equal(actual, expected, rows=slice(None)):
+  for name, value in actual._asdict().items():
+    np.testing.assert_array_equal(
+      value[rows], getattr(expected, name)[rows], name
+    )
+
+
+def assert_results_close(actual, expected, tolerance):
+  for name, value in actual._asdict().items():
+    np.testing.assert_allclose(
+      value, getattr(expected, name), tolerance, tolerance, err_msg=name
+    )
+
+
+# --- what is minimised --------------------------------------------------------
+
+
+@pytest.mark.parametrize("prior_weight", [0.0, 0.1, 30.0])
+def test_the_objective_is_the_papers_equation(prior_weight):
+  images, masks = some_images()
+  search = make(prior_weight=prior_weight)
+  for index in range(3):
+    latent = start(index, 0)
+    loss, generated = search.objective(
+      latent, SKETCH_WEIGHTS, images[index], masks[index]
+    )
+    expected = papers_objective(
+      SKETCH, SKETCH_WEIGHTS, latent, images[index], masks[index], prior_weight
+    )
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    np.testing.assert_allclose(
+      generated[None],
+      SKETCH[0].apply(SKETCH_WEIGHTS.generator, latent[None], train=False),
+      rtol=1e-5,
+      atol=1e-6,
+    )
+
+
+def test_the_loss_of_every_start_is_that_of_its_latent_and_falls():
+  images, masks = some_images()
+  result = default()(SKETCH_WEIGHTS, images, masks)
+  assert result.loss.shape == (COUNT, 3)
+  for index, row in enumerate(result.loss):
+    found = papers_objective(
+      SKETCH,
+      SKETCH_WEIGHTS,
+      result.latent[index],
+      images[index],
+      masks[index],
+      0.1,
+    )
+    # The lowest of its starts, and below where each of them began.
+    np.testing.assert_allclose(found, row.min(), rtol=1e-5)
+    for number, loss in enumerate(row):
+      begin = papers_objective(
+        SKETCH,
+        SKETCH_WEIGHTS,
+        start(index, number),
+        images[index],
+        masks[index],
+        0.1,
+      )
+      assert loss < begin
+
+
+def test_more_starts_leave_the_first_as_it_was():
+  images, masks = some_images()
+  one = make(starts=1)(SKETCH_WEIGHTS, images, masks)
+  three = default()(SKETCH_WEIGHTS, images, masks)
+  np.testing.assert_allclose(one.loss[:, 0], three.loss[:, 0], rtol=1e-5)
+  assert np.any(three.loss.argmin(axis=1) > 0)
+
+
+def test_a_start_that_left_the_numbers_does_not_win():
+  def prior(logits):
+    return jnp.where(logits[:, 0] > 0.6, jnp.nan, 0.0)
+
+  loss = dataclasses.replace(LOSS, prior=prior)
+  images, masks = some_images()
+  # Too slow to leave the place where they start.
+  search = make(loss=loss, starts=8, learning_rate=1e-6)
+  result = search(SKETCH_WEIGHTS, images, masks)
+  lost = np.isnan(result.loss)
+  assert np.all(lost.any(axis=1) & ~lost.all(axis=1))
+  for index, row in enumerate(result.loss):
+    found = papers_objective(
+      SKETCH,
+      SKETCH_WEIGHTS,
+      result.latent[index],
+      images[index],
+      masks[index],
+      0.0,
+    )
+    np.testing.assert_allclose(found, np.nanmin(row), rtol=1e-5)
+
+
+@pytest.mark.parametrize("learning_rate", [1.0, 100.0])
+def test_latents_stay_where_the_generator_was_trained(learning_rate):
+  images, masks = some_images()
+  search = make(optimizer="sgd", learning_rate=learning_rate, steps=3)
+  latents = search(SKETCH_WEIGHTS, images, masks).latent
+  assert latents.shape == (COUNT, tiny.LATENT_SIZE)
+  assert np.abs(latents).max() == 1
+
+
+# --- the completed image ------------------------------------------------------
+
+
+def test_known_pixels_come_back_to_the_bit():
+  images, masks = some_images()
+  images[0, 0, 0] = [-0.0, np.float32(1e-42), 3e38]
+  masks[0, 0, 0] = 1
+  result = default()(SKETCH_WEIGHTS, images, masks)
+  known = np.broadcast_to(masks > 0, images.shape)
+  np.testing.assert_array_equal(
+    result.completed.view(np.uint32)[known], images.view(np.uint32)[known]
+  )
+  np.testing.assert_array_equal(
+    result.completed[~known], result.generated[~known]
+  )
+  assert np.any(result.generated[known] != images[known])
+
+
+@pytest.mark.parametrize("secret", [np.nan, np.inf, 0.0])
+def test_what_the_hole_hides_does_not_matter(secret):
+  images, masks = some_images()
+  hidden = np.where(masks > 0, images, np.float32(secret))
+  assert_results_equal(
+    default()(SKETCH_WEIGHTS, hidden, masks),
+    default()(SKETCH_WEIGHTS, images, masks),
+  )
+
+
+# --- many images --------------------------------------------------------------
+
+
+def test_vmapped_equals_one_by_one():
+  images, masks = some_images()
+  together = default()(SKETCH_WEIGHTS, images, masks)
+  alone = make(devices=1, batch_size=1)
+  for index in range(COUNT):
+    one = slice(index, index + 1)
+    # Not to the bit: a product of one row is summed in another order.
+    assert_results_close(
+      alone(SKETCH_WEIGHTS, images[one], masks[one], indices=[index]),
+      search_lib.Result(*(value[one] for value in together)),
+      1e-5,
+    )
+
+
+def test_permuting_the_images_permutes_the_results():
+  images, masks = some_images()
+  order = np.array([5, 2, 0, 3, 1, 4])
+  search = default()
+  straight = search(SKETCH_WEIGHTS, images, masks)
+  # An image's starts are drawn by its number, which goes with it.
+  permuted = search(SKETCH_WEIGHTS, images[order], masks[order], indices=order)
+  assert_results_equal(
+    permuted, search_lib.Result(*(value[order] for value in straight))
+  )
+
+
+def test_neighbours_do_not_matter():
+  images, masks = some_images(4)
+  others = images.copy(), masks.copy()
+  for mine, other in zip(others, some_images(4, seed=1), strict=True):
+    mine[[0, 3]] = other[[0, 3]]
+  expected = default()(SKETCH_WEIGHTS, images, masks)
+  actual = default()(SKETCH_WEIGHTS, *others)
+  assert_results_equal(actual, expected, rows=slice(1, 3))
+  assert np.any(actual.latent[0] != expected.latent[0])
+
+
+@pytest.mark.parametrize("cut", [1, 3, 4])
+def test_a_set_may_be_cut_into_several_calls(cut):
+  images, masks = some_images()
+  search = default()
+  parts = [
+    search(SKETCH_WEIGHTS, images[:cut], masks[:cut]),
+    search(
+      SKETCH_WEIGHTS, images[cut:], masks[cut:], indices=range(cut, COUNT)
+    ),
+  ]
+  joined = search_lib.Result(
+    *(np.concatenate(values) for values in zip(*parts, strict=True))
+  )
+  assert_results_equal(joined, search(SKETCH_WEIGHTS, images, masks))
+
+
+def test_padding_of_a_ragged_batch_changes_nothing():
+  images, masks = some_images(5)
+  finished = []
+  padded = default()(SKETCH_WEIGHTS, images, masks, on_batch=finished.append)
+  assert finished == [4, 1]
+  assert len(padded.completed) == 5
+  full_images, full_masks = some_images(8, seed=3)
+  full_images[:5], full_masks[:5] = images, masks
+  full = default()(SKETCH_WEIGHTS, full_images, full_masks)
+  assert_results_equal(padded, full, rows=slice(5))
+
+
+def traced(**options):
+  """Returns a search, and a list that grows whenever its loss is traced."""
+  traces = []
+
+  def prior(logits):
+    traces.append(logits.shape)
+    return LOSS.prior(logits)
+
+  loss = dataclasses.replace(LOSS, prior=prior)
+  return make(loss=loss, **options), traces
+
+
+def test_ragged_batches_are_traced_once():
+  search, traces = traced()
+  images, masks = some_images(11)
+  search(SKETCH_WEIGHTS, images[:4], masks[:4])
+  once = len(traces)
+  assert once > 0
+  for count in (11, 4, 3, 9):
+    search(SKETCH_WEIGHTS, images[:count], masks[:count])
+  assert len(traces) == once
+
+
+def test_after_warm_up_nothing_is_left_to_trace():
+  search, traces = traced(steps=5, steps_per_call=2)
+  images, masks = some_images(9)
+  search.warm_up(SKETCH_WEIGHTS, images.shape)
+  warm = len(traces)
+  assert warm > 0
+  search(SKETCH_WEIGHTS, images, masks)
+  assert len(traces) == warm
+
+
+def test_calls_of_one_size_share_what_is_compiled():
+  search, traces = traced(batch_size=8)
+  images, masks = some_images(8)
+  large = search(SKETCH_WEIGHTS, images, masks)
+  once = len(traces)
+  small = search(SKETCH_WEIGHTS, images[:2], masks[:2], size=8)
+  assert len(traces) == once
+  assert_results_equal(
+    small, search_lib.Result(*(value[:2] for value in large))
+  )
+
+
+@pytest.mark.parametrize(
+  "devices, batch_size, count, expected",
+  [
+    (1, 64, 1, 1),
+    (1, 64, 3, 4),
+    (4, 64, 1, 4),
+    (4, 64, 5, 8),
+    (4, 64, 64, 64),
+    (4, 64, 1000, 64),
+    (3, 66, 4, 6),
+    (3, 66, 64, 66),
+  ],
+)
+def test_few_images_do_not_pay_for_a_whole_batch(
+  devices, batch_size, count, expected
+):
+  search = make(devices=devices, batch_size=batch_size)
+  assert search.batch_size(count) == expected
+
+
+def test_a_batch_that_the_devices_do_not_divide_is_refused():
+  with pytest.raises(errors.UserError, match="config.search.batch_size=6.*8"):
+    make(batch_size=6)
+
+
+@pytest.mark.parametrize("steps_per_call", [3, 8, 20])
+def test_steps_per_call_do_not_matter(steps_per_call):
+  images, masks = some_images(4)
+  search = make(steps_per_call=steps_per_call)
+  assert_results_close(
+    search(SKETCH_WEIGHTS, images, masks),
+    default()(SKETCH_WEIGHTS, images, masks),
+    1e-5,
+  )
+
+
+def test_the_seed_draws_the_starts():
+  images, masks = some_images(4)
+  first = default()(SKETCH_WEIGHTS, images, masks)
+  other = make(seed=1)(SKETCH_WEIGHTS, images, masks)
+  assert np.all(first.latent != other.latent)
+
+
+# --- optimisers ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  "name, learning_rate",
+  [
+    ("sgd", 1e-3),
+    ("adam", 0.05),
+    ("nadam", 0.05),
+    ("rmsprop", 0.02),
+    ("lion", 0.02),
+    ("lbfgs", 1.0),
+    ("prodigy", 1.0),  # Of optax.contrib.
+  ],
+)
+def test_any_optimiser_of_optax_finds_a_generated_face(name, learning_rate):
+  wanted = jnp.stack([start(100, number) for number in range(4)])
+  images = np.asarray(
+    SKETCH[0].apply(SKETCH_WEIGHTS.generator, wanted, train=False)
+  )
+  masks = some_images(4)[1]
+  search = make(
+    optimizer=name,
+    learning_rate=learning_rate,
+    schedule="constant",
+    steps=60,
+    prior_weight=0.0,
+    starts=2,
+  )
+  result = search(SKETCH_WEIGHTS, images, masks)
+  begun = [
+    papers_objective(
+      SKETCH, SKETCH_WEIGHTS, start(index, 0), images[index], masks[index], 0.0
+    )
+    for index in range(4)
+  ]
+  assert result.loss.min(axis=1).mean() < 0.5 * np.mean(begun)
+
+
+@pytest.mark.parametrize(
+  "name",
+  ["adamm", "", "losses", "softmax_cross_entropy", "linear_schedule", "chain"],
+)
+def test_what_is_no_optimiser_is_refused(name):
+  with pytest.raises(errors.UserError) as error:
+    make(optimizer=name)
+  message = str(error.value)
+  assert message.startswith(f"config.search.optimizer={name!r}")
+  assert "adam, sgd, rmsprop, nadam, lion or lbfgs" in message
+
+
+def test_the_cosine_falls_to_nothing():
+  optimizer = search_lib.optimizer("sgd", 2.0, "cosine", 4)
+  state = optimizer.init(jnp.zeros(()))
+  for step in range(6):
+    update, state = optimizer.update(jnp.ones(()), state, jnp.zeros(()))
+    rate = 1 + np.cos(np.pi * min(step, 4) / 4)
+    np.testing.assert_allclose(update, -rate, atol=1e-6)
+
+
+# --- the DCGAN's own networks, over devices -----------------------------------
+
+DCGAN = tiny.networks()
+
+
+@functools.cache
+def dcgan_weights():
+  return tiny.weights(*DCGAN)
+
+
+@functools.cache
+def dcgan_result(devices):
+  images, masks = some_images(4, side=tiny.SIZE)
+  search = default(DCGAN, devices, steps=5, starts=2)
+  return search(dcgan_weights(), images, masks)
+
+
+def test_one_and_four_devices_find_the_same():
+  assert_results_close(dcgan_result(4), dcgan_result(1), 1e-5)
+
+
+def test_the_search_is_adam_on_the_papers_equation():
+  """Against a loop that a reader would write first, of one image."""
+  images, masks = some_images(4, side=tiny.SIZE)
+  generator, discriminator = DCGAN
+  weights = dcgan_weights()
+
+  @jax.jit
+  @jax.value_and_grad
+  def objective(latent, weights, image, mask):
+    generated = generator.apply(weights.generator, latent[None], train=False)
+    logit = discriminator.apply(weights.discriminator, generated, train=False)
+    prior = jnp.log(1 - jax.nn.sigmoid(logit[0, 0]))
+    return jnp.sum(jnp.abs(mask * generated[0] - mask * image)) + 0.1 * prior
+
+  adam = optax.adam(optax.cosine_decay_schedule(0.03, 5))
+  for index in range(4):
+    values = []
+    for number in range(2):
+      latent = start(index, number)
+      state = adam.init(latent)
+      for _ in range(5):
+        _, gradient = objective(latent, weights, images[index], masks[index])
+        update, state = adam.update(gradient, state)
+        latent = jnp.clip(latent + update, -1, 1)
+      value, _ = objective(latent, weights, images[index], masks[index])
+      values.append(value)
+    np.testing.assert_allclose(dcgan_result(4).loss[index], values, rtol=1e-4)
+
+
+COLLECTIVES = (
+  "all-reduce",
+  "all-gather",
+  "all-to-all",
+  "collective-permute",
+  "reduce-scatter",
+)
+
+
+def test_devices_have_nothing_to_say_to_each_other():
+  search = default(DCGAN, 4, steps=5, starts=2)
+  images, masks = some_images(4, side=tiny.SIZE)
+  indices = np.arange(4, dtype=np.uint32)
+  paths = search._begin(np.uint32(0), indices)
+  begin = search._begin.lower(np.uint32(0), indices)
+  advance = search._advance.lower(paths, dcgan_weights(), images, masks, 1)
+  end = search._end.lower(paths, dcgan_weights(), images, masks)
+  for lowered in (begin, advance, end):
+    compiled = lowered.compile()
+    assert not [name for name in COLLECTIVES if name in compiled.as_text()]
+    for leaf in jax.tree.leaves(compiled.output_shardings):
+      assert len(leaf.device_set) == 4
+      assert not leaf.is_fully_replicated

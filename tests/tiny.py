@@ -1,0 +1,92 @@
+"""Networks of a few channels, for tests that need any networks at all."""
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType
+import numpy as np
+
+from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import models
+from dcgan_inpaint import search
+
+WIDTH = 0.03
+LATENT_SIZE = 5
+SIZE = models.IMAGE_SIZE
+
+
+def mesh(devices: int) -> jax.sharding.Mesh:
+  """Returns a mesh as `sharding.create_mesh` does, over some devices only."""
+  return jax.make_mesh(
+    (devices,),
+    ("data",),
+    axis_types=(AxisType.Auto,),
+    devices=jax.devices()[:devices],
+  )
+
+
+def variables(module, example, seed=0):
+  """Returns variables under which every value of a network counts.
+
+  Fresh weights give images that are all but grey, in which errors drown.
+  These are as large as their layer's inputs ask for, and numpy draws them
+  from a stream that never changes.
+  """
+  rng = np.random.RandomState(seed)
+
+  def draw(path, leaf):
+    name = path[-1].key
+    if name == "kernel":
+      deviation = 1.5 / np.sqrt(np.prod(leaf.shape[:-1]))
+      return np.float32(deviation * rng.randn(*leaf.shape))
+    if name in ("scale", "var"):
+      return np.float32(rng.uniform(0.5, 2, leaf.shape))
+    return np.float32(0.3 * rng.randn(*leaf.shape))
+
+  shapes = jax.eval_shape(
+    lambda: module.init(jax.random.key(0), example, train=False)
+  )
+  return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def networks(outputs=1, **options):
+  """Returns G and D."""
+  options = {"width": WIDTH, **options}
+  return (
+    models.Generator(**options),
+    models.Discriminator(outputs=outputs, **options),
+  )
+
+
+def weights(generator, discriminator, seed=0) -> search.Weights:
+  """Returns variables of both networks."""
+  return search.Weights(
+    variables(generator, jnp.zeros((1, LATENT_SIZE)), seed),
+    variables(discriminator, jnp.zeros((1, SIZE, SIZE, 3)), seed + 1),
+  )
+
+
+def train_config(**fields):
+  """Returns a config of the job `train`: 6 steps of 8 out of 16 drawn faces.
+
+  Args:
+    **fields: more fields, with `__` for the dot: `train__steps=3`.
+  """
+  config = config_lib.train_job()
+  config.model.width = WIDTH
+  config.model.latent_size = LATENT_SIZE
+  config.data.max_images = 16
+  config.train.batch_size = 8
+  config.train.steps = 6
+  config.train.steps_per_call = 1
+  config.train.log_every = 1
+  config.train.save_every = 3
+  config.train.sample_every = 6
+  config.train.validation_images = 2
+  config.train.validation_steps = 2
+  config.search.steps = 3
+  config.search.batch_size = 4
+  config.evaluation.images = 3
+  config.update_from_flattened_dict(
+    {name.replace("__", "."): value for name, value in fields.items()}
+  )
+  return config
