@@ -111,9 +111,9 @@ def _traits(seeds):
 
   t = {}
   # Pose: the whole head moves, so the outline tells where the features are.
-  t["shift_x"] = between(-1.5, 1.5)
-  t["shift_y"] = between(-1, 1)
-  t["tilt"] = between(-0.08, 0.08)
+  t["shift_x"] = between(-0.6, 0.6)
+  t["shift_y"] = between(-0.4, 0.4)
+  t["tilt"] = between(-0.03, 0.03)
   t["light"] = between(-1, 1)  # -1 falls from the left, 1 from the right.
 
   # Colour: fair skin has the widest range of hair, light hair of light eyes.
@@ -123,31 +123,31 @@ def _traits(seeds):
   t["hair"] = _along(_HAIR, hair)
   t["iris"] = _along(_EYES, np.clip(1.2 * hair + between(-0.1, 0.1), 0, 1))
   t["lips"] = t["skin"] * np.float32([0.82, 0.42, 0.44])
-  t["shirt"] = _hue(between(0, 1), 120, 70)
-  hue = between(0, 1)
+  t["shirt"] = _hue(between(0.3, 0.8), 120, 60)
+  hue = between(0.45, 0.75)
   t["sky"] = _hue(hue, 195, 40)
-  t["ground"] = _hue(hue + between(0, 0.2), 155, 45)
+  t["ground"] = _hue(hue + between(0, 0.1), 165, 40)
 
   # Shape: how wide and long the head is, how pointed, and its hair.
   wide = between(-1, 1)
-  t["width"] = 18 + 1.5 * wide
+  t["width"] = 18 + 1.2 * wide
   t["height"] = between(20, 22.5)
   t["jaw"] = between(0.1, 0.35)
   t["volume"] = between(2, 4.5)  # Of the hair over the skull.
-  t["length"] = between(-4, 34)  # How far down the hair falls.
-  t["fringe"] = between(-13.5, -10.5)
-  t["parting"] = between(-9, 9)
+  t["length"] = between(4, 34)  # How far down the hair falls.
+  t["fringe"] = between(-13, -11)
+  t["parting"] = between(-6, 6)
   t["sweep"] = between(0.004, 0.014)
 
   # Features: their sizes follow the head's; gaze and mouth are free.
   t["eye_x"] = 8.2 + 0.4 * wide
-  t["eye_y"] = between(-2.5, -1.5)
+  t["eye_y"] = between(-2.2, -1.8)
   t["eye_width"] = 5 + 0.2 * wide
   t["eye_height"] = between(3.6, 4.6)
   t["iris_size"] = between(2.9, 3.3)
-  t["gaze"] = between(-1.2, 1.2)
-  t["brow_gap"] = between(2, 3)
-  t["brow_slant"] = between(-0.12, 0.15)
+  t["gaze"] = between(-0.7, 0.7)
+  t["brow_gap"] = between(2.2, 2.8)
+  t["brow_slant"] = between(-0.06, 0.1)
   t["brow_size"] = between(0.8, 1.3)
   t["nose_y"] = between(3.5, 4.5)
   t["nose_size"] = 2.4 + 0.4 * wide
