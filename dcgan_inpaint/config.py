@@ -100,16 +100,22 @@ def train() -> ConfigDict:
 def mask() -> ConfigDict:
   """The holes."""
   config = ConfigDict()
-  # centre, box, half, random_pixels or file.
+  # centre, box, half, random_pixels, pattern, strokes, scratches, text, blocks,
+  # lines, border, low_resolution or file; docs/masks.md shows them.
   config.family = "centre"
-  # centre, box: side of the square hole, in pixels (>= 1) or as a share (< 1).
-  config.size = 32.0
+  # In pixels (>= 1) or as a share of the shorter side (< 1); 0 = the family's
+  # usual. centre, box: side of the square. pattern: of the blobs. strokes:
+  # width of the brush. scratches: of the cracks. text: height of the letters.
+  # blocks: side of a block. lines: rows lost together. border: width of the
+  # rim. low_resolution: distance of the known pixels.
+  config.size = 0.0
   # box: 'y,x' of its top left corner; '' = a random place for each image.
   config.position = ""
   # half: the side that is missing: left, right, top or bottom.
   config.side = "left"
-  # random_pixels: the share of pixels that is missing.
-  config.share = 0.8
+  # random_pixels, pattern, strokes, scratches, text, blocks, lines: the share
+  # of pixels that is missing; 0 = the family's usual.
+  config.share = 0.0
   # file: an image file, one mask for all.
   config.path = ""
   # file: white_is_hole or white_is_known.
