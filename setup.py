@@ -57,7 +57,8 @@ setuptools.setup(
     "cuda12": ["jax[cuda12]"],
     "cuda13": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],
-    # Reads a `celeb_a` that tfds prepared as tfrecord.
+    # To let tfds itself download and prepare its `celeb_a`, which the job
+    # `prepare` then reads; this package never imports it.
     "tf": ["tensorflow-cpu>=2.21"],
     # The method `telea`.
     "opencv": ["opencv-python-headless>=4.10.0.84"],

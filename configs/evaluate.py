@@ -7,6 +7,11 @@
 
 The checkpoint is the --workdir of a training run. `--config.data.name=folder`
 with `--config.data.split=all` takes every image of a folder or zip.
+
+A face costs 1,000 steps of search: about 2 s on two CPU cores, for a model of a
+quarter of the width. A quarter of the time takes
+
+  --config.search.steps=250 --config.search.learning_rate=0.06
 """
 
 from dcgan_inpaint import config as defaults
@@ -15,8 +20,7 @@ from dcgan_inpaint import config as defaults
 def get_config():
   """Returns the config."""
   config = defaults.evaluate_job()
-  # The paper's search; its figures are on all test faces.
   config.data.name = "celeba"
+  # All of the test split.
   config.data.split = "test"
-  config.search.steps = 1000
   return config

@@ -38,12 +38,15 @@ class Checkpoints:
   waits for what is under way.
   """
 
-  def __init__(self, folder: str | os.PathLike, keep: int = 2):
+  def __init__(
+    self, folder: str | os.PathLike, keep: int = 2, writable: bool = True
+  ):
     """Opens or makes `folder`.
 
     Args:
       folder: where the checkpoints lie.
       keep: how many of the latest are kept, beside the best.
+      writable: False only reads; a run may be saving there at this moment.
     """
     self.folder = pathlib.Path(folder).resolve()
     self._manager = ocp.CheckpointManager(
@@ -63,7 +66,7 @@ class Checkpoints:
         best_fn=_inversion_mse,
         best_mode="min",
         # Left behind by a run that was killed while it saved.
-        cleanup_tmp_directories=True,
+        cleanup_tmp_directories=writable,
       ),
     )
 
@@ -221,13 +224,13 @@ def existing(workdir: str) -> Iterator[Checkpoints]:
   Raises:
     errors.UserError: there are none.
   """
-  folder = pathlib.Path(workdir) / "checkpoints"
+  folder = pathlib.Path(workdir).expanduser() / "checkpoints"
   if not workdir or not folder.is_dir():
     raise errors.UserError(
       f"config.checkpoint.path={workdir!r} holds no folder 'checkpoints': name "
       "the workdir of a training run"
     )
-  with Checkpoints(folder) as checkpoints:
+  with Checkpoints(folder, writable=False) as checkpoints:
     yield checkpoints
 
 

@@ -21,6 +21,8 @@ from dcgan_inpaint import metrics
 from dcgan_inpaint import pixels
 from dcgan_inpaint import progress
 from dcgan_inpaint import report
+from dcgan_inpaint import search as search_lib
+from dcgan_inpaint import sharding
 from dcgan_inpaint import trained
 
 # Images scored at a time.
@@ -59,15 +61,25 @@ def score(
   return row
 
 
-def mask_label(config: Any) -> str:
-  """Returns the mask's name in tables: its family and what sizes it."""
-  if config.family in ("centre", "box"):
-    return f"{config.family} {config.size:g}"
-  if config.family == "half":
-    return f"{config.side} half"
-  if config.family == "random_pixels":
-    return f"random {100 * config.share:g} %"
-  return pathlib.Path(config.path).name
+def check(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
+  """Refuses what `evaluate` would refuse, before hours of training.
+
+  Args:
+    config: the whole config.
+    mesh: the devices.
+
+  Raises:
+    errors.UserError: a method, the mask or the search has a wrong value.
+  """
+  methods.names(config.evaluation.methods)
+  masks_lib.make(config.mask, [0])
+  search = config.search
+  search_lib.optimizer(
+    search.optimizer, search.learning_rate, search.schedule, search.steps
+  )
+  sharding.check_divisible(search.batch_size, mesh, "config.search.batch_size")
+  if "train" in config:
+    trained.search_loss(search.loss, config.train.loss)
 
 
 def evaluate(
@@ -85,17 +97,19 @@ def evaluate(
   Returns:
     A row for each method, for results.json.
   """
+  check(config, mesh)
   names = methods.names(config.evaluation.methods)
   model = trained.load(config.checkpoint, mesh)
-  dataset = data.load(config.data, config.data.split)
-  originals = dataset.images[: config.evaluation.images or None]
+  originals = data.load(
+    config.data, config.data.split, limit=config.evaluation.images
+  ).images
   images = pixels.to_float(originals)
   masks = masks_lib.make(
     config.mask, np.arange(len(images)), *images.shape[1:3]
   )
   logging.info(
     "%s images, masks %s (%s, %.1f %% hole), model of step %s",
-    f"{len(images):,}", mask_label(config.mask), masks_lib.digest(masks),
+    f"{len(images):,}", masks_lib.label(config.mask), masks_lib.digest(masks),
     100 * float(np.mean(masks_lib.hole_share(masks))), f"{model.step:,}",
   )  # fmt: skip
 
@@ -118,7 +132,7 @@ def evaluate(
     rows.append(
       {
         "method": name,
-        "mask": mask_label(config.mask),
+        "mask": masks_lib.label(config.mask),
         "mask_digest": masks_lib.digest(masks),
         "n": len(images),
         **score(completed, originals, masks),

@@ -30,7 +30,7 @@ class GanState:
     discriminator: parameters and running statistics of D.
     generator_optimizer: Adam's moments for G.
     discriminator_optimizer: Adam's moments for D.
-    average: exponential moving average of `generator`, running statistics
+    generator_ema: exponential moving average of `generator`, its statistics
       included: averaged weights under statistics of other weights give images
       of the wrong colours.
   """
@@ -40,7 +40,7 @@ class GanState:
   discriminator: models.Variables
   generator_optimizer: optax.OptState
   discriminator_optimizer: optax.OptState
-  average: models.Variables
+  generator_ema: models.Variables
 
 
 def networks(
@@ -85,7 +85,7 @@ def init_state(
     generator_optimizer=optimizer.init(g["params"]),
     discriminator_optimizer=optimizer.init(d["params"]),
     # A copy: the same buffer twice could not be donated.
-    average=jax.tree.map(jnp.copy, g),
+    generator_ema=jax.tree.map(jnp.copy, g),
   )
 
 
@@ -119,7 +119,8 @@ def train_step(
     config: the section `config.train`.
 
   Returns:
-    The state after, and scalars: the losses, and how D scored each side.
+    The state after, and scalars: the losses, D's mean logit of each side, and
+    the L2 norm of each network's update.
   """
   key = jax.random.fold_in(jax.random.key(seed), state.step)
   latent_key, flip_key = jax.random.split(key)
@@ -142,7 +143,7 @@ def train_step(
     generate, state.generator["params"], has_aux=True
   )
 
-  def judge(params, stats, batch):
+  def discriminate(params, stats, batch):
     logits, updated = discriminator.apply(
       {"params": params, "batch_stats": stats},
       batch,
@@ -152,48 +153,56 @@ def train_step(
     return logits, updated["batch_stats"]
 
   def discriminator_loss(params):
-    on_real, stats = judge(params, state.discriminator["batch_stats"], real)
-    on_fake, stats = judge(params, stats, jax.lax.stop_gradient(fake))
+    on_real, stats = discriminate(
+      params, state.discriminator["batch_stats"], real
+    )
+    on_fake, stats = discriminate(params, stats, jax.lax.stop_gradient(fake))
     value = jnp.mean(loss.real(on_real)) + jnp.mean(loss.fake(on_fake))
     return value, (stats, on_real, on_fake)
 
   (d_loss, (stats, on_real, on_fake)), gradient = jax.value_and_grad(
     discriminator_loss, has_aux=True
   )(state.discriminator["params"])
-  updates, discriminator_optimizer = optimizer.update(
+  d_updates, discriminator_optimizer = optimizer.update(
     gradient, state.discriminator_optimizer
   )
   new_discriminator = {
-    "params": optax.apply_updates(state.discriminator["params"], updates),
+    "params": optax.apply_updates(state.discriminator["params"], d_updates),
     "batch_stats": stats,
   }
 
   # The generator's turn, against the discriminator as it now is. Nothing of
   # the discriminator changes here, its running statistics neither.
   def generator_loss(batch):
-    logits, _ = judge(new_discriminator["params"], stats, batch)
+    logits, _ = discriminate(new_discriminator["params"], stats, batch)
     return jnp.mean(loss.generator(logits))
 
-  g_loss, pull = jax.value_and_grad(generator_loss)(fake)
-  (gradient,) = pull_back(pull)
-  updates, generator_optimizer = optimizer.update(
+  g_loss, image_gradient = jax.value_and_grad(generator_loss)(fake)
+  (gradient,) = pull_back(image_gradient)
+  g_updates, generator_optimizer = optimizer.update(
     gradient, state.generator_optimizer
   )
   new_generator = {
-    "params": optax.apply_updates(state.generator["params"], updates),
+    "params": optax.apply_updates(state.generator["params"], g_updates),
     "batch_stats": generator_stats,
   }
 
   # Early on the average follows closely; it would else remember the
   # initialisation for thousands of steps.
   decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
-  average = optax.incremental_update(new_generator, state.average, 1 - decay)
+  generator_ema = optax.incremental_update(
+    new_generator, state.generator_ema, 1 - decay
+  )
 
   metrics = {
     "discriminator_loss": d_loss,
     "generator_loss": g_loss,
     "real_logit": jnp.mean(on_real[:, -1]),
     "fake_logit": jnp.mean(on_fake[:, -1]),
+    # Not finite as soon as any parameter is not; the losses, taken before the
+    # update, tell it a step later.
+    "discriminator_update": optax.tree.norm(d_updates),
+    "generator_update": optax.tree.norm(g_updates),
   }
   state = GanState(
     step=state.step + 1,
@@ -201,7 +210,7 @@ def train_step(
     discriminator=new_discriminator,
     generator_optimizer=generator_optimizer,
     discriminator_optimizer=discriminator_optimizer,
-    average=average,
+    generator_ema=generator_ema,
   )
   return state, metrics
 

@@ -58,6 +58,7 @@ def inpaint(
       name.
   """
   output = pathlib.Path(config.output or pathlib.Path(workdir) / "completed")
+  output = output.expanduser()
   _check_apart(config.input, output)
   files = _by_stem(folder.list_files(config.input, "config.input"))
   mask_of = _mask_reader(config)
@@ -79,7 +80,11 @@ def inpaint(
 
   done, failed, shown = 0, 0, []
   size = search.batch_size(len(pending))
+  shape = (size, models.IMAGE_SIZE, models.IMAGE_SIZE, 3)
   with progress.Progress(len(pending), description="inpaint") as bar:
+    if pending:
+      with bar.paused():
+        search.warm_up(model.weights, shape)
     for first in range(0, len(pending), size):
       batch = pending[first : first + size]
       originals, failures = decoding.decode_all(

@@ -138,13 +138,12 @@ def get(name: str, field: str = "config.train.loss") -> AdversarialLoss:
       'or name your own as "package.module:function"'
     )
   try:
-    function = getattr(importlib.import_module(module_name), function_name)
-  except (ImportError, AttributeError) as error:
+    loss = getattr(importlib.import_module(module_name), function_name)()
+  except (ImportError, AttributeError, TypeError, ValueError) as error:
     raise errors.UserError(
-      f"{field}={name!r}: cannot import it ({error}); is its folder on "
-      "PYTHONPATH?"
+      f"{field}={name!r}: cannot import it and call it without arguments "
+      f"({error}); is its folder on PYTHONPATH?"
     ) from error
-  loss = function()
   if not isinstance(loss, AdversarialLoss):
     raise errors.UserError(
       f"{field}={name!r} returned {type(loss).__name__}, and must return a "

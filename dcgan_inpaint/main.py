@@ -50,12 +50,12 @@ def _run(config, workdir: str) -> None:
 
   mesh = sharding.create_mesh()
   if config.job == "train":
+    from dcgan_inpaint import evaluate
     from dcgan_inpaint import train
 
+    evaluate.check(config, mesh)
     rows = train.train(config, workdir, mesh)
     if config.evaluation.methods:
-      from dcgan_inpaint import evaluate
-
       config.checkpoint.path = workdir
       rows += evaluate.evaluate(config, workdir, mesh)
   elif config.job == "evaluate":
@@ -103,7 +103,9 @@ def _check(argv: list[str]) -> tuple[Any, str]:
       "configs/quickstart.py"
     )
   config_lib.validate(config)
-  workdir = _WORKDIR.value or os.path.join("runs", path.stem)
+  workdir = os.path.expanduser(
+    _WORKDIR.value or os.path.join("runs", path.stem)
+  )
   try:
     os.makedirs(workdir, exist_ok=True)
   except OSError as error:
@@ -126,7 +128,10 @@ def _ours(record: Any) -> bool:
 
 def _check_devices(workdir: str) -> None:
   """Says what JAX runs on, and stops where that is not what was asked for."""
-  devices = jax.devices()
+  try:
+    devices = jax.devices()
+  except RuntimeError as error:  # JAX_PLATFORMS names one that is not there.
+    raise errors.UserError(str(error).partition("\n")[0]) from error
   platform = devices[0].platform
   logging.info(
     "%s x %s (%s), JAX %s, workdir %s",
@@ -163,7 +168,7 @@ def _parse(argv: list[str]) -> list[str]:
     # The first line names the flag, the last one the remedy; a traceback of a
     # config file may lie between. A KeyError's own text is in quotes.
     text = error.args[0] if isinstance(error, KeyError) else str(error)
-    lines = text.strip().splitlines()
+    lines = text.strip().splitlines() or [type(error).__name__]
     _fail(" ".join(dict.fromkeys([lines[0], lines[-1]])))
 
 

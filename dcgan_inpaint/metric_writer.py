@@ -1,8 +1,7 @@
 """Losses and pictures of a training run, as files and for TensorBoard.
 
 `metrics.jsonl` is the record: one JSON object a line, `{"step": 100, "d_loss":
-0.69}`. TensorBoard shows the same numbers. The methods are named after clu's
-metric writers, which need TensorFlow and are no longer kept.
+0.69}`. TensorBoard shows the same numbers.
 """
 
 import json

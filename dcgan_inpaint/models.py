@@ -138,10 +138,10 @@ class Discriminator(nn.Module):
         x = _batch_norm(self.batch_norm_momentum, self.dtype, train, name)(x)
       x = nn.leaky_relu(x, 0.2)
     x = x.reshape(x.shape[0], -1)
-    x = nn.Dense(
-      self.outputs, dtype=self.dtype, kernel_init=_INIT, name="dense"
+    # In float32 always: a logit of bfloat16 would have three digits.
+    return nn.Dense(
+      self.outputs, dtype=jnp.float32, kernel_init=_INIT, name="dense"
     )(x)
-    return x.astype(jnp.float32)
 
 
 def create(config: Any, outputs: int) -> tuple[Generator, Discriminator]:

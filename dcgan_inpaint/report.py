@@ -247,13 +247,6 @@ def table(rows, columns=None):
   )
 
 
-def markdown_table(rows, columns=None):
-  """Returns rows as a Markdown table; arguments as in `table`."""
-  header, cells, numeric = _cells(rows, columns)
-  rule = ["--:" if right else "---" for right in numeric]
-  return "\n".join(f"| {' | '.join(line)} |" for line in [header, rule, *cells])
-
-
 def _cells(rows, columns):
   """Returns the header, the rows as text, and which columns are numbers."""
   if columns is None:

@@ -38,7 +38,7 @@ class Weights(NamedTuple):
   discriminator: models.Variables
 
 
-class Path(NamedTuple):
+class SearchState(NamedTuple):
   """Where one start of one image stands: its latent and its optimiser."""
 
   latent: jax.Array
@@ -65,7 +65,7 @@ def complete(
   generated: jax.Array, image: jax.Array, mask: jax.Array
 ) -> jax.Array:
   """Returns `M * y + (1 - M) * G(z)`, the known pixels to the bit."""
-  return jnp.where(mask > 0, image, generated)
+  return jnp.where(mask > 0.5, image, generated)
 
 
 def optimizer(
@@ -195,50 +195,58 @@ class Search:
       loss += self._config.prior_weight * self._loss.prior(logits)[0]
     return loss, generated[0]
 
-  def _begin_start(self, key: jax.Array) -> Path:
+  def _begin_start(self, key: jax.Array) -> SearchState:
     latent = models.sample_latents(key, 1, self._latent_size)[0]
-    return Path(latent, self._optimizer.init(latent))
+    return SearchState(latent, self._optimizer.init(latent))
 
   def _advance_start(
-    self, path: Path, weights: Weights, image: jax.Array, mask: jax.Array
-  ) -> Path:
+    self,
+    state: SearchState,
+    weights: Weights,
+    image: jax.Array,
+    mask: jax.Array,
+  ) -> SearchState:
     def loss(latent):
       return self.objective(latent, weights, image, mask)[0]
 
-    value, gradient = jax.value_and_grad(loss)(path.latent)
-    updates, state = self._optimizer.update(
+    value, gradient = jax.value_and_grad(loss)(state.latent)
+    updates, optimizer_state = self._optimizer.update(
       gradient,
-      path.optimizer,
-      path.latent,
+      state.optimizer,
+      state.latent,
       value=value,
       grad=gradient,
       value_fn=loss,
     )
-    latent = optax.apply_updates(path.latent, updates)
+    latent = optax.apply_updates(state.latent, updates)
     # z was drawn from [-1, 1], and G knows nothing beyond.
-    return Path(jnp.clip(latent, -1.0, 1.0), state)
+    return SearchState(jnp.clip(latent, -1.0, 1.0), optimizer_state)
 
   # One image, all its starts.
 
-  def _begin_image(self, seed: jax.Array, index: jax.Array) -> Path:
+  def _begin_image(self, seed: jax.Array, index: jax.Array) -> SearchState:
     key = jax.random.fold_in(jax.random.key(seed), index)
     starts = jnp.arange(self._config.starts)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, starts)
     return jax.vmap(self._begin_start)(keys)
 
   def _end_image(
-    self, paths: Path, weights: Weights, image: jax.Array, mask: jax.Array
+    self,
+    states: SearchState,
+    weights: Weights,
+    image: jax.Array,
+    mask: jax.Array,
   ) -> Result:
     objective = functools.partial(
       self.objective, weights=weights, image=image, mask=mask
     )
-    loss, generated = jax.vmap(objective)(paths.latent)
-    # A start that left the numbers must not win over one that did not.
+    loss, generated = jax.vmap(objective)(states.latent)
+    # A start whose loss is not finite must not win over one whose is.
     best = jnp.argmin(jnp.where(jnp.isfinite(loss), loss, jnp.inf))
     return Result(
       completed=complete(generated[best], image, mask),
       generated=generated[best],
-      latent=paths.latent[best],
+      latent=states.latent[best],
       loss=loss,
     )
 
@@ -246,34 +254,36 @@ class Search:
 
   def _advance_batch(
     self,
-    paths: Path,
+    states: SearchState,
     weights: Weights,
     images: jax.Array,
     masks: jax.Array,
     steps: int,
-  ) -> Path:
+  ) -> SearchState:
     over_starts = jax.vmap(self._advance_start, in_axes=(0, None, None, None))
     over_images = jax.vmap(over_starts, in_axes=(0, None, 0, 0))
 
-    def step(paths, _):
-      return over_images(paths, weights, images, masks), None
+    def step(states, _):
+      return over_images(states, weights, images, masks), None
 
-    return jax.lax.scan(step, paths, length=steps)[0]
+    return jax.lax.scan(step, states, length=steps)[0]
 
   def _run_batch(
     self, weights: Weights, images: Any, masks: Any, indices: np.ndarray
   ) -> Result:
-    paths = self._begin(jnp.uint32(self._config.seed), indices)
+    states = self._begin(jnp.uint32(self._config.seed), indices)
     calls, rest = divmod(self._config.steps, self._steps_per_call)
     for call in range(calls):
-      paths = self._advance(paths, weights, images, masks, self._steps_per_call)
+      states = self._advance(
+        states, weights, images, masks, self._steps_per_call
+      )
       if call % 8 == 7:
         # Steps in flight are bounded: they hold memory, and programs on many
         # CPU devices lock up when too many wait.
-        jax.block_until_ready(paths)
+        jax.block_until_ready(states)
     if rest:
-      paths = self._advance(paths, weights, images, masks, rest)
-    return jax.device_get(self._end(paths, weights, images, masks))
+      states = self._advance(states, weights, images, masks, rest)
+    return jax.device_get(self._end(states, weights, images, masks))
 
   def batch_size(self, count: int) -> int:
     """Returns the images of a compiled batch for `count` images in all.
@@ -287,19 +297,19 @@ class Search:
     return min(needed, self._config.batch_size)
 
   def warm_up(self, weights: Weights, shape: tuple[int, ...]) -> None:
-    """Compiles what a search of images of `shape`, [N, H, W, 3], will run."""
-    rows = self.batch_size(shape[0])
+    """Compiles what a search by batches of `shape`, [size, H, W, 3], runs."""
+    rows = shape[0]
     one, many = sharding.replicated(self._mesh), sharding.split(self._mesh)
     weights = jax.device_put(weights, one)
     images = jax.device_put(np.zeros((rows, *shape[1:]), np.float32), many)
     indices = jax.device_put(np.zeros(rows, np.uint32), many)
-    paths = self._begin(jnp.uint32(0), indices)
+    states = self._begin(jnp.uint32(0), indices)
     for steps in {
       min(self._steps_per_call, self._config.steps),
       self._config.steps % self._steps_per_call,
     } - {0}:
-      paths = self._advance(paths, weights, images, images[..., :1], steps)
-    jax.block_until_ready(self._end(paths, weights, images, images[..., :1]))
+      states = self._advance(states, weights, images, images[..., :1], steps)
+    jax.block_until_ready(self._end(states, weights, images, images[..., :1]))
 
   def __call__(
     self,
@@ -339,7 +349,7 @@ class Search:
       rows = np.arange(first, first + size)
       rows = np.where(rows < len(images), rows, first)
       # Zeros under the hole: nothing there can reach the loss, not even a NaN.
-      known = np.where(masks[rows] > 0, images[rows], np.float32(0))
+      known = np.where(masks[rows] > 0.5, images[rows], np.float32(0))
       result = self._run_batch(
         weights,
         jax.device_put(known, many),

@@ -1,8 +1,8 @@
 """One mesh over all devices, and where arrays lie on it.
 
 The design is one axis, `data`: batches are split over it, weights are copied.
-The same program then runs on one CPU, on eight GPUs and on a TPU pod, and
-BatchNorm sees the global batch.
+The same program then runs on one CPU and on eight GPUs, and BatchNorm sees the
+global batch.
 """
 
 import jax
@@ -16,7 +16,7 @@ from dcgan_inpaint import errors
 
 
 def create_mesh() -> Mesh:
-  """Returns the mesh over all devices of all processes, one axis `data`."""
+  """Returns the mesh over all devices, one axis `data`."""
   # The axis type is stated: the default became Explicit in JAX 0.9, under which
   # gradients of convolutions fail.
   return jax.make_mesh(
@@ -29,9 +29,9 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
-def split(mesh: Mesh, axis: int = 0) -> NamedSharding:
-  """Returns the sharding of batches: `axis` is cut over the devices."""
-  return NamedSharding(mesh, PartitionSpec(*[None] * axis, "data"))
+def split(mesh: Mesh) -> NamedSharding:
+  """Returns the sharding of batches: the first axis is cut over the devices."""
+  return NamedSharding(mesh, PartitionSpec("data"))
 
 
 def check_divisible(count: int, mesh: Mesh, field: str) -> None:
@@ -64,11 +64,14 @@ def place_images(images: np.ndarray, mesh: Mesh) -> jax.Array:
     The images split over the mesh. Where the devices do not divide N, up to
     one image a device of black is added at the end, which no index reaches.
   """
-  devices = mesh.devices.size
-  extra = -len(images) % devices
-  if extra:
-    black = np.zeros((extra, *images.shape[1:]), images.dtype)
-    images = np.concatenate([images, black])
+  rows = len(images) + -len(images) % mesh.devices.size
+
+  def part(index):
+    mine = images[index]
+    first, last, _ = index[0].indices(rows)
+    black = np.zeros((last - first - len(mine), *images.shape[1:]), np.uint8)
+    return np.concatenate([mine, black]) if len(black) else mine
+
   return jax.make_array_from_callback(
-    images.shape, split(mesh), lambda index: images[index]
+    (rows, *images.shape[1:]), split(mesh), part
   )

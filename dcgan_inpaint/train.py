@@ -4,7 +4,8 @@ Read it top to bottom: the data goes to the devices, the state is made or
 restored, and compiled calls of several steps run until the end. Between them
 come metrics, samples, validation and checkpoints. The same command again goes
 on where the last checkpoint stands, and repeats what the uninterrupted run
-would have done.
+would have done: to the bit on the CPU, and wherever else the arithmetic is
+deterministic.
 """
 
 import collections
@@ -79,17 +80,25 @@ def check_same_run(then: dict[str, Any], now: dict[str, Any]) -> None:
   """Refuses to go on with a run under another config.
 
   Args:
-    then: the config that the checkpoint was saved with.
-    now: the config of this command.
+    then: what the checkpoint was saved with: its `config`, as a dict, and how
+      many training `images` there were.
+    now: the same of this command.
 
   Raises:
-    errors.UserError: names every field that differs, with both values.
+    errors.UserError: names what differs, with both values.
   """
-  then, now = _flat(then), _flat(now)
+  if then["images"] != now["images"]:
+    raise errors.UserError(
+      f"the run in --workdir was started on {then['images']:,} training "
+      f"images, and config.data now holds {now['images']:,}: give it the same "
+      "images, or take another --workdir"
+    )
+  then, now = _flat(then["config"]), _flat(now["config"])
+  # A field that came later is not held against an older run.
   differing = [
-    f"config.{field}={now.get(field)!r} (was {then.get(field)!r})"
-    for field in sorted(then.keys() | now.keys())
-    if field not in _FREE and then.get(field) != now.get(field)
+    f"config.{field}={now[field]!r} (was {then[field]!r})"
+    for field in sorted(then.keys() & now.keys())
+    if field not in _FREE and then[field] != now[field]
   ]
   if differing:
     raise errors.UserError(
@@ -111,7 +120,8 @@ class _Validation:
     settings.learning_rate = 0.1
     settings.prior_weight = 0.0
     # Small batches: one shape serves the inversions and the picture.
-    settings.batch_size = max(16, mesh.devices.size)
+    devices = mesh.devices.size
+    settings.batch_size = -(-16 // devices) * devices
     self._search = search_lib.Search(
       generator,
       discriminator,
@@ -131,21 +141,21 @@ class _Validation:
     self._masks = np.concatenate([known, holes])
 
   def __call__(self, state: gan.GanState) -> tuple[float, dict[str, Any]]:
-    """Returns the inversion MSE (8-bit scale) and the rows of the picture."""
+    """Returns the inversion MSE (8-bit scale) and the contact sheet's rows."""
     found = self._search(
-      search_lib.Weights(state.average, state.discriminator),
+      search_lib.Weights(state.generator_ema, state.discriminator),
       pixels.to_float(self._originals),
       self._masks,
     )
     generated = pixels.to_uint8(found.generated)
     error = generated.astype(np.float32) - self._originals
-    rows = {
+    pictures = {
       "original": self._originals,
       "masked": report.masked_view(self._originals, self._masks),
       "G(z)": generated,
       "completed": pixels.to_uint8(found.completed),
     }
-    shown = {name: images[self._count :] for name, images in rows.items()}
+    shown = {name: x[self._count :] for name, x in pictures.items()}
     return float(np.mean(error[: self._count] ** 2)), shown
 
 
@@ -167,7 +177,7 @@ def train(
 
   Raises:
     errors.UserError: the data is missing, the workdir holds another run, or
-      the loss left the numbers.
+      the loss is no longer finite.
   """
   settings = config.train
   sharding.check_divisible(settings.batch_size, mesh, "config.train.batch_size")
@@ -183,9 +193,11 @@ def train(
     )
   steps = total_steps(settings, len(real))
   dataset = sharding.place_images(real, mesh)
+  mean_image, image_count = _mean_image(real), len(real)
+  del real  # The devices have it.
   logging.info(
     "%s training images of %s, %s steps of %s",
-    f"{len(real):,}", config.data.name, f"{steps:,}", settings.batch_size,
+    f"{image_count:,}", config.data.name, f"{steps:,}", settings.batch_size,
   )  # fmt: skip
 
   # --- state ----------------------------------------------------------------
@@ -200,13 +212,19 @@ def train(
     latent_size,
     settings,
   )
-  target = checkpoints_lib.abstract(jax.eval_shape(init), one)
+  shapes = jax.eval_shape(init)
+  logging.info(
+    "parameters: generator %s, discriminator %s",
+    *(f"{models.parameter_count(variables):,}"
+      for variables in (shapes.generator, shapes.discriminator)),
+  )  # fmt: skip
+  target = checkpoints_lib.abstract(shapes, one)
   checkpoints = checkpoints_lib.Checkpoints(
     workdir / "checkpoints", settings.keep
   )
-  meta = {"config": checkpoints_lib.as_json(config), "images": len(real)}
+  meta = {"config": checkpoints_lib.as_json(config), "images": image_count}
   restored = checkpoints.restore_latest(
-    target, check=lambda then: check_same_run(then["config"], meta["config"])
+    target, check=lambda then: check_same_run(then, meta)
   )
   if restored is None:
     first_step, state = 0, jax.jit(init, out_shardings=one)()
@@ -214,7 +232,7 @@ def train(
     first_step, state = restored
     logging.info("resuming %s at step %s", workdir, f"{first_step:,}")
   if first_process:
-    report.save_png(workdir / "mean_image.png", _mean_image(real))
+    report.save_png(workdir / "mean_image.png", mean_image)
     with report.replacing(workdir / "config.json") as path:
       path.write_text(json.dumps(meta["config"], indent=2))
 
@@ -231,14 +249,18 @@ def train(
   steps_per_call = settings.steps_per_call or (1 if on_cpu else 20)
   validation = None
   if settings.validation_images:
-    held_out = data.load(config.data, "validation").images
+    held_out = data.load(
+      config.data,
+      "validation",
+      limit=max(settings.validation_images, _INPAINTED),
+    ).images
     validation = _Validation(
       config, generator, discriminator, loss, held_out, mesh
     )
   sample = jax.jit(
-    lambda average: pixels.to_uint8(
+    lambda variables: pixels.to_uint8(
       generator.apply(
-        average,
+        variables,
         models.sample_latents(
           jax.random.key(config.seed), _SAMPLES, latent_size
         ),
@@ -258,7 +280,7 @@ def train(
   )
   running = _RunningMeans()
   in_flight = collections.deque()
-  compiled = set()
+  compiled = {}
 
   def collect(keep: int) -> None:
     """Takes metrics off the devices until `keep` calls are in flight."""
@@ -277,44 +299,44 @@ def train(
   with checkpoints, writer, bar:
     while step < steps:
       count = min(steps_per_call, steps - step)
-      rows = batches.indices(
+      indices = batches.indices(
         step,
         count,
         batch_size=settings.batch_size,
-        count=len(real),
+        count=image_count,
         seed=config.seed,
       )
-      arguments = (state, dataset, rows, np.uint32(config.seed))
-      if count in compiled:
-        state, metrics = train_steps(*arguments)
-      else:
-        with bar.paused():  # The first call of a shape compiles.
-          state, metrics = jax.block_until_ready(train_steps(*arguments))
-        compiled.add(count)
+      arguments = (state, dataset, indices, np.uint32(config.seed))
+      if count not in compiled:
+        # Nothing may run while the clock stands, here and below.
+        collect(0)
+        with bar.paused():
+          compiled[count] = train_steps.lower(*arguments).compile()
+      state, metrics = compiled[count](*arguments)
       before, step = step, step + count
       in_flight.append((step, metrics))
       collect(_CALLS_IN_FLIGHT)
 
-      def due(every, before=before, step=step):
-        return bool(every) and (
-          before // every < step // every or step == steps
-        )
-
+      due = functools.partial(_due, before=before, step=step, last=steps)
+      if due(settings.sample_every):
+        collect(0)
       if due(settings.log_every) or due(settings.save_every):
         collect(0)
         writer.scalars(step, running.take())
       if due(settings.sample_every):
         with bar.paused():
-          samples = report.grid(np.asarray(sample(state.average)), columns=8)
+          samples = report.grid(
+            np.asarray(sample(state.generator_ema)), columns=8
+          )
           writer.images(step, {"samples": samples})
       if due(settings.save_every):
         with bar.paused():
           if validation:
-            error, rows = validation(state)
+            error, pictures = validation(state)
             writer.scalars(step, {checkpoints_lib.INVERSION_MSE: error})
             if first_process:
               report.contact_sheet(
-                workdir / "inpainted" / f"step_{step:06d}.png", rows
+                workdir / "inpainted" / f"step_{step:06d}.png", pictures
               )
           checkpoints.save(step, state, meta, error)
           writer.flush()
@@ -325,10 +347,32 @@ def train(
       "what": "train",
       "batch": settings.batch_size,
       "steps": step,
-      "per_second": bar.rate,
-      checkpoints_lib.INVERSION_MSE: error,
+      # None where an earlier run had done it all.
+      "per_second": bar.rate or None,
+      "milliseconds_per_step": (
+        1000 * settings.batch_size / bar.rate if bar.rate else None
+      ),
+      checkpoints_lib.INVERSION_MSE: error or _last_inversion_mse(workdir),
     }
   ]
+
+
+def _due(every: int, before: int, step: int, last: int) -> bool:
+  """Tells whether a call from `before` to `step` passed a multiple of `every`.
+
+  The last step is due for everything that is wanted at all (`every` > 0).
+  """
+  return bool(every) and (before // every < step // every or step == last)
+
+
+def _last_inversion_mse(workdir: pathlib.Path) -> float | None:
+  """Returns the figure of the last validation, or None without one."""
+  figures = [
+    row[checkpoints_lib.INVERSION_MSE]
+    for row in metric_writer.read(workdir / "metrics.jsonl")
+    if checkpoints_lib.INVERSION_MSE in row
+  ]
+  return figures[-1] if figures else None
 
 
 class _RunningMeans:
@@ -348,7 +392,7 @@ class _RunningMeans:
 
 
 def _check_finite(values, last, checkpoints) -> None:
-  """Stops the run where a loss left the numbers, and says at which step."""
+  """Stops the run where a figure is not finite, and says at which step."""
   finite = np.all([np.isfinite(steps) for steps in values.values()], axis=0)
   if finite.all():
     return
@@ -358,7 +402,7 @@ def _check_finite(values, last, checkpoints) -> None:
   )
   saved = checkpoints.steps()
   raise errors.UserError(
-    f"training left the numbers at step {step} ({figures}): lower "
+    f"non-finite loss at step {step} ({figures}): lower "
     "config.train.learning_rate, and start in another --workdir; the last "
     f"checkpoint is {saved[-1] if saved else 'none'}"
   )

@@ -85,11 +85,37 @@ def _load_step(
     step, checkpoints_lib.abstract(state, sharding.replicated(mesh))
   )
   return Trained(
-    weights=search_lib.Weights(state.average, state.discriminator),
+    weights=search_lib.Weights(state.generator_ema, state.discriminator),
     config=config,
     step=step,
-    mean_image=report.load_png(pathlib.Path(workdir) / "mean_image.png"),
+    mean_image=report.load_png(
+      pathlib.Path(workdir).expanduser() / "mean_image.png"
+    ),
   )
+
+
+def search_loss(name: str, trained_with: str) -> losses.AdversarialLoss:
+  """Returns the loss variant that is the search's prior.
+
+  Args:
+    name: `config.search.loss`; '' is the one of the training.
+    trained_with: `config.train.loss` of the model.
+
+  Raises:
+    errors.UserError: it wants another number of logits than the trained
+      discriminator gives.
+  """
+  trained_loss = losses.get(trained_with)
+  if not name:
+    return trained_loss
+  loss = losses.get(name, "config.search.loss")
+  if loss.outputs != trained_loss.outputs:
+    raise errors.UserError(
+      f"config.search.loss={name!r} wants {loss.outputs} logits, and the "
+      f"model, trained with {trained_with!r}, gives {trained_loss.outputs}; "
+      "leave the field empty"
+    )
+  return loss
 
 
 def make_search(
@@ -107,19 +133,8 @@ def make_search(
     errors.UserError: `config.search` has a wrong value, or names a loss whose
       number of logits is not that of the trained discriminator.
   """
-  trained_loss = losses.get(model.config.train.loss)
-  loss = trained_loss
-  if config.loss:
-    loss = losses.get(config.loss, "config.search.loss")
-  if loss.outputs != trained_loss.outputs:
-    raise errors.UserError(
-      f"config.search.loss={config.loss!r} wants {loss.outputs} logits, and "
-      f"the model, trained with {model.config.train.loss!r}, gives "
-      f"{trained_loss.outputs}; leave the field empty"
-    )
-  generator, discriminator = models.create(
-    model.config.model, trained_loss.outputs
-  )
+  loss = search_loss(config.loss, model.config.train.loss)
+  generator, discriminator = models.create(model.config.model, loss.outputs)
   dtype = jnp.dtype(config.dtype)
   return search_lib.Search(
     generator.clone(dtype=dtype),

@@ -98,8 +98,8 @@ def test_every_limit_is_that_of_a_field():
   # A misspelt one would be passed over in silence.
   config = config_lib.train_job()
   for field in [*config_lib._CHOICES, *config_lib._RANGES]:
-    section, name = field.split(".")
-    assert name in config[section], field
+    section, _, name = field.rpartition(".")
+    assert name in (config[section] if section else config), field
 
 
 @pytest.mark.parametrize(

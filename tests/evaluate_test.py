@@ -128,22 +128,6 @@ def test_the_contact_sheet_shows_every_image_in_every_row(outcome):
     assert 5 * 2 * 64 < sheet.height < 6 * 2 * 64
 
 
-@pytest.mark.parametrize(
-  "fields, label",
-  [
-    ({"family": "centre", "size": 32.0}, "centre 32"),
-    ({"family": "box", "size": 0.5}, "box 0.5"),
-    ({"family": "half", "side": "top"}, "top half"),
-    ({"family": "random_pixels", "share": 0.8}, "random 80 %"),
-    ({"family": "file", "path": "holes/cat.png"}, "cat.png"),
-  ],
-)
-def test_a_mask_is_named_by_what_sizes_it(fields, label):
-  config = config_lib.mask()
-  config.update(fields)
-  assert evaluate.mask_label(config) == label
-
-
 def test_an_unknown_method_is_refused_before_anything_is_loaded(tmp_path):
   config = config_lib.evaluate_job()
   config.evaluation.methods = "mean_image,lama"

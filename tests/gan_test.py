@@ -55,7 +55,7 @@ def first_state(keywords):
   return state.replace(
     generator=weights.generator,
     discriminator=weights.discriminator,
-    average=weights.generator,
+    generator_ema=weights.generator,
   )
 
 
@@ -267,7 +267,8 @@ def test_every_variant_trains_by_the_names_of_the_metrics(name):
   )
   assert after == before
   assert set(metrics) == {
-    "discriminator_loss", "generator_loss", "real_logit", "fake_logit"
+    "discriminator_loss", "generator_loss", "real_logit", "fake_logit",
+    "discriminator_update", "generator_update",
   }  # fmt: skip
   assert {(x.shape, x.dtype) for x in metrics.values()} == {
     ((), jnp.dtype("float32"))
@@ -286,16 +287,16 @@ def test_the_average_follows_weights_and_statistics(step_number, decay):
   state = first_state(keywords)
   state = state.replace(
     step=np.int32(step_number),
-    average=jax.tree.map(lambda x: x + 1, state.average),
+    generator_ema=jax.tree.map(lambda x: x + 1, state.generator_ema),
   )
   after, _ = step(state, images())
   expected = jax.tree.map(
     lambda old, new: decay * old + (1 - decay) * new,
-    state.average,
+    state.generator_ema,
     after.generator,
   )
-  assert set(after.average) == {"params", "batch_stats"}
-  assert_trees_close(after.average, expected, rtol=1e-5)
+  assert set(after.generator_ema) == {"params", "batch_stats"}
+  assert_trees_close(after.generator_ema, expected, rtol=1e-5)
 
 
 def test_steps_are_counted():
@@ -442,4 +443,4 @@ def test_a_first_state_is_a_function_of_the_seed():
       kernel != getattr(other, network)["params"]["dense"]["kernel"]
     )
   assert state.step == 0
-  assert_trees_equal(state.average, state.generator)
+  assert_trees_equal(state.generator_ema, state.generator)

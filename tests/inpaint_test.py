@@ -145,6 +145,7 @@ def test_a_run_that_is_cut_keeps_the_batches_it_finished(
 
     class Cut:
       batch_size = search.batch_size
+      warm_up = search.warm_up
 
       def __call__(self, *args, **options):
         calls.append(1)

@@ -158,15 +158,6 @@ def test_a_table_shows_the_columns_asked_for():
   assert report.table([], ["mse", "method"]) == "mse  method"
 
 
-def test_a_markdown_table_aligns_numbers_to_the_right():
-  assert report.markdown_table(ROWS, ["method", "mse"]).splitlines() == [
-    "| method | mse |",
-    "| --- | --: |",
-    "| dcgan | 269.7 |",
-    "| mean | 12346 |",
-  ]
-
-
 def test_results_come_back_with_all_that_made_them(tmp_path, monkeypatch):
   monkeypatch.setattr(sys, "argv", ["main.py", "--config=a b.py"])
   config = ml_collections.ConfigDict({"mask": {"size": 32, "sides": ("left",)}})

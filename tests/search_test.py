@@ -312,7 +312,8 @@ def test_ragged_batches_are_traced_once():
 def test_after_warm_up_nothing_is_left_to_trace():
   search, traces = traced(steps=5, steps_per_call=2)
   images, masks = some_images(9)
-  search.warm_up(SKETCH_WEIGHTS, images.shape)
+  shape = (search.batch_size(len(images)), *images.shape[1:])
+  search.warm_up(SKETCH_WEIGHTS, shape)
   warm = len(traces)
   assert warm > 0
   search(SKETCH_WEIGHTS, images, masks)

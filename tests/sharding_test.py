@@ -20,7 +20,6 @@ def test_specs_of_weights_and_batches():
   mesh = tiny.mesh(1)
   assert sharding.replicated(mesh).spec == PartitionSpec()
   assert sharding.split(mesh).spec == PartitionSpec("data")
-  assert sharding.split(mesh, axis=1).spec == PartitionSpec(None, "data")
 
 
 @pytest.mark.parametrize("count", [4, 8, 128])

@@ -48,14 +48,14 @@ def test_the_average_and_the_judge_of_a_step_are_loaded(trained_run, step):
   jax.tree.map(
     np.testing.assert_array_equal,
     (model.weights.generator, model.weights.discriminator),
-    (state.average, state.discriminator),
+    (state.generator_ema, state.discriminator),
   )
   for leaf in jax.tree.leaves(model.weights):
     assert len(leaf.devices()) == 4
   # The average lags behind the generator, so they can be told apart.
   kernels = [
     tree["params"]["dense"]["kernel"]
-    for tree in (state.average, state.generator)
+    for tree in (state.generator_ema, state.generator)
   ]
   assert np.any(kernels[0] != kernels[1])
 

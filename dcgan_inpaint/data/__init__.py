@@ -28,7 +28,7 @@ class ImageSet(NamedTuple):
   names: list
 
 
-def load(config, split, image_size=64):
+def load(config, split, image_size=64, limit=0):
   """Loads one split of the data set that `config` names.
 
   Args:
@@ -36,10 +36,11 @@ def load(config, split, image_size=64):
       `validation_path`, `test_path`, `max_images` (0 = all) and `seed`.
     split: 'train', 'validation', 'test' or 'all', which is all three.
     image_size: side of the images in pixels.
+    limit: as `config.max_images`, for a caller that needs no more; the lower
+      of both holds.
 
   Returns:
-    An `ImageSet`; the first `max_images` of the split's order where that is
-    not 0.
+    An `ImageSet`; the first images of the split's order where a limit is set.
 
   Raises:
     UserError: for an unknown name or split, and where the images are missing,
@@ -53,10 +54,11 @@ def load(config, split, image_size=64):
     raise errors.UserError(
       f"Unknown split '{split}'; choose one of: {', '.join(SPLITS)}."
     )
+  max_images = min(filter(None, (config.max_images, limit)), default=0)
   if config.name == "celeba":
     from dcgan_inpaint.data import celeba
 
-    return celeba.load(config.path, split, image_size, config.max_images)
+    return celeba.load(config.path, split, image_size, max_images)
   if config.name == "folder":
     from dcgan_inpaint.data import folder
 
@@ -64,7 +66,7 @@ def load(config, split, image_size=64):
       config.path,
       split,
       image_size,
-      config.max_images,
+      max_images,
       validation_path=config.validation_path,
       test_path=config.test_path,
     )
@@ -75,5 +77,5 @@ def load(config, split, image_size=64):
       f"Synthetic faces have {synthetic.SIZE}x{synthetic.SIZE} pixels, not "
       f"{image_size}x{image_size}."
     )
-  images = synthetic.load(split, count=config.max_images, seed=config.seed)
+  images = synthetic.load(split, count=max_images, seed=config.seed)
   return ImageSet(images, [f"synthetic-{i:06d}" for i in range(len(images))])

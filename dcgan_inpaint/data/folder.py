@@ -194,7 +194,8 @@ def _is_image(name):
 
 def _split_by_hash(name, own):
   """Returns the split of a file; a split with a path of its `own` gets none."""
-  per_cent = zlib.crc32(name.encode()) % 100
+  # The file's own name: a folder and a zip of it are split alike.
+  per_cent = zlib.crc32(name.rpartition("/")[2].encode()) % 100
   if per_cent < HELD_OUT and not own["validation"]:
     return "validation"
   if HELD_OUT <= per_cent < 2 * HELD_OUT and not own["test"]:

@@ -15,6 +15,7 @@ hole, and all return the known pixels to the bit.
 from collections.abc import Callable
 import functools
 import importlib
+import importlib.util
 from typing import Any
 from typing import NamedTuple
 
@@ -50,7 +51,7 @@ def names(text: str) -> list[str]:
     text: names with commas between.
 
   Raises:
-    errors.UserError: one is unknown.
+    errors.UserError: one is unknown, or its library is missing.
   """
   listed = [name.strip() for name in text.split(",") if name.strip()]
   for name in listed:
@@ -58,6 +59,11 @@ def names(text: str) -> list[str]:
       raise errors.UserError(
         f"config.evaluation.methods names {name!r}: choose among "
         f"{', '.join(METHODS)}"
+      )
+    if name == "telea" and not importlib.util.find_spec("cv2"):
+      raise errors.UserError(
+        "config.evaluation.methods names 'telea', which needs OpenCV: pip "
+        "install 'dcgan-inpaint[opencv]'"
       )
   return listed
 
@@ -83,7 +89,8 @@ def create(
   """
   if name == "dcgan":
     search = trained.make_search(model, search_config, mesh)
-    search.warm_up(model.weights, shape)
+    size = search.batch_size(shape[0])
+    search.warm_up(model.weights, (size, *shape[1:]))
 
     def dcgan(images: np.ndarray, masks: np.ndarray) -> Completion:
       found = search(model.weights, images, masks, on_batch=on_batch)
