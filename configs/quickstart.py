@@ -20,11 +20,13 @@ def get_config():
   # Small batches and twice the paper's rate: many steps in little time.
   config.train.batch_size = 32
   config.train.learning_rate = 4e-4
-  config.train.steps = 1100
+  config.train.steps = 1000
   # Cartoon faces have a side that the light comes from.
   config.train.flip = False
-  config.train.sample_every = 275
-  config.train.save_every = 550
+  config.train.sample_every = 250
+  # Two checkpoints, each validated on a few faces.
+  config.train.save_every = 500
+  config.train.validation_images = 16
   # Two short searches for each face, instead of a long one.
   config.search.starts = 2
   config.search.steps = 120
