@@ -201,6 +201,11 @@ def _mask_reader(
     make("")  # A wrong field is wrong for every image.
     return make
   settings.family = "file"
+  if path.is_file() and path.suffix.lower() == ".zip":
+    raise errors.UserError(
+      f"config.masks={config.masks!r}: a zip of masks is not read; unpack it, "
+      "and give the folder"
+    )
   if path.is_file():
     settings.path = str(path)
     mask = make("")

@@ -110,8 +110,11 @@ def _file(config, height, width):
       alpha = np.full_like(grey, 255)
       if image.has_transparency_data:
         alpha = np.asarray(image.convert("RGBA"))[..., 3]
-  except OSError as error:
-    reason = error.strerror or "it is not an image that Pillow can read"
+  # Pillow raises many kinds for broken files, and its own for huge ones.
+  except Exception as error:  # noqa: BLE001
+    reason = getattr(error, "strerror", None) or (
+      "it is not an image that Pillow can read"
+    )
     raise _wrong("path", config.path, reason) from error
   if alpha.min() < 128:
     hole = alpha < 128

@@ -45,6 +45,10 @@ def test_the_flags_of_a_docstring_are_fields_of_the_config(path):
   "field, value, remedy",
   [
     ("job", "trian", "train, evaluate, inpaint, prepare"),
+    ("seed", -1, "from 0 to"),
+    ("data.seed", -1, "from 0 to"),
+    ("mask.seed", 2**32, "from 0 to"),
+    ("search.seed", -1, "from 0 to"),
     ("model.width", 0.0, "above 0"),
     ("model.latent_size", 0, "at least 1"),
     ("model.dtype", "float16", "float32, bfloat16"),

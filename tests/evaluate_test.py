@@ -1,3 +1,5 @@
+import importlib.util
+
 import numpy as np
 from PIL import Image
 import pytest
@@ -133,3 +135,26 @@ def test_an_unknown_method_is_refused_before_anything_is_loaded(tmp_path):
   config.evaluation.methods = "mean_image,lama"
   with pytest.raises(errors.UserError, match="'lama'.*mean_image, biharmonic"):
     evaluate.evaluate(config, str(tmp_path), tiny.mesh(1))
+
+
+@pytest.mark.parametrize(
+  "fields, message",
+  [
+    ({"evaluation__methods": "dcgan,telae"}, "'telae': choose among"),
+    ({"mask__size": 99.0}, "config.mask.size is 99.0"),
+    ({"search__optimizer": "adamm"}, "config.search.optimizer='adamm'"),
+    ({"search__batch_size": 3}, "config.search.batch_size=3: 4 devices"),
+    ({"search__loss": "softmax_cross_entropy"}, "wants 2 logits.* gives 1"),
+  ],
+)
+def test_what_scoring_would_refuse_is_refused_before_training(fields, message):
+  config = tiny.train_config(**fields)
+  with pytest.raises(errors.UserError, match=message):
+    evaluate.check(config, tiny.mesh(4))
+
+
+def test_methods_whose_library_is_missing_are_refused_at_once(monkeypatch):
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+  config = tiny.train_config(evaluation__methods="telea")
+  with pytest.raises(errors.UserError, match="needs OpenCV: pip install"):
+    evaluate.check(config, tiny.mesh(4))

@@ -267,6 +267,13 @@ def test_results_never_go_among_the_images(job, tmp_path, inside):
   np.testing.assert_array_equal(results(tmp_path / "in")["a.png"], face)
 
 
+def test_a_zip_of_masks_is_refused(job, photos, tmp_path):
+  path = tmp_path / "masks.zip"
+  path.write_bytes(b"PK")
+  with pytest.raises(errors.UserError, match="config.masks=.*unpack it"):
+    job(photos, path)
+
+
 def test_two_images_of_one_name_are_refused(job, photos, tmp_path):
   report.save_png(tmp_path / "ann.png", np.zeros((64, 64, 3), np.uint8))
   with pytest.raises(errors.UserError, match="ann.png and ann.png have one"):

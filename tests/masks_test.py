@@ -360,6 +360,16 @@ def test_wrong_values_are_refused_by_name(fields, field, remedy):
   assert remedy in message and "\n" not in message
 
 
+def test_a_mask_file_of_a_size_that_bursts_the_memory_is_refused(
+  tmp_path, monkeypatch
+):
+  path = tmp_path / "mask.png"
+  Image.fromarray(np.full((8, 8), 255, np.uint8)).save(path)
+  monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 31)  # Twice this is refused.
+  with pytest.raises(errors.UserError, match="config.mask.path .* Pillow"):
+    masks.make(_config(family="file", path=str(path)), range(2))
+
+
 def test_a_mask_file_without_a_hole_is_refused(tmp_path):
   path = tmp_path / "mask.png"
   Image.fromarray(np.eye(8, dtype=np.uint8)).save(path)
