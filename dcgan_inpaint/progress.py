@@ -52,6 +52,7 @@ class Progress:
     self._total, self._unit, self._description = total, unit, description
     self._initial = self._done = initial
     self._figures = {}
+    self._logged = None  # What had been done when the last line was written.
     self._visible, self._clock = visible, clock
     self._worked = 0.0  # Seconds up to the last pause.
     self._resumed = clock()  # When work went on after it; None in a pause.
@@ -121,7 +122,8 @@ class Progress:
   def close(self):
     """Shows the last state and stops the clock; twice is as good as once."""
     if self._visible:
-      self._show()
+      if self._logged != self._done:
+        self._show()
       if self._bar is not None:
         self._bar.close()
     self._visible = False
@@ -149,6 +151,7 @@ class Progress:
       self._bar.n = self._done
       self._bar.set_postfix_str(", ".join(parts))  # This redraws.
       return
+    self._logged = self._done
     share = self._done / self._total if self._total else 1.0
     logging.info(
       "%s%d of %d %s (%.0f %%), %s",

@@ -112,6 +112,17 @@ def test_a_log_file_gets_a_plain_line_every_30_seconds(clock, lines):
   assert len(lines) == 4
 
 
+def test_the_end_is_logged_once(clock, lines):
+  with make(clock) as bar:
+    clock.now += 31
+    bar.update(1000)
+  assert len(lines) == 1
+  with make(clock) as bar:
+    clock.now += 1
+    bar.update(1000)
+  assert len(lines) == 2
+
+
 def test_a_terminal_gets_a_bar_and_no_log_lines(clock, lines):
   terminal = Terminal()
   with make(clock, terminal) as bar:
