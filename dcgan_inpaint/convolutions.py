@@ -13,20 +13,23 @@ and `ConvTranspose` up to rounding. The forms differ in speed alone:
           works to any order; forward mode (`jax.jvp`) is not supported. Auto's
           choice on the CPU.
 
-CPU time of a step at width 1/4, float32, in milliseconds, on one core of an AMD
-EPYC with AVX-512 (not yet timed on two idle cores):
+Milliseconds a step at width 1/4, float32, on two idle cores of an AMD EPYC with
+AVX-512, medians of two rounds in one run beside PyTorch 2.13 (eager):
 
-  step               jax     plain   dense   phases   PyTorch 2.13
-  train, batch 64    0.10.2      -     558      436       337
-                     0.12.0   4297     596      438
-  search, batch 16   0.10.2      -      59       41        52
-                     0.12.0    260      63       47
-  search, batch 64   0.10.2      -     243      179       204
-                     0.12.0   1098     251      202
+  step               jax 0.10.2   jax 0.12.0   PyTorch
+  train, batch 64    274 to 343   222 to 241   192 to 198
+  search, batch 16     34 to 37     26 to 31     30 to 34
 
-Taken under `taskset -c 0`, the least of several steps but PyTorch's a median,
-while other work ran beside it. A float32 matrix product reaches about 100
-GFLOP/s on that core; of `phases`, most layers reach 60 to 100 in each direction
+CPU time on one core, while other work ran beside it, tells the forms apart:
+
+  step               jax      plain   dense   phases
+  train, batch 64    0.10.2       -     558      436
+                     0.12.0    4297     596      438
+  search, batch 16   0.10.2       -      59       41
+                     0.12.0     260      63       47
+
+A float32 matrix product reaches about 100
+GFLOP/s on a core; of `phases`, most layers reach 60 to 100 in each direction
 and those of three channels 22 to 60.
 """
 
