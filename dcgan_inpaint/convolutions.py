@@ -28,9 +28,8 @@ CPU time on one core, while other work ran beside it, tells the forms apart:
   search, batch 16   0.10.2       -      59       41
                      0.12.0     260      63       47
 
-A float32 matrix product reaches about 100
-GFLOP/s on a core; of `phases`, most layers reach 60 to 100 in each direction
-and those of three channels 22 to 60.
+A float32 matrix product reaches about 100 GFLOP/s on a core; of `phases`, most
+layers reach 60 to 100 in each direction and those of three channels 22 to 60.
 """
 
 import jax

@@ -158,7 +158,7 @@ def test_more_starts_leave_the_first_as_it_was():
   assert np.any(three.loss.argmin(axis=1) > 0)
 
 
-def test_a_start_that_left_the_numbers_does_not_win():
+def test_a_start_whose_loss_is_not_finite_does_not_win():
   def prior(logits):
     return jnp.where(logits[:, 0] > 0.6, jnp.nan, 0.0)
 

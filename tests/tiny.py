@@ -5,7 +5,9 @@ import jax.numpy as jnp
 from jax.sharding import AxisType
 import numpy as np
 
+from dcgan_inpaint import checkpoints as checkpoints_lib
 from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import gan
 from dcgan_inpaint import models
 from dcgan_inpaint import search
 
@@ -90,3 +92,19 @@ def train_config(**fields):
     {name.replace("__", "."): value for name, value in fields.items()}
   )
   return config
+
+
+def saved_state(workdir, step) -> gan.GanState:
+  """Returns a checkpoint of a `train_config`, as numpy arrays."""
+  config = train_config()
+  generator, discriminator, _ = gan.networks(config)
+  state = jax.eval_shape(
+    lambda: gan.init_state(
+      0, generator, discriminator, LATENT_SIZE, config.train
+    )
+  )
+  one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  with checkpoints_lib.existing(str(workdir)) as checkpoints:
+    return jax.device_get(
+      checkpoints.restore(step, checkpoints_lib.abstract(state, one))
+    )

@@ -24,22 +24,6 @@ def count(workdir, **fields):
   return run(workdir, **fields)
 
 
-def arrays(workdir, step):
-  """The state of a checkpoint, as numpy arrays."""
-  config = tiny.train_config()
-  generator, discriminator, _ = gan.networks(config)
-  state = jax.eval_shape(
-    lambda: gan.init_state(
-      0, generator, discriminator, tiny.LATENT_SIZE, config.train
-    )
-  )
-  one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  with checkpoints_lib.existing(str(workdir)) as checkpoints:
-    return jax.device_get(
-      checkpoints.restore(step, checkpoints_lib.abstract(state, one))
-    )
-
-
 @pytest.fixture
 def untrained(monkeypatch):
   """Replaces the compiled steps by ones that only count.
@@ -73,7 +57,9 @@ def test_resuming_repeats_the_uninterrupted_run(trained_run, tmp_path, caplog):
   assert f"resuming {tmp_path} at step 3" in caplog.text
   assert row["steps"] == 6
   jax.tree.map(
-    np.testing.assert_array_equal, arrays(tmp_path, 6), arrays(trained_run, 6)
+    np.testing.assert_array_equal,
+    tiny.saved_state(tmp_path, 6),
+    tiny.saved_state(trained_run, 6),
   )
   name = "metrics.jsonl"
   assert (tmp_path / name).read_text() == (trained_run / name).read_text()

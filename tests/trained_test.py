@@ -6,7 +6,6 @@ from PIL import Image
 import pytest
 import tiny
 
-from dcgan_inpaint import checkpoints as checkpoints_lib
 from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import errors
 from dcgan_inpaint import gan
@@ -30,21 +29,12 @@ def model(trained_run):
 
 
 @pytest.mark.parametrize("step", ["latest", "3"])
-def test_the_average_and_the_judge_of_a_step_are_loaded(trained_run, step):
+def test_the_average_and_the_discriminator_of_a_step_are_loaded(
+  trained_run, step
+):
   model = load(trained_run, step, devices=4)
   assert model.step == {"latest": 6, "3": 3}[step]
-  config = tiny.train_config()
-  generator, discriminator, _ = gan.networks(config)
-  state = jax.eval_shape(
-    lambda: gan.init_state(
-      0, generator, discriminator, tiny.LATENT_SIZE, config.train
-    )
-  )
-  one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  with checkpoints_lib.existing(str(trained_run)) as checkpoints:
-    state = checkpoints.restore(
-      model.step, checkpoints_lib.abstract(state, one)
-    )
+  state = tiny.saved_state(trained_run, model.step)
   jax.tree.map(
     np.testing.assert_array_equal,
     (model.weights.generator, model.weights.discriminator),
