@@ -41,8 +41,16 @@ def scaled(channels: tuple[int, ...], width: float) -> tuple[int, ...]:
   return tuple(max(1, round(width * count)) for count in channels)
 
 
-class _Conv(nn.Module):
-  """A 5x5 convolution of stride 2, or its transpose, with Flax's parameters."""
+class Conv(nn.Module):
+  """A 5x5 convolution of stride 2, or its transpose, with Flax's parameters.
+
+  Attributes:
+    features: channels of the output.
+    transposed: doubles the sides instead of halving them.
+    use_bias: whether a bias is added.
+    dtype: the type that is computed in.
+    form: one of `convolutions.FORMS`, or 'auto'.
+  """
 
   features: int
   transposed: bool
@@ -52,6 +60,7 @@ class _Conv(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [B, H, W, Cin] to half or twice the sides, and to `features`."""
     shape = (5, 5, x.shape[-1], self.features)
     kernel = self.param("kernel", _INIT, shape, jnp.float32)
     convolve = (
@@ -80,6 +89,7 @@ class Generator(nn.Module):
   form: str = "auto"
 
   def setup(self):
+    """Makes the layers."""
     first, *others = scaled(GENERATOR_CHANNELS, self.width)
     self.dense = nn.Dense(
       4 * 4 * first, use_bias=False, dtype=self.dtype, kernel_init=_INIT
@@ -93,7 +103,7 @@ class Generator(nn.Module):
       )
     for layer, features in enumerate([*others, 3], start=1):
       last = layer == 4
-      conv = _Conv(features, True, last, self.dtype, self.form)
+      conv = Conv(features, True, last, self.dtype, self.form)
       setattr(self, f"deconv_{layer}", conv)
 
   def __call__(self, z: jax.Array, *, train: bool) -> jax.Array:
@@ -138,7 +148,7 @@ class Discriminator(nn.Module):
     for layer, features in enumerate(channels):
       first = layer == 0
       name = f"conv_{layer}"
-      x = _Conv(features, False, first, self.dtype, self.form, name=name)(x)
+      x = Conv(features, False, first, self.dtype, self.form, name=name)(x)
       if not first:
         x = nn.BatchNorm(
           use_running_average=not train,

@@ -75,6 +75,11 @@ def start(index, number, seed=0):
   return models.sample_latents(key, 1, tiny.LATENT_SIZE)[0]
 
 
+def at(latent):
+  """Returns the state of a start that stands at a latent."""
+  return search_lib.SearchState(latent, None, None, ())
+
+
 def papers_objective(networks, weights, latent, image, mask, prior_weight):
   """Returns equation 3 in numpy, of what the networks give."""
   generator, discriminator = networks
@@ -109,7 +114,7 @@ def test_the_objective_is_the_papers_equation(prior_weight):
   for index in range(3):
     latent = start(index, 0)
     loss, generated = search.objective(
-      latent, SKETCH_WEIGHTS, images[index], masks[index]
+      at(latent), SKETCH_WEIGHTS, images[index], masks[index]
     )
     expected = papers_objective(
       SKETCH, SKETCH_WEIGHTS, latent, images[index], masks[index], prior_weight
@@ -498,11 +503,16 @@ def test_devices_have_nothing_to_say_to_each_other():
   search = default(DCGAN, 4, steps=5, starts=2)
   images, masks = some_images(4, side=tiny.SIZE)
   indices = np.arange(4, dtype=np.uint32)
-  paths = search._begin(np.uint32(0), indices)
-  begin = search._begin.lower(np.uint32(0), indices)
-  advance = search._advance.lower(paths, dcgan_weights(), images, masks, 1)
-  end = search._end.lower(paths, dcgan_weights(), images, masks)
-  for lowered in (begin, advance, end):
+  batch = (images, masks)
+  begun = (dcgan_weights(), np.uint32(0), indices, *batch)
+  states = search._enter(search._begin(*begun), 0)
+  programs = (
+    search._begin.lower(*begun),
+    search._enter.lower(states, 0),
+    search._advance.lower(states, dcgan_weights(), *batch, 0, 1),
+    search._end.lower(states, dcgan_weights(), *batch),
+  )
+  for lowered in programs:
     compiled = lowered.compile()
     assert not [name for name in COLLECTIVES if name in compiled.as_text()]
     for leaf in jax.tree.leaves(compiled.output_shardings):
