@@ -29,6 +29,8 @@ setuptools.setup(
   packages=setuptools.find_packages(
     include=["dcgan_inpaint", "dcgan_inpaint.*"]
   ),
+  # The model that comes with the package.
+  package_data={"dcgan_inpaint.pretrained": ["*.npz", "*.json", "*.md"]},
   python_requires=">=3.11",
   # `.ci/run` reads the floors from here: one requirement a line.
   install_requires=[

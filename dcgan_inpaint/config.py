@@ -250,6 +250,8 @@ def encoder() -> ConfigDict:
   config.known_weight = 0.1
   # Share of a batch that is faces of G in the place of real ones.
   config.generated_share = 0.0
+  # Mirror images at random.
+  config.flip = True
   # Images a step, over all devices, and steps.
   config.batch_size = 256
   config.steps = 15000

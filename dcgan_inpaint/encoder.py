@@ -231,7 +231,9 @@ def train_step(
   key = jax.random.fold_in(jax.random.key(seed), state.step)
   flip_key, mask_key, latent_key = jax.random.split(key, 3)
   count = len(images)
-  images = gan.flip(flip_key, pixels.to_float(images))
+  images = pixels.to_float(images)
+  if config.flip:
+    images = gan.flip(flip_key, images)
   generated = round(config.generated_share * count)
   if generated:
     # Faces that G can give back exactly, in the place of real ones.

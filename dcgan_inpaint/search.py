@@ -13,7 +13,7 @@ That is the mode `paper`. z alone reaches few faces exactly, so the other modes
 go on in G's first activations h (4x4xC; intermediate layer optimisation, Daras
 et al. 2021), where the objective gains a pull to where the refinement began:
 
-  L(h) = ||M * G(h) - M * y||_1 + lambda * log(1 - D(G(h))) + pull * ||h - h0||^2
+  L(h) = ||M * G(h) - M * y||_1 + lambda * log(1 - D(G(h))) + pull * |h - h0|^2
 
 `fidelity` and `realism` take h0 from an encoder, in one pass and without any
 search; `config.SEARCH_MODES` has what each mode sets.

@@ -18,6 +18,13 @@ def load(path):
   return module
 
 
+def every_section():
+  """Returns a config of the job `train` that has all other sections too."""
+  config = config_lib.train_job()
+  config.encoder = config_lib.encoder()
+  return config
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_file_is_valid_and_says_how_it_is_run(path):
   module = load(path)
@@ -44,7 +51,11 @@ def test_the_flags_of_a_docstring_are_fields_of_the_config(path):
 @pytest.mark.parametrize(
   "field, value, remedy",
   [
-    ("job", "trian", "train, evaluate, inpaint, prepare"),
+    (
+      "job",
+      "trian",
+      "train, train_encoder, evaluate, inpaint, export, prepare",
+    ),
     ("seed", -1, "from 0 to"),
     ("data.seed", -1, "from 0 to"),
     ("mask.seed", 2**32, "from 0 to"),
@@ -73,23 +84,44 @@ def test_the_flags_of_a_docstring_are_fields_of_the_config(path):
     ("train.keep", 0, "at least 1"),
     ("train.validation_images", -1, "at least 0"),
     ("train.validation_steps", 0, "at least 1"),
-    ("search.steps", 0, "at least 1"),
+    ("search.mode", "papers", "paper, fidelity, realism"),
+    ("search.start", "zeros", "random, encoder"),
+    ("search.keep", "worst", "best, mean"),
+    ("search.steps", -1, "at least 0"),
     ("search.learning_rate", -0.1, "above 0"),
     ("search.schedule", "linear", "cosine, constant"),
     ("search.starts", 0, "at least 1"),
     ("search.prior_weight", -1.0, "at least 0"),
     ("search.loss", "sigmoid", "sigmoid_cross_entropy"),
+    ("search.refine_steps", -1, "at least 0"),
+    ("search.refine_learning_rate", 0.0, "above 0"),
+    ("search.refine_pull", -1.0, "at least 0"),
     ("search.dtype", "half", "float32, bfloat16"),
     ("search.batch_size", 0, "at least 1"),
     ("search.steps_per_call", -1, "at least 0"),
     ("evaluation.images", -1, "at least 0"),
     ("evaluation.contact_sheet", -1, "at least 0"),
+    ("encoder.width", 0.0, "above 0"),
+    ("encoder.rank", -1, "at least 0"),
+    ("encoder.dtype", "half", "float32, bfloat16"),
+    ("encoder.mask_pool", 0, "at least 1"),
+    ("encoder.known_weight", -0.1, "at least 0"),
+    ("encoder.generated_share", 1.0, "below 1"),
+    ("encoder.batch_size", 0, "at least 1"),
+    ("encoder.steps", 0, "at least 1"),
+    ("encoder.learning_rate", 0.0, "above 0"),
+    ("encoder.weight_decay", -1.0, "at least 0"),
+    ("encoder.steps_per_call", -1, "at least 0"),
+    ("encoder.log_every", 0, "at least 1"),
+    ("encoder.save_every", 0, "at least 1"),
+    ("encoder.keep", 0, "at least 1"),
+    ("encoder.validation_images", -1, "at least 0"),
   ],
 )
 def test_a_wrong_value_is_refused_with_its_field_and_the_remedy(
   field, value, remedy
 ):
-  config = config_lib.train_job()
+  config = every_section()
   config.update_from_flattened_dict({field: value})
   with pytest.raises(errors.UserError) as refused:
     config_lib.validate(config)
@@ -100,7 +132,7 @@ def test_a_wrong_value_is_refused_with_its_field_and_the_remedy(
 
 def test_every_limit_is_that_of_a_field():
   # A misspelt one would be passed over in silence.
-  config = config_lib.train_job()
+  config = every_section()
   for field in [*config_lib._CHOICES, *config_lib._RANGES]:
     section, _, name = field.rpartition(".")
     assert name in (config[section] if section else config), field
@@ -110,8 +142,10 @@ def test_every_limit_is_that_of_a_field():
   "make",
   [
     config_lib.train_job,
+    config_lib.train_encoder_job,
     config_lib.evaluate_job,
     config_lib.inpaint_job,
+    config_lib.export_job,
     config_lib.prepare_job,
   ],
 )
@@ -119,3 +153,14 @@ def test_a_job_is_valid_at_its_defaults(make):
   config = make()
   config_lib.validate(config)
   assert make.__name__ == f"{config.job}_job"
+
+
+def test_a_mode_sets_what_is_left_open_and_nothing_else():
+  config = config_lib.search()
+  open_fields = {name for name, value in config.items() if value is None}
+  for mode, values in config_lib.SEARCH_MODES.items():
+    assert set(values) == open_fields
+    config.mode, config.steps = mode, 7
+    settings = config_lib.search_settings(config)
+    assert settings.to_dict() == {**config.to_dict(), **values, "steps": 7}
+  assert config.starts is None  # The config itself stays as it was.

@@ -10,6 +10,7 @@ import pytest
 import tiny
 
 from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import encoder as encoder_lib
 from dcgan_inpaint import errors
 from dcgan_inpaint import losses
 from dcgan_inpaint import models
@@ -44,7 +45,7 @@ SKETCH_WEIGHTS = search_lib.Weights(
 )
 
 
-def make(networks=SKETCH, devices=4, loss=LOSS, **options):
+def make(networks=SKETCH, devices=4, loss=LOSS, encoder=None, **options):
   """Returns a search, of few steps unless told otherwise."""
   config = config_lib.search()
   config.steps = 8
@@ -52,7 +53,7 @@ def make(networks=SKETCH, devices=4, loss=LOSS, **options):
   config.starts = 3
   config.update(options)
   return search_lib.Search(
-    *networks, loss, config, tiny.LATENT_SIZE, tiny.mesh(devices)
+    *networks, loss, config, tiny.LATENT_SIZE, tiny.mesh(devices), encoder
   )
 
 
@@ -451,6 +452,15 @@ def dcgan_weights():
 
 
 @functools.cache
+def dcgan_encoder():
+  settings = config_lib.encoder()
+  settings.width = tiny.WIDTH
+  encoder = encoder_lib.create(settings, DCGAN[0])
+  images, masks = some_images(1, side=tiny.SIZE)
+  return encoder, encoder.init(jax.random.key(0), images, masks)
+
+
+@functools.cache
 def dcgan_result(devices):
   images, masks = some_images(4, side=tiny.SIZE)
   search = default(DCGAN, devices, steps=5, starts=2)
@@ -499,18 +509,23 @@ COLLECTIVES = (
 )
 
 
-def test_devices_have_nothing_to_say_to_each_other():
-  search = default(DCGAN, 4, steps=5, starts=2)
+@pytest.mark.parametrize("start", ["random", "encoder"])
+def test_devices_have_nothing_to_say_to_each_other(start):
+  encoder, encoder_variables = dcgan_encoder()
+  search = make(
+    DCGAN, 4, encoder=encoder, steps=5, starts=2, start=start, refine_steps=2
+  )
+  weights = dcgan_weights()._replace(encoder=encoder_variables)
   images, masks = some_images(4, side=tiny.SIZE)
   indices = np.arange(4, dtype=np.uint32)
   batch = (images, masks)
-  begun = (dcgan_weights(), np.uint32(0), indices, *batch)
-  states = search._enter(search._begin(*begun), 0)
+  begun = (weights, np.uint32(0), indices, *batch)
+  states = search._enter(search._begin(*begun), 1)
   programs = (
     search._begin.lower(*begun),
-    search._enter.lower(states, 0),
-    search._advance.lower(states, dcgan_weights(), *batch, 0, 1),
-    search._end.lower(states, dcgan_weights(), *batch),
+    search._enter.lower(states, 1),
+    search._advance.lower(states, weights, *batch, 1, 1),
+    search._end.lower(states, weights, *batch),
   )
   for lowered in programs:
     compiled = lowered.compile()
@@ -518,3 +533,183 @@ def test_devices_have_nothing_to_say_to_each_other():
     for leaf in jax.tree.leaves(compiled.output_shardings):
       assert len(leaf.device_set) == 4
       assert not leaf.is_fully_replicated
+
+
+# --- the encoder and the first activations ------------------------------------
+
+
+class Halves(nn.Module):
+  """The smallest G in two halves."""
+
+  def setup(self):
+    self.dense = nn.Dense(4 * 4 * 2)
+    self.out = nn.Dense(SIDE * SIDE * 3)
+
+  def __call__(self, z, *, train):
+    return self.from_activations(
+      self.first_activations(z, train=train), train=train
+    )
+
+  def first_activations(self, z, *, train):
+    return nn.relu(self.dense(z)).reshape(-1, 4, 4, 2)
+
+  def from_activations(self, x, *, train):
+    x = nn.tanh(self.out(x.reshape(len(x), -1)))
+    return x.reshape(-1, SIDE, SIDE, 3)
+
+
+class Guess(nn.Module):
+  """The smallest E."""
+
+  @nn.compact
+  def __call__(self, images, masks):
+    x = jnp.concatenate([images * masks, masks], axis=-1)
+    return nn.Dense(4 * 4 * 2)(x.reshape(len(x), -1)).reshape(-1, 4, 4, 2)
+
+
+HALVES = (Halves(), Critic())
+GUESS = Guess()
+
+
+@functools.cache
+def halves_weights():
+  images, masks = some_images(1)
+  return search_lib.Weights(
+    tiny.variables(HALVES[0], jnp.zeros((1, tiny.LATENT_SIZE))),
+    SKETCH_WEIGHTS.discriminator,
+    GUESS.init(jax.random.key(3), images, masks),
+  )
+
+
+def guessed(images, masks):
+  """Returns E's offsets and what G makes of them."""
+  weights = halves_weights()
+  offsets = GUESS.apply(weights.encoder, images, masks)
+  origin = HALVES[0].apply(
+    weights.generator,
+    jnp.zeros((1, tiny.LATENT_SIZE)),
+    train=False,
+    method="first_activations",
+  )
+  generated = HALVES[0].apply(
+    weights.generator, origin + offsets, train=False, method="from_activations"
+  )
+  return offsets, np.asarray(generated)
+
+
+def from_guess(**options):
+  options = {"start": "encoder", "steps": 0, "starts": 1, **options}
+  return make(HALVES, encoder=GUESS, **options)
+
+
+def test_without_steps_the_encoders_guess_fills_the_hole():
+  images, masks = some_images()
+  found = from_guess()(halves_weights(), images, masks)
+  _, generated = guessed(images, masks)
+  np.testing.assert_allclose(found.generated, generated, atol=1e-6)
+  expected = np.where(masks > 0.5, images, generated)
+  np.testing.assert_allclose(found.completed, expected, atol=1e-6)
+  np.testing.assert_array_equal(found.latent, 0)
+
+
+def test_the_encoder_gets_no_pixel_from_under_the_hole():
+  images, masks = some_images()
+  search = from_guess(refine_steps=3)
+  found = search(halves_weights(), images, masks)
+  changed = np.where(masks > 0.5, images, np.float32(np.nan))
+  assert_results_equal(search(halves_weights(), changed, masks), found)
+
+
+def test_the_refinement_is_adam_on_the_objective_with_its_pull():
+  images, masks = some_images(1)
+  weights = halves_weights()
+  origin, _ = guessed(images, masks)
+
+  @jax.value_and_grad
+  def objective(offset):
+    activations = HALVES[0].apply(
+      weights.generator,
+      jnp.zeros((1, tiny.LATENT_SIZE)),
+      train=False,
+      method="first_activations",
+    )
+    generated = HALVES[0].apply(
+      weights.generator,
+      activations + offset,
+      train=False,
+      method="from_activations",
+    )
+    logit = HALVES[1].apply(weights.discriminator, generated, train=False)
+    return (
+      jnp.sum(masks * jnp.abs(generated - images))
+      + 0.5 * jnp.log(1 - jax.nn.sigmoid(logit[0, 0]))
+      + 0.7 * jnp.sum((offset - origin) ** 2)
+    )
+
+  adam = optax.adam(optax.cosine_decay_schedule(0.02, 4))
+  offset, state = origin, adam.init(origin)
+  for _ in range(4):
+    _, gradient = objective(offset)
+    update, state = adam.update(gradient, state)
+    offset = offset + update
+  search = from_guess(
+    refine_steps=4,
+    refine_learning_rate=0.02,
+    refine_pull=0.7,
+    prior_weight=0.5,
+  )
+  found = search(weights, images, masks)
+  np.testing.assert_allclose(found.loss[0, 0], objective(offset)[0], rtol=1e-5)
+
+
+def test_a_strong_pull_leaves_the_guess_where_it_is():
+  images, masks = some_images()
+  _, generated = guessed(images, masks)
+  moved = {}
+  for pull in (0.0, 1e6):
+    search = from_guess(refine_steps=20, refine_pull=pull, optimizer="lbfgs")
+    found = search(halves_weights(), images, masks)
+    moved[pull] = np.abs(found.generated - generated).max()
+  assert moved[1e6] < 1e-3 < 0.05 < moved[0.0]
+
+
+def test_random_latents_are_refined_too():
+  images, masks = some_images()
+  weights = halves_weights()
+  plain = make(HALVES, steps=5, starts=2)(weights, images, masks)
+  refined = make(HALVES, steps=5, starts=2, refine_steps=5, refine_pull=0.1)(
+    weights, images, masks
+  )
+  assert np.all(refined.loss < plain.loss)
+
+
+def test_the_mean_over_the_starts_is_kept_where_it_is_asked_for():
+  images, masks = some_images()
+  weights = halves_weights()
+  mean = make(HALVES, steps=5, starts=3, keep="mean")(weights, images, masks)
+  generated = []
+  for number in range(3):
+    # The same steps, but with the states in sight.
+    search = make(HALVES, steps=5, starts=3)
+    states = search._begin(
+      weights,
+      np.uint32(0),
+      np.arange(4, dtype=np.uint32),
+      images[:4],
+      masks[:4],
+    )
+    states = search._enter(states, 0)
+    for _ in range(5):
+      states = search._advance(states, weights, images[:4], masks[:4], 0, 1)
+    latents = states.latent[:, number]
+    generated.append(HALVES[0].apply(weights.generator, latents, train=False))
+  expected = np.mean(generated, axis=0)
+  np.testing.assert_allclose(mean.generated[:4], expected, atol=1e-5)
+
+
+def test_a_mode_that_wants_an_encoder_says_so_where_there_is_none():
+  with pytest.raises(errors.UserError) as error:
+    make(mode="fidelity", steps=None, starts=None)
+  message = str(error.value)
+  assert message.startswith("config.search.mode='fidelity'")
+  assert "configs/encoder.py" in message

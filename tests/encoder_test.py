@@ -1,0 +1,194 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+
+from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import encoder as encoder_lib
+from dcgan_inpaint import errors
+from dcgan_inpaint import masks as masks_lib
+
+GENERATOR, DISCRIMINATOR = tiny.networks()
+FEATURES = 31  # Of the generator's first activations at the tiny width.
+
+
+def settings(**fields):
+  config = config_lib.encoder()
+  config.width = tiny.WIDTH
+  config.steps = 40
+  config.learning_rate = 3e-3
+  config.update(fields)
+  return config
+
+
+@functools.cache
+def networks():
+  """Returns E with variables under which every value counts, and G's."""
+  encoder = encoder_lib.create(settings(), GENERATOR)
+  state = encoder_lib.init_state(0, encoder, settings())
+  rng = np.random.RandomState(0)
+  variables = jax.tree.map(
+    lambda leaf: leaf + np.float32(0.1 * rng.randn(*leaf.shape)),
+    state.variables,
+  )
+  return encoder, variables, tiny.weights(GENERATOR, DISCRIMINATOR).generator
+
+
+def some_images(count=3):
+  rng = np.random.default_rng(0)
+  images = rng.uniform(-1, 1, (count, 64, 64, 3)).astype(np.float32)
+  return images, np.float32(rng.random((count, 64, 64, 1)) > 0.3)
+
+
+@functools.cache
+def encode():
+  encoder, variables, _ = networks()
+  return jax.jit(functools.partial(encoder.apply, variables))
+
+
+def test_an_offset_has_the_shape_of_the_generators_activations():
+  images, masks = some_images()
+  _, _, weights = networks()
+  activations = GENERATOR.apply(
+    weights,
+    jnp.zeros((3, tiny.LATENT_SIZE)),
+    train=False,
+    method="first_activations",
+  )
+  offsets = encode()(images, masks)
+  assert offsets.shape == activations.shape == (3, 4, 4, FEATURES)
+  assert offsets.dtype == jnp.float32
+
+
+def test_what_lies_under_the_hole_is_not_looked_at():
+  images, masks = some_images()
+  offsets = encode()(images, masks)
+  for below in (0.7, np.nan):
+    changed = np.where(masks > 0.5, images, np.float32(below))
+    np.testing.assert_array_equal(encode()(changed, masks), offsets)
+  assert np.abs(encode()(-images, masks) - offsets).max() > 1e-3
+  assert np.abs(encode()(images, masks[::-1]) - offsets).max() > 1e-3
+
+
+def test_an_image_does_not_depend_on_its_neighbours():
+  images, masks = some_images()
+  together = encode()(images, masks)
+  for i in range(3):
+    alone = encode()(images[i : i + 1], masks[i : i + 1])
+    np.testing.assert_allclose(alone[0], together[i], rtol=1e-4, atol=1e-5)
+
+
+def test_the_first_guess_is_near_the_face_of_no_offset():
+  encoder = encoder_lib.create(settings(), GENERATOR)
+  variables = encoder_lib.init_state(0, encoder, settings()).variables
+  offsets = encoder.apply(variables, *some_images())
+  assert np.abs(offsets).max() < 0.1
+
+
+@pytest.mark.parametrize("generated_share", [0.0, 0.5])
+def test_training_brings_the_error_in_the_hole_down(generated_share):
+  encoder, _, weights = networks()
+  config = settings(generated_share=generated_share, flip=False)
+  state = encoder_lib.init_state(0, encoder, config)
+  # Faces of the generator itself: it can give them back.
+  latents = np.random.default_rng(1).uniform(-1, 1, (2, tiny.LATENT_SIZE))
+  faces = GENERATOR.apply(weights, np.float32(latents), train=False)
+  images = np.uint8(np.round((np.asarray(faces) + 1) * 127.5))
+  masks = masks_lib.make(config_lib.mask(), range(2))
+  step = jax.jit(
+    functools.partial(
+      encoder_lib.train_step,
+      encoder=encoder,
+      generator=GENERATOR,
+      latent_size=tiny.LATENT_SIZE,
+      config=config,
+    )
+  )
+  errors_ = []
+  for _ in range(40):
+    state, error = step(state, weights, images, masks, np.uint32(0))
+    errors_.append(float(error))
+  assert int(state.step) == 40
+  assert np.mean(errors_[-5:]) < 0.7 * np.mean(errors_[:5])
+
+
+def test_the_error_is_that_of_the_holes_pixels():
+  encoder, variables, weights = networks()
+  config = settings(flip=False)
+  state = encoder_lib.init_state(0, encoder, config)
+  state = state.replace(variables=variables)
+  rng = np.random.default_rng(2)
+  images = rng.integers(0, 256, (4, 64, 64, 3), np.uint8)
+  mask = masks_lib.make(config_lib.mask(), [0])
+  _, error = encoder_lib.train_step(
+    state,
+    weights,
+    images,
+    mask,
+    np.uint32(0),
+    encoder=encoder,
+    generator=GENERATOR,
+    latent_size=tiny.LATENT_SIZE,
+    config=config,
+  )
+  origin = GENERATOR.apply(
+    weights,
+    jnp.zeros((1, tiny.LATENT_SIZE)),
+    train=False,
+    method="first_activations",
+  )
+  masks = np.repeat(mask, 4, axis=0)
+  offsets = encode()(images / np.float32(127.5) - 1, masks)
+  generated = GENERATOR.apply(
+    weights, origin + offsets, train=False, method="from_activations"
+  )
+  difference = (np.asarray(generated) + 1) * 127.5 - images
+  expected = np.mean(difference[:, 16:48, 16:48] ** 2)
+  np.testing.assert_allclose(error, expected, rtol=1e-4)
+
+
+def test_a_pool_holds_every_family_as_often_as_it_is_named():
+  pool = encoder_lib.mask_pool("centre, centre,half", 90, seed=3)
+  assert pool.shape == (90, 64, 64, 1) and set(np.unique(pool)) == {0.0, 1.0}
+  halves = 1 - pool[2::3].mean(axis=(1, 2, 3))
+  np.testing.assert_array_equal(halves, 0.5)
+  centres = np.delete(pool, np.s_[2::3], axis=0)
+  np.testing.assert_array_equal(centres[:, 32, 32], 0)
+  sizes = np.sqrt((1 - centres).sum(axis=(1, 2, 3)))
+  assert sizes.min() >= 16 and sizes.max() <= 48
+  # About half of them have the usual size.
+  assert 20 <= np.sum(sizes == 32) <= 45
+  assert len({mask.tobytes() for mask in pool[2::3]}) == 4  # All four sides.
+
+
+def test_a_pool_is_drawn_from_its_seed():
+  families = config_lib.encoder().families
+  pool = encoder_lib.mask_pool(families, 20, seed=1)
+  np.testing.assert_array_equal(
+    encoder_lib.mask_pool(families, 20, seed=1), pool
+  )
+  assert np.any(encoder_lib.mask_pool(families, 20, seed=2) != pool)
+  assert (pool.min(axis=(1, 2, 3)) == 0).all()  # Every mask has a hole.
+
+
+def test_an_unknown_family_is_refused():
+  with pytest.raises(errors.UserError, match="centre"):
+    encoder_lib.mask_pool("centre,circle", 2, seed=0)
+
+
+def test_the_learning_rate_rises_and_falls_to_nothing():
+  """By the size of AdamW's steps under a constant gradient."""
+  transform = encoder_lib.optimizer(settings(steps=100, weight_decay=0.0))
+  params = jnp.zeros(1)
+  state, sizes = transform.init(params), []
+  for _ in range(100):
+    updates, state = transform.update(jnp.ones(1), state, params)
+    sizes.append(float(-updates[0]))
+    params = optax.apply_updates(params, updates)
+  assert np.argmax(sizes) == 10
+  np.testing.assert_allclose(max(sizes), 3e-3, rtol=1e-3)
+  assert sizes[0] == 0 and sizes[-1] < 1e-5

@@ -1,0 +1,89 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import errors
+from dcgan_inpaint import pretrained
+from dcgan_inpaint import trained
+
+
+@pytest.fixture(scope="module")
+def exported(trained_run, tmp_path_factory):
+  """Returns the folder of the tiny model, exported."""
+  folder = tmp_path_factory.mktemp("exported")
+  config = config_lib.export_job()
+  config.checkpoint.path = str(trained_run)
+  config.output = str(folder)
+  (row,) = trained.export(config, "", tiny.mesh(1))
+  assert row["bytes"] == (folder / "weights.npz").stat().st_size
+  return folder
+
+
+def load(path):
+  config = config_lib.checkpoint()
+  config.path = str(path)
+  return trained.load(config, tiny.mesh(1))
+
+
+def test_an_exported_model_is_the_checkpoint_but_for_rounding(
+  exported, trained_run
+):
+  there, back = load(trained_run), load(exported)
+  assert jax.tree.structure(back.weights) == jax.tree.structure(there.weights)
+  for before, after in zip(
+    jax.tree.leaves(there.weights), jax.tree.leaves(back.weights), strict=True
+  ):
+    assert after.dtype == before.dtype
+    # float16 keeps 11 bits, and of the smallest values fewer.
+    np.testing.assert_allclose(after, before, rtol=2**-11, atol=2**-24)
+    if before.ndim < 2:
+      np.testing.assert_array_equal(after, before)
+  assert back.config.to_dict() == there.config.to_dict()
+  assert back.step == there.step and back.encoder is None
+  np.testing.assert_array_equal(back.mean_image, there.mean_image)
+
+
+def test_nothing_is_pickled(exported):
+  with np.load(exported / "weights.npz", allow_pickle=False) as file:
+    assert all(file[name].dtype != object for name in file.files)
+
+
+@pytest.mark.parametrize(
+  "damage, message",
+  [
+    (lambda folder: (folder / "model.json").unlink(), "model.json"),
+    (lambda folder: (folder / "weights.npz").write_bytes(b"PK\3\4"), "cannot"),
+    (lambda folder: (folder / "model.json").write_text("{"), "cannot be read"),
+    (
+      lambda folder: (folder / "model.json").write_text(
+        json.dumps({"format": 2})
+      ),
+      "format 2",
+    ),
+  ],
+)
+def test_a_broken_model_is_refused_in_a_line(
+  exported, tmp_path, damage, message
+):
+  for path in exported.iterdir():
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+  damage(tmp_path)
+  with pytest.raises(errors.UserError) as error:
+    load(tmp_path)
+  assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_packages_own_model_is_small_and_has_all_three_networks():
+  folder = pretrained.find(pretrained.NAME)
+  size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+  assert size <= 16 * 2**20
+  assert (folder / "MODEL_CARD.md").is_file()
+  model = load(pretrained.NAME)
+  assert model.encoder is not None
+  assert model.weights._fields == ("generator", "discriminator", "encoder")
+  for leaf in jax.tree.leaves(model.weights):
+    assert np.isfinite(leaf).all()

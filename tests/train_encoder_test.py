@@ -1,0 +1,142 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from dcgan_inpaint import checkpoints as checkpoints_lib
+from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import errors
+from dcgan_inpaint import metric_writer
+from dcgan_inpaint import train_encoder
+from dcgan_inpaint import trained
+
+
+def encoder_config(trained_run, **fields):
+  """Returns a config of 4 steps of 8 faces for the tiny generator."""
+  config = config_lib.train_encoder_job()
+  config.checkpoint.path, config.checkpoint.step = str(trained_run), "latest"
+  config.data.max_images = 16
+  config.encoder.width = tiny.WIDTH
+  config.encoder.batch_size = 8
+  config.encoder.mask_pool = 8
+  config.encoder.steps = 4
+  config.encoder.steps_per_call = 1
+  config.encoder.log_every = 1
+  config.encoder.save_every = 2
+  config.encoder.validation_images = 2
+  config.update_from_flattened_dict(
+    {name.replace("__", "."): value for name, value in fields.items()}
+  )
+  return config
+
+
+def run(trained_run, workdir, devices=4, **fields):
+  return train_encoder.train_encoder(
+    encoder_config(trained_run, **fields), str(workdir), tiny.mesh(devices)
+  )
+
+
+@pytest.fixture(scope="module")
+def encoder_run(trained_run, tmp_path_factory):
+  """Returns the workdir of a training of 4 steps."""
+  workdir = tmp_path_factory.mktemp("encoder_run")
+  (row,) = run(trained_run, workdir)
+  assert row["steps"] == 4 and row["completion_mse"] > 0
+  return workdir
+
+
+def load(trained_run, encoder_run, devices=1):
+  config = config_lib.checkpoint()
+  config.path, config.step = str(trained_run), "latest"
+  config.encoder = str(encoder_run)
+  return trained.load(config, tiny.mesh(devices))
+
+
+def test_a_run_leaves_checkpoints_metrics_and_pictures(encoder_run):
+  rows = metric_writer.read(encoder_run / "metrics.jsonl")
+  assert [row["step"] for row in rows if "hole_mse" in row] == [1, 2, 3, 4]
+  assert [row["step"] for row in rows if "completion_mse" in row] == [2, 4]
+  assert sorted(
+    path.name for path in (encoder_run / "completed").iterdir()
+  ) == [
+    "step_000002.png",
+    "step_000004.png",
+  ]
+  config = json.loads((encoder_run / "config.json").read_text())
+  assert config["encoder"]["steps"] == 4
+
+
+def test_the_best_encoder_is_loaded_with_its_generator(
+  trained_run, encoder_run
+):
+  model = load(trained_run, encoder_run)
+  rows = [
+    (row["completion_mse"], row["step"])
+    for row in metric_writer.read(encoder_run / "metrics.jsonl")
+    if "completion_mse" in row
+  ]
+  with checkpoints_lib.existing(
+    str(encoder_run), metric=checkpoints_lib.COMPLETION_MSE
+  ) as checkpoints:
+    assert checkpoints.candidates("best") == [min(rows)[1]]
+  images = np.zeros((1, 64, 64, 3), np.float32)
+  offsets = model.encoder.apply(model.weights.encoder, images, images[..., :1])
+  assert offsets.shape[1:3] == (4, 4)
+
+
+def test_resuming_repeats_the_uninterrupted_run(
+  trained_run, encoder_run, tmp_path, caplog
+):
+  caplog.set_level("INFO", logger="absl")
+  # The learning rate falls over all steps, so the run is cut, not shortened.
+  run(trained_run, tmp_path)
+  for step in (tmp_path / "checkpoints").glob("4*"):
+    step.rename(tmp_path / "checkpoints" / "cut")
+  (tmp_path / "checkpoints" / "cut").rename(tmp_path / "cut")
+  run(trained_run, tmp_path)
+  assert f"resuming {tmp_path} at step 2" in caplog.text
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    load(trained_run, tmp_path).weights.encoder,
+    load(trained_run, encoder_run).weights.encoder,
+  )
+
+
+def test_one_and_four_devices_train_the_same(
+  trained_run, encoder_run, tmp_path
+):
+  run(trained_run, tmp_path, devices=1)
+  curves = [
+    [
+      row["hole_mse"]
+      for row in metric_writer.read(workdir / "metrics.jsonl")
+      if "hole_mse" in row
+    ]
+    for workdir in (tmp_path, encoder_run)
+  ]
+  np.testing.assert_allclose(*curves, rtol=1e-4)
+
+
+def test_the_encoder_of_another_generator_is_refused(
+  trained_run, encoder_run, tmp_path
+):
+  config = config_lib.checkpoint()
+  config.path, config.step = str(trained_run), "3"
+  config.encoder = str(encoder_run)
+  with pytest.raises(errors.UserError, match="config.checkpoint.encoder="):
+    trained.load(config, tiny.mesh(1))
+  with pytest.raises(errors.UserError, match="other generator"):
+    run(trained_run, encoder_run, checkpoint__step="3")
+
+
+def test_a_figure_that_is_not_finite_stops_the_run(trained_run, tmp_path):
+  with pytest.raises(errors.UserError, match="config.encoder.learning_rate"):
+    run(
+      trained_run,
+      tmp_path,
+      encoder__learning_rate=1e38,
+      encoder__validation_images=0,
+      encoder__steps=20,
+    )
