@@ -165,10 +165,16 @@ def _search(config: str, encoder: Any, mode: str, seed: int, fields: tuple):
   from dcgan_inpaint import trained
 
   settings = config_lib.search()
-  try:
-    settings.update({"mode": mode, "seed": seed, **dict(fields)})
-  except (KeyError, TypeError) as error:
-    raise errors.UserError(f"inpaint: {error.args[0]}") from error
+  for field, value in {"mode": mode, "seed": seed, **dict(fields)}.items():
+    if field not in settings:
+      raise errors.UserError(
+        f"inpaint: {field!r} is not a field of config.search: choose among "
+        f"{', '.join(settings)}"
+      )
+    try:
+      settings[field] = value
+    except TypeError as error:
+      raise errors.UserError(f"inpaint: {field}={value!r}: {error}") from error
   config_lib.validate(
     ml_collections.ConfigDict({"job": "inpaint", "search": settings})
   )
