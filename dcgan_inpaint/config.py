@@ -23,6 +23,7 @@ placeholder = ml_collections.config_dict.placeholder
 JOBS = (
   "train",
   "train_encoder",
+  "compare",
   "evaluate",
   "inpaint",
   "export",
@@ -72,8 +73,8 @@ def data() -> ConfigDict:
 def train() -> ConfigDict:
   """Adversarial training: the DCGAN's settings (Radford et al. 2016)."""
   config = ConfigDict()
-  # sigmoid_cross_entropy, softmax_cross_entropy, mean_squared_error, hinge, or
-  # your own as "package.module:function".
+  # sigmoid_cross_entropy, softmax_cross_entropy, mean_squared_error, hinge,
+  # minimax, or your own as "package.module:function".
   config.loss = "sigmoid_cross_entropy"
   # Images a step, over all devices.
   config.batch_size = 128
@@ -359,6 +360,22 @@ def train_encoder_job() -> ConfigDict:
   config.encoder = encoder()
   config.data = data()
   config.mask = mask()
+  return config
+
+
+def compare_job() -> ConfigDict:
+  """A config of the job `compare`, whose every run is one of `train_job`."""
+  config = train_job()
+  config.job = "compare"
+  config.compare = ConfigDict()
+  # Loss variants, with commas: the paper's three, and two beside them.
+  config.compare.losses = (
+    "mean_squared_error,softmax_cross_entropy,sigmoid_cross_entropy,hinge,"
+    "minimax"
+  )
+  # Seeds that each loss is trained from, with commas.
+  config.compare.seeds = "0,1,2"
+  config.evaluation.methods = "dcgan"
   return config
 
 

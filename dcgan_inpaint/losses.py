@@ -10,13 +10,15 @@ D's outputs are called logits whatever the loss makes of them.
 | name                     | D(x), D(G(z)) in training    | G in training  | prior                    |
 |--------------------------|------------------------------|----------------|--------------------------|
 | `sigmoid_cross_entropy`  | -log D(x), -log(1 - D(G(z))) | -log D(G(z))   | log(1 - D(G(z)))         |
+| `minimax`                | the same                     | log(1 - D(G(z)))| the same                |
 | `softmax_cross_entropy`  | the same, D a two-way softmax| -log D(G(z))   | log(1 - D(G(z)))         |
 | `mean_squared_error`     | (D(x) - 1)^2, D(G(z))^2      | (D(G(z)) - 1)^2| (D(G(z)) - 1)^2          |
 | `hinge`                  | max(0, 1 - D), max(0, 1 + D) | -D(G(z))       | -D(G(z))                 |
 
 The generator trains on -log D (Goodfellow et al. 2014, section 3: the form
-that does not saturate, and the one that DCGAN code runs), while the prior is
-log(1 - D(G(z))) as the paper's perceptual loss is printed. Least squares and
+that does not saturate, and the one that DCGAN code runs); `minimax` is the form
+that does. The prior is log(1 - D(G(z))), as the paper's perceptual loss is
+printed. Least squares and
 hinge have no logarithm; their prior is what their generator minimises.
 """  # noqa: E501 (a table)
 
@@ -87,6 +89,15 @@ VARIANTS = {
     real=_sigmoid(1.0),
     fake=_sigmoid(0.0),
     generator=_sigmoid(1.0),
+    prior=_negated(_sigmoid(0.0)),
+  ),
+  # The game as it was first written down, whose generator learns little while
+  # D tells its images easily (Goodfellow et al. 2014, equation 1).
+  "minimax": AdversarialLoss(
+    outputs=1,
+    real=_sigmoid(1.0),
+    fake=_sigmoid(0.0),
+    generator=_negated(_sigmoid(0.0)),
     prior=_negated(_sigmoid(0.0)),
   ),
   # Over a single logit a softmax is constant and teaches nothing, so this one

@@ -66,14 +66,18 @@ def _run(config, workdir: str) -> None:
     from dcgan_inpaint import train_encoder
 
     rows = train_encoder.train_encoder(config, workdir, mesh)
+  elif config.job == "compare":
+    from dcgan_inpaint import compare
+
+    rows = compare.compare(config, workdir, mesh)
   elif config.job == "export":
     from dcgan_inpaint import trained
 
     rows = trained.export(config, workdir, mesh)
   elif config.job == "inpaint":
-    from dcgan_inpaint import inpaint
+    from dcgan_inpaint import inpaint_files
 
-    rows = inpaint.inpaint(config, workdir, mesh)
+    rows = inpaint_files.inpaint_files(config, workdir, mesh)
   else:
     from dcgan_inpaint.data import celeba
 

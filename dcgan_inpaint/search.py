@@ -125,7 +125,7 @@ def optimizer(
     errors.UserError: there is no such optimiser.
   """
   if schedule == "cosine":
-    learning_rate = optax.cosine_decay_schedule(learning_rate, steps)
+    learning_rate = optax.cosine_decay_schedule(learning_rate, max(1, steps))
   factory = getattr(optax, name, None) or getattr(optax.contrib, name, None)
   try:
     made = factory(learning_rate=learning_rate)

@@ -95,8 +95,13 @@ def export(
   encoder = None
   if model.encoder:
     encoder = {"width": model.encoder.width, "rank": model.encoder.rank}
+  # What the networks are; where the images lay is nobody's business.
   about = {
-    "config": checkpoints_lib.as_json(model.config),
+    "config": checkpoints_lib.as_json(
+      ml_collections.ConfigDict(
+        {name: model.config[name] for name in ("seed", "model", "train")}
+      )
+    ),
     "step": model.step,
     "encoder": encoder,
   }

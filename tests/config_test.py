@@ -51,11 +51,7 @@ def test_the_flags_of_a_docstring_are_fields_of_the_config(path):
 @pytest.mark.parametrize(
   "field, value, remedy",
   [
-    (
-      "job",
-      "trian",
-      "train, train_encoder, evaluate, inpaint, export, prepare",
-    ),
+    ("job", "trian", ", ".join(config_lib.JOBS)),
     ("seed", -1, "from 0 to"),
     ("data.seed", -1, "from 0 to"),
     ("mask.seed", 2**32, "from 0 to"),
@@ -143,6 +139,7 @@ def test_every_limit_is_that_of_a_field():
   [
     config_lib.train_job,
     config_lib.train_encoder_job,
+    config_lib.compare_job,
     config_lib.evaluate_job,
     config_lib.inpaint_job,
     config_lib.export_job,

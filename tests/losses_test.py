@@ -36,6 +36,14 @@ FORMULAS = {
     lambda d: -np.log(d),
     lambda d: np.log(1 - d),
   ),
+  "minimax": (
+    ONE_LOGIT,
+    sigmoid_probability,
+    lambda d: -np.log(d),
+    lambda d: -np.log(1 - d),
+    lambda d: np.log(1 - d),
+    lambda d: np.log(1 - d),
+  ),
   "softmax_cross_entropy": (
     TWO_LOGITS,
     softmax_probability,
@@ -172,7 +180,7 @@ def test_a_users_own_loss_is_found_by_its_name(own_module):
     (
       "sigmoid",
       "'sigmoid' is not a loss: choose one of sigmoid_cross_entropy, "
-      "softmax_cross_entropy, mean_squared_error, hinge, or name your own as "
+      "minimax, softmax_cross_entropy, mean_squared_error, hinge, or name your own as "
       '"package.module:function"',
     ),
     ("", "'' is not a loss: choose one of sigmoid_cross_entropy"),

@@ -8,7 +8,7 @@ import tiny
 
 from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import errors
-from dcgan_inpaint import inpaint
+from dcgan_inpaint import inpaint_files
 from dcgan_inpaint import report
 from dcgan_inpaint import trained
 from dcgan_inpaint.data import decoding
@@ -39,7 +39,7 @@ def job(trained_run, tmp_path):
     config.update_from_flattened_dict(
       {name.replace("__", "."): value for name, value in fields.items()}
     )
-    (row,) = inpaint.inpaint(config, str(tmp_path), tiny.mesh(4))
+    (row,) = inpaint_files.inpaint_files(config, str(tmp_path), tiny.mesh(4))
     return row
 
   return run

@@ -34,7 +34,7 @@ from dcgan_inpaint.data import folder
 _SHOWN = 12
 
 
-def inpaint(
+def inpaint_files(
   config: ml_collections.ConfigDict, workdir: str, mesh: jax.sharding.Mesh
 ) -> list[dict[str, Any]]:
   """Completes the images of `config.input`.
