@@ -18,6 +18,7 @@ from typing import Any
 
 from absl import logging
 import jax
+from jax.experimental import multihost_utils
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
@@ -216,6 +217,8 @@ class Checkpoints:
     if jax.process_index() == 0:
       for step in steps:
         report.set_aside(self.folder / str(step))
+    if steps:
+      multihost_utils.sync_global_devices("broken checkpoints set aside")
     self._manager.reload()
 
 

@@ -66,6 +66,12 @@ def data() -> ConfigDict:
   config.max_images = 0
   # Draws the synthetic faces.
   config.seed = 0
+  # Training images: `device` loads them into the devices' memory once, `stream`
+  # reads them from disk as they are needed (celeba and folder; the extra
+  # `stream`), in the same order; `auto` streams what does not fit.
+  config.placement = "auto"
+  # stream: processes that decode; 0 = threads, as many as there are cores.
+  config.workers = 0
   return config
 
 
@@ -390,6 +396,7 @@ _CHOICES = {
   "model.convolution": ("auto", *convolutions.FORMS),
   "data.name": ("celeba", "folder", "synthetic"),
   "data.split": ("train", "validation", "test", "all"),
+  "data.placement": ("auto", "device", "stream"),
   "encoder.dtype": ("float32", "bfloat16"),
   "search.mode": tuple(SEARCH_MODES),
   "search.start": ("random", "encoder"),
@@ -425,6 +432,7 @@ _RANGES = types.MappingProxyType(
     "model.latent_size": _at_least(1),
     "model.batch_norm_momentum": _share(),
     "data.max_images": _at_least(0),
+    "data.workers": _at_least(0),
     "train.batch_size": _at_least(2),
     "train.epochs": _at_least(0),
     "train.steps": _at_least(0),

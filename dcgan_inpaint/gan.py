@@ -216,33 +216,37 @@ def train_step(
 
 
 def compile_steps(
-  mesh: jax.sharding.Mesh, **networks
+  mesh: jax.sharding.Mesh, *, streamed: bool = False, **networks
 ) -> Callable[..., tuple[GanState, dict[str, jax.Array]]]:
   """Returns many steps as one compiled function.
 
   Args:
     mesh: the devices that batches are split over.
+    streamed: the batches come from outside, and there is no data set.
     **networks: the keyword arguments of `train_step`.
 
   Returns:
     A function of the state (donated), the data set uint8 [N, 64, 64, 3] that
     lies on the devices, indices int32 [steps, B] into it and the seed; it gives
-    the state after and the metrics of each step, [steps].
+    the state after and the metrics of each step, [steps]. Where `streamed`, the
+    data set is None, and in place of the indices stand the batches themselves,
+    uint8 [steps, B, 64, 64, 3], each split over the devices.
   """
   one = sharding.replicated(mesh)
 
-  def steps(state, dataset, indices, seed):
-    def step(state, rows):
+  def steps(state, dataset, batches, seed):
+    def step(state, batch):
       images = jax.lax.with_sharding_constraint(
-        dataset[rows], sharding.split(mesh)
+        batch if streamed else dataset[batch], sharding.split(mesh)
       )
       return train_step(state, images, seed, **networks)
 
-    return jax.lax.scan(step, state, indices)
+    return jax.lax.scan(step, state, batches)
 
+  batches = sharding.split_steps(mesh) if streamed else one
   return jax.jit(
     steps,
-    in_shardings=(one, sharding.split(mesh), one, one),
+    in_shardings=(one, sharding.split(mesh), batches, one),
     out_shardings=(one, one),
     donate_argnums=0,
   )
