@@ -42,9 +42,10 @@ def inpaint(
   """Completes the images of `config.input`.
 
   Each becomes `config.output`/NAME.png, with its sub folders, as soon as its
-  batch is done. Of several processes, each does its share of the images. What is there already stays, unless `config.overwrite`. An
+  batch is done. What is there already stays, unless `config.overwrite`. An
   image that cannot be read, or that has no mask, is named and left out.
-  Leaves contact_sheet.png in `workdir`.
+  Of several processes, each does its share of the images. Leaves
+  contact_sheet.png in `workdir`.
 
   Args:
     config: the whole config.

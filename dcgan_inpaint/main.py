@@ -42,8 +42,8 @@ _PLATFORM = flags.DEFINE_enum(
 _COORDINATOR = flags.DEFINE_string(
   "coordinator_address",
   None,
-  "Several processes: HOST:PORT of process 0. On SLURM, TPU pods and Kubernetes "
-  "leave all three flags out.",
+  "Several processes: HOST:PORT of process 0. On SLURM, TPU pods and "
+  "Kubernetes all three flags may be left out.",
 )
 _NUM_PROCESSES = flags.DEFINE_integer(
   "num_processes", None, "Several processes: how many; 1 alone finds no others."
