@@ -79,10 +79,10 @@ for ((process = 0; process < processes; process++)); do
 done
 
 while ((${#running[@]})); do
-  status=0 ended=''
+  status=0
   wait -n -p ended "${!running[@]}" || status=$?
   # Nothing has ended where a signal broke the wait; it was passed on.
-  [[ -n $ended ]] || continue
+  [[ -n ${ended-} ]] || continue
   process=${running[$ended]}
   unset "running[$ended]"
   if ((status)); then
