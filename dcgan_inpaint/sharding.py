@@ -19,11 +19,14 @@ from jax.sharding import Mesh
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec
 import numpy as np
+from orbax.checkpoint import multihost
 
 from dcgan_inpaint import errors
 
 # A process that is silent for so long is dead, and JAX stops all others.
 _HEARTBEAT_SECONDS = 60
+# How long a process waits for the others, as long as they live.
+_PATIENCE_SECONDS = 7 * 24 * 3600
 
 
 def start_processes(
@@ -180,6 +183,19 @@ def share(count: int) -> slice:
   return slice(jax.process_index(), count, jax.process_count())
 
 
+def wait_for_all(name: str) -> None:
+  """Waits until every process is here; where there is one, does nothing.
+
+  To be called before what all processes do together, where one of them may
+  come late: it may have compiled for longer, or had more to do. Collectives of
+  the CPU give up after 30 seconds; this does not.
+
+  Args:
+    name: what is waited for; the same on all processes.
+  """
+  multihost.get_barrier_sync_fn()(key=name, timeout_ms=1000 * _PATIENCE_SECONDS)
+
+
 def gather(values: np.ndarray) -> np.ndarray:
   """Returns the values of all processes, [processes, ...], to the bit.
 
@@ -188,6 +204,7 @@ def gather(values: np.ndarray) -> np.ndarray:
   Args:
     values: float64, one dimension or more, of one shape on all processes.
   """
+  wait_for_all("gather")
   # As halves of 32 bits: JAX has no 64-bit numbers unless told to.
   halves = np.ascontiguousarray(values, np.float64).view(np.uint32)
   gathered = np.asarray(multihost_utils.process_allgather(halves))

@@ -346,6 +346,7 @@ def train(
         collect(0)
         with bar.paused():
           compiled[count] = train_steps.lower(*arguments).compile()
+          sharding.wait_for_all("compiled")
       state, metrics = compiled[count](*arguments)
       before, step = step, step + count
       in_flight.append((step, metrics))
