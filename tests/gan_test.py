@@ -381,7 +381,7 @@ def test_steps_in_one_call_equal_single_steps():
   assert_trees_close(state, single_state, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize("devices", [2, 4, 8])
 def test_any_number_of_devices_gives_the_same_losses(devices):
   _, expected = run(1, 10)
   _, actual = run(devices, 10)

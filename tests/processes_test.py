@@ -9,6 +9,7 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -64,7 +65,9 @@ def start(*flags):
 def finish(process):
   """Waits; returns the exit status, standard output and standard error."""
   out, err = process.communicate(timeout=600)
-  return process.returncode, out, err
+  # Gloo greets on standard output.
+  lines = [line for line in out.splitlines() if "[Gloo]" not in line]
+  return process.returncode, lines, err
 
 
 def losses(workdir):
@@ -86,7 +89,7 @@ def assert_same_losses(actual, expected, steps):
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory, trained_run):
-  """Runs it; returns what it left, by name."""
+  """Runs it; returns where it is and how each command ended."""
   root = tmp_path_factory.mktemp("story")
   config, workdir = root / "config.py", root / "run"
   config.write_text(CONFIG)
@@ -99,7 +102,7 @@ def story(tmp_path_factory, trained_run):
   first.send_signal(signal.SIGTERM)
   first = finish(first)
   assert first[0] == 0, first
-  stopped = int(re.search(r"saved at step ([\d,]+)", first[1])[1])
+  stopped = int(re.search(r"saved at step (\d+)", first[1][0])[1])
   shutil.copytree(workdir, root / "stopped")
 
   second = finish(start(*command, f"--config.train.steps={stopped + 2}"))
@@ -134,10 +137,11 @@ def test_two_processes_give_the_losses_of_one(story, trained_run):
 
 
 def test_a_request_to_stop_saves_and_says_how_to_go_on(story):
-  status, out, err = story.first
-  lines = [line[4:] for line in out.splitlines()]
-  text = f"stopped and saved at step {story.stopped:,} of 100,000"
-  assert lines == 2 * [f"{text}; resume by running the same command"]
+  status, lines, err = story.first
+  text = f"stopped and saved at step {story.stopped} of 100,000"
+  assert sorted(lines) == [
+    f"[{i}] {text}; resume by running the same command" for i in range(2)
+  ]
   assert (story.root / "stopped" / "checkpoints" / str(story.stopped)).is_dir()
   assert not (story.root / "stopped" / "results.json").exists()
   assert "Traceback" not in err
@@ -165,8 +169,8 @@ def test_one_process_goes_on_where_two_stopped(story, tmp_path):
 
 def test_only_the_first_process_writes(story):
   # It alone has a table, and nothing was there to be set aside.
-  _, out, _ = story.second
-  assert all(line.startswith("[0] ") for line in out.splitlines())
+  _, lines, _ = story.second
+  assert lines and all(line.startswith("[0] ") for line in lines)
   names = {path.name for path in story.workdir.iterdir()}
   assert "results.json" in names and "losses.png" in names
   assert not [name for name in names if ".1." in name]
@@ -229,7 +233,9 @@ time.sleep(100)
 
 def test_a_process_that_dies_stops_the_others_and_is_named():
   """Without a launcher: by JAX itself, as on a cluster."""
-  address = f"localhost:{_free_port()}"
+  with socket.socket() as probe:
+    probe.bind(("localhost", 0))
+    address = f"localhost:{probe.getsockname()[1]}"
   processes = [
     subprocess.Popen(
       [sys.executable, "-c", WAITING, address, str(i)],
@@ -247,10 +253,4 @@ def test_a_process_that_dies_stops_the_others_and_is_named():
   # The bound is the heartbeat's, and some room for a machine that is busy.
   _, err = processes[0].communicate(timeout=60)
   assert processes[0].returncode != 0
-  assert re.search(r"unhealthy.*\n.*task:?\s*1|tasks are unhealthy.*\n1\n", err)
-
-
-def _free_port():
-  import portpicker
-
-  return portpicker.pick_unused_port()
+  assert re.search(r"stopped sending heartbeats\):\n.*1\n", err)
