@@ -7,6 +7,7 @@ BatchNorm over a mixture would tell them apart.
 """
 
 from collections.abc import Callable
+import functools
 from typing import Any
 
 from flax import struct
@@ -105,6 +106,7 @@ def train_step(
   loss: losses.AdversarialLoss,
   latent_size: int,
   config: Any,
+  split: Callable[[jax.Array], jax.Array] = lambda batch: batch,
 ) -> tuple[GanState, dict[str, jax.Array]]:
   """Updates both networks once.
 
@@ -117,6 +119,7 @@ def train_step(
     loss: the loss variant.
     latent_size: values of z.
     config: the section `config.train`.
+    split: splits a batch over the devices.
 
   Returns:
     The state after, and scalars: the losses, D's mean logit of each side, and
@@ -127,7 +130,9 @@ def train_step(
   real = pixels.to_float(images)
   if config.flip:
     real = flip(flip_key, real)
-  latents = models.sample_latents(latent_key, len(images), latent_size)
+  # Split by name: nothing else would, and every device would generate the whole
+  # batch.
+  latents = split(models.sample_latents(latent_key, len(images), latent_size))
   optimizer = _optimizer(config)
 
   def generate(params):
@@ -233,13 +238,14 @@ def compile_steps(
     uint8 [steps, B, 64, 64, 3], each split over the devices.
   """
   one = sharding.replicated(mesh)
+  split = functools.partial(
+    jax.lax.with_sharding_constraint, shardings=sharding.split(mesh)
+  )
 
   def steps(state, dataset, batches, seed):
     def step(state, batch):
-      images = jax.lax.with_sharding_constraint(
-        batch if streamed else dataset[batch], sharding.split(mesh)
-      )
-      return train_step(state, images, seed, **networks)
+      images = split(batch if streamed else dataset[batch])
+      return train_step(state, images, seed, split=split, **networks)
 
     return jax.lax.scan(step, state, batches)
 

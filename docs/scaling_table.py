@@ -21,9 +21,9 @@ import numpy as np
 
 from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import gan
+from dcgan_inpaint import losses
 from dcgan_inpaint import models
 from dcgan_inpaint import report
-from dcgan_inpaint import search as search_lib
 from dcgan_inpaint import sharding
 
 PAGE = pathlib.Path(__file__).with_name("scaling.md")
@@ -33,8 +33,13 @@ BATCH = 128
 # Of the peak that the convolutions reach; not measured here.
 UTILISATION = 0.4
 IMAGES = 10**9
-# What a search's batch holds.
-SEARCH_BATCH = 256
+# Name, starts, steps, and whether the loss asks the discriminator.
+SEARCHES = (
+  ("paper: 1 start of 1,000 steps", 1, 1000, True),
+  ("4 starts of 250 steps", 4, 250, True),
+  ("realism: 50 steps from an encoder", 1, 50, True),
+  ("fidelity: 30 steps from an encoder, no prior", 1, 30, False),
+)
 
 
 class Hardware(NamedTuple):
@@ -72,8 +77,8 @@ class Program(NamedTuple):
     flops: operations an image.
     reduced: bytes all-reduced a step and device: gradients, statistics.
     reductions: how many all-reduces they come in.
-    gathered: bytes an image of the batch that are exchanged on top where the
-      data set lies on the devices.
+    exchanged: bytes for each image of the global batch that are all-reduced
+      on top where the images lie on the devices.
     state: bytes of the state, on every device.
     temporary: bytes of everything in between, a device, at `BATCH`.
   """
@@ -81,7 +86,7 @@ class Program(NamedTuple):
   flops: float
   reduced: int
   reductions: int
-  gathered: float
+  exchanged: float
   state: int
   temporary: int
 
@@ -134,30 +139,35 @@ def training(config) -> Program:
   )
   side = models.IMAGE_SIZE
 
-  def compile_step(streamed):
-    data = (
-      (None, _abstract(1, batch, side, side, 3))
-      if streamed
-      else (
-        _abstract(devices * 1024, side, side, 3),
-        _abstract(1, batch, dtype=np.int32),
-      )
+  lowered = gan.compile_steps(mesh, streamed=True, **networks).lower(
+    state,
+    None,
+    _abstract(1, batch, side, side, 3),
+    _abstract(dtype=np.uint32),
+  )
+  compiled = lowered.compile()
+  reduced = collectives(compiled.as_text())
+  # What a step does first where the images lie on the devices.
+  many = sharding.split(mesh)
+  take = jax.jit(
+    lambda dataset, rows: dataset[rows],
+    in_shardings=(many, sharding.replicated(mesh)),
+    out_shardings=many,
+  )
+  exchanged = collectives(
+    take.lower(
+      _abstract(devices * 1024, side, side, 3), _abstract(batch, dtype=np.int32)
     )
-    lowered = gan.compile_steps(mesh, streamed=streamed, **networks).lower(
-      state, *data, _abstract(dtype=np.uint32)
-    )
-    return lowered, lowered.compile()
-
-  lowered, streamed = compile_step(streamed=True)
-  reduced = collectives(streamed.as_text())
-  resident = collectives(compile_step(streamed=False)[1].as_text())
+    .compile()
+    .as_text()
+  )
   return Program(
     flops=lowered.cost_analysis()["flops"] / batch,
     reduced=sum(reduced),
     reductions=len(reduced),
-    gathered=(sum(resident) - sum(reduced)) / batch,
+    exchanged=sum(exchanged) / batch,
     state=sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state)),
-    temporary=streamed.memory_analysis().temp_size_in_bytes,
+    temporary=compiled.memory_analysis().temp_size_in_bytes,
   )
 
 
@@ -191,8 +201,8 @@ def step_rows(program: Program) -> list[dict]:
       compute = program.flops * BATCH / speed
       latency = latency_seconds(program, devices, of)
       reduce = all_reduce_seconds(program.reduced, devices, of)
-      gather = all_reduce_seconds(
-        program.gathered * BATCH * devices, devices, of
+      exchange = all_reduce_seconds(
+        program.exchanged * BATCH * devices, devices, of
       )
       # Hidden is what runs while the devices compute; latencies are not, since
       # BatchNorm's statistics are waited for.
@@ -208,7 +218,7 @@ def step_rows(program: Program) -> list[dict]:
           "step, ms": f"{1e3 * step:.2f}",
           "efficiency": f"{compute / step:.0%}",
           "hidden from a batch of": f"{hidden:,} a device",
-          "exchange of resident images, ms": f"{1e3 * gather:.2f}",
+          "exchange of resident images, ms": f"{1e3 * exchange:.2f}",
         }
       )
   return rows
@@ -222,46 +232,40 @@ def search_flops(config, prior: bool) -> float:
     prior: whether the loss asks the discriminator, too.
   """
   generator, discriminator, loss = gan.networks(config)
-  settings = config_lib.search()
-  settings.prior_weight = 0.1 if prior else 0.0
-  size = models.IMAGE_SIZE
-  search = search_lib.Search(
-    generator,
-    discriminator,
-    loss,
-    settings,
-    config.model.latent_size,
-    sharding.create_mesh(),
-  )
+  side = models.IMAGE_SIZE
   latent = _abstract(config.model.latent_size, dtype=np.float32)
-  image = _abstract(size, size, 3, dtype=np.float32)
-  mask = _abstract(size, size, 1, dtype=np.float32)
-  weights = jax.eval_shape(
-    lambda: search_lib.Weights(
-      generator.init(
-        jax.random.key(0), jnp.zeros((1, *latent.shape)), train=False
-      ),
-      discriminator.init(
-        jax.random.key(0), jnp.zeros((1, *image.shape)), train=False
-      ),
+  image = _abstract(side, side, 3, dtype=np.float32)
+  mask = _abstract(side, side, 1, dtype=np.float32)
+
+  def variables(network, example):
+    return jax.eval_shape(
+      lambda: network.init(
+        jax.random.key(0), jnp.zeros((1, *example.shape)), train=False
+      )
     )
+
+  def objective(latent, g, d, image, mask):
+    generated = generator.apply(g, latent[None], train=False)
+    value = losses.contextual(generated[0], image, mask)
+    if prior:
+      logits = discriminator.apply(d, generated, train=False)
+      value += loss.prior(logits)[0]
+    return value
+
+  step = jax.jit(jax.value_and_grad(objective)).lower(
+    latent,
+    variables(generator, latent),
+    variables(discriminator, image),
+    image,
+    mask,
   )
-
-  def value(*arguments):
-    return search.objective(*arguments)[0]
-
-  step = jax.jit(jax.value_and_grad(value)).lower(latent, weights, image, mask)
   return step.cost_analysis()["flops"]
 
 
 def inpainting_rows(config) -> list[dict]:
   """Returns the cost of a billion images, a row for each way to search."""
   rows = []
-  for name, starts, steps, prior in (
-    ("the paper's: 1 start of 1,000 steps", 1, 1000, True),
-    ("4 starts of 250 steps (configs/inpaint.py)", 4, 250, True),
-    ("4 starts of 250 steps without the prior", 4, 250, False),
-  ):
+  for name, starts, steps, prior in SEARCHES:
     flops = search_flops(config, prior) * starts * steps
     row = {"search": name, "operations an image": f"{flops / 1e12:.2f}e12"}
     for hardware, of in HARDWARE.items():
@@ -294,7 +298,7 @@ def tables() -> dict[str, str]:
     ),
     (
       "exchanged on top where the images lie on the devices",
-      f"{program.gathered / 1e3:.1f} kB for each image of the global batch",
+      f"{program.exchanged / 1e3:.1f} kB for each image of the global batch",
     ),
     ("state, on each device", f"{program.state / 1e6:.1f} MB"),
     (

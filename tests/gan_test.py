@@ -390,6 +390,16 @@ def test_any_number_of_devices_gives_the_same_losses(devices):
   assert len(np.unique(expected["discriminator_loss"])) == 10
 
 
+def test_every_device_does_its_share_of_the_work():
+  flops = {}
+  for devices in (1, 4):
+    first, dataset, function = compiled_steps(devices)
+    compiled = function.lower(first(), dataset, some_rows(1), SEED).compile()
+    flops[devices] = compiled.cost_analysis()["flops"]
+  # A quarter, but for the optimisers, which run on every device.
+  assert flops[4] < 0.3 * flops[1]
+
+
 def test_the_old_state_is_donated():
   first, dataset, function = compiled_steps(4)
   before = first()
