@@ -320,9 +320,9 @@ def tables() -> dict[str, str]:
 def fill(page: str, contents: dict[str, str]) -> str:
   """Returns the page with each table in its place, between two comments."""
   for name, table in contents.items():
-    begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
-    before, _, rest = page.partition(begin)
-    page = before + begin + table + end + rest.partition(end)[2]
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    before, rest = page.split(begin)
+    page = before + begin + table + "\n" + end + rest.split(end)[1]
   return page
 
 

@@ -1,7 +1,10 @@
 """The arithmetic of docs/scaling.md, by hand."""
 
 import importlib.util
+import os
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -63,10 +66,20 @@ def test_a_step_is_what_is_computed_and_what_is_not_hidden(scaling):
   assert eight["hidden from a batch of"] == "154 a device"
 
 
-def test_the_page_holds_every_table(scaling):
+def test_the_page_holds_what_the_compiled_program_says():
+  """In a process of its own, which has two devices."""
+  printed = subprocess.run(
+    [sys.executable, DOCS / "scaling_table.py"],
+    check=True,
+    capture_output=True,
+    text=True,
+    cwd=DOCS.parent,
+    env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(DOCS.parent)},
+  ).stdout
   page = (DOCS / "scaling.md").read_text()
-  for name in ("program", "training", "inpainting"):
-    table = page.split(f"<!-- {name} -->\n")[1].split(f"<!-- end of {name}")[0]
-    assert table.startswith("| ") and len(table.splitlines()) > 4
-  # Filling the page with what it holds changes nothing.
-  assert scaling.fill(page, {}) == page
+  tables = printed.strip().split("\n\n")
+  assert len(tables) == 3
+  for table in tables:
+    # What the memory is depends on the version of XLA.
+    for line in table.splitlines():
+      assert "temporaries" in line or f"{line}\n" in page
