@@ -70,7 +70,9 @@ def data() -> ConfigDict:
   # reads them from disk as they are needed (celeba and folder; the extra
   # `stream`), in the same order; `auto` streams what does not fit.
   config.placement = "auto"
-  # stream: processes that decode; 0 = threads, as many as there are cores.
+  # stream: processes that decode, as many as there are cores where reading is
+  # the limit; 0 = threads, which share Python's lock: about 4,000 images a
+  # second in all.
   config.workers = 0
   return config
 

@@ -25,6 +25,9 @@ from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import errors
 from dcgan_inpaint import sharding
 
+# Jobs that several processes share.
+_TOGETHER = ("train", "evaluate", "inpaint")
+
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "What to do: a file of configs/.", lock_config=True
 )
@@ -62,6 +65,11 @@ def _run(config, workdir: str) -> None:
   """Runs the job, and leaves its rows in results.json."""
   from dcgan_inpaint import report
 
+  if jax.process_count() > 1 and config.job not in _TOGETHER:
+    raise errors.UserError(
+      f"config.job={config.job!r} is the work of one process: run it once, on "
+      "one host (--num_processes=1)"
+    )
   # Training is one program of all processes; each inpaints on its own.
   mesh = sharding.local_mesh()
   if config.job == "train":
@@ -95,11 +103,6 @@ def _run(config, workdir: str) -> None:
   else:
     from dcgan_inpaint.data import celeba
 
-    if jax.process_count() > 1:
-      raise errors.UserError(
-        "config.job='prepare' is the work of one process: run it once, on one "
-        "host (--num_processes=1)"
-      )
     rows = [celeba.prepare(config.data.source, config.data.path)]
 
   if jax.process_index() == 0:

@@ -37,8 +37,9 @@ IMAGES = 10**9
 SEARCHES = (
   ("paper: 1 start of 1,000 steps", 1, 1000, True),
   ("4 starts of 250 steps", 4, 250, True),
-  ("realism: 50 steps from an encoder", 1, 50, True),
-  ("fidelity: 30 steps from an encoder, no prior", 1, 30, False),
+  # Refinements of G's first activations, which cost as much as steps on z.
+  ("realism: 50 steps from the encoder", 1, 50, True),
+  ("fidelity: 30 steps from the encoder, no prior", 1, 30, False),
 )
 
 
