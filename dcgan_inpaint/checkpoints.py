@@ -23,6 +23,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from dcgan_inpaint import errors
 from dcgan_inpaint import report
+from dcgan_inpaint import sharding
 
 # The metric by which the best generator is chosen; the lower the better ...
 INVERSION_MSE = "inversion_mse"
@@ -54,6 +55,7 @@ class Checkpoints:
     """
     self._metric = metric
     self.folder = pathlib.Path(folder).resolve()
+    sharding.wait_for_all("opening checkpoints")
     self._manager = ocp.CheckpointManager(
       self.folder,
       options=ocp.CheckpointManagerOptions(
@@ -104,6 +106,7 @@ class Checkpoints:
     """
     if step in self._manager.all_steps():
       return
+    sharding.wait_for_all("saving a checkpoint")
     metrics = None
     if error is not None:
       metrics = {self._metric: float(error)}
@@ -216,6 +219,7 @@ class Checkpoints:
     if jax.process_index() == 0:
       for step in steps:
         report.set_aside(self.folder / str(step))
+    sharding.wait_for_all("broken checkpoints set aside")
     self._manager.reload()
 
 

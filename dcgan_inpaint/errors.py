@@ -1,4 +1,4 @@
-"""The one exception that is meant for the user's eyes."""
+"""The exceptions that are meant for the user's eyes."""
 
 
 class UserError(ValueError):
@@ -8,4 +8,12 @@ class UserError(ValueError):
   or the value) and what to do. `main` prints that line without a traceback and
   exits with status 2; every other exception is a defect of ours and keeps its
   traceback.
+  """
+
+
+class Stopped(Exception):
+  """The job was asked to stop (SIGTERM) and has saved what it had done.
+
+  Its message says how far it came. `main` prints that line and how to go on,
+  and exits with status 0.
   """

@@ -16,6 +16,7 @@ import numpy as np
 
 from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import data
+from dcgan_inpaint import errors
 from dcgan_inpaint import masks as masks_lib
 from dcgan_inpaint import methods
 from dcgan_inpaint import metrics
@@ -31,7 +32,10 @@ _BATCH = 256
 
 
 def score(
-  completed: np.ndarray, originals: np.ndarray, masks: np.ndarray
+  completed: np.ndarray,
+  originals: np.ndarray,
+  masks: np.ndarray,
+  count: int | None = None,
 ) -> dict[str, float]:
   """Returns the mean of every metric over the images, and 95 % intervals.
 
@@ -39,6 +43,8 @@ def score(
     completed: uint8 [N, H, W, 3].
     originals: uint8 [N, H, W, 3].
     masks: float32 [N, H, W, 1].
+    count: the images of all processes, of which these are this one's share;
+      these by default.
 
   Returns:
     {metric: mean, metric_ci95: half width of the interval}.
@@ -55,9 +61,10 @@ def score(
   ]
   row = {}
   for name in parts[0]:
-    mean, half_width = metrics.summarise(
-      np.concatenate([part[name] for part in parts])
-    )
+    values = np.concatenate([part[name] for part in parts])
+    if count is not None:
+      values = sharding.gather_shares(values, count)
+    mean, half_width = metrics.summarise(values)
     row |= {name: mean, f"{name}_ci95": half_width}
   return row
 
@@ -88,12 +95,13 @@ def evaluate(
 ) -> list[dict[str, Any]]:
   """Scores `config.evaluation.methods` on `config.data`.
 
-  Leaves contact_sheet.png in `workdir`.
+  Leaves contact_sheet.png in `workdir`. Of several processes, each does its
+  share of the images.
 
   Args:
     config: the whole config.
     workdir: where the results go.
-    mesh: the devices.
+    mesh: the devices of this process.
 
   Returns:
     A row for each method, for results.json.
@@ -101,16 +109,25 @@ def evaluate(
   check(config, mesh)
   names = methods.names(config.evaluation.methods)
   model = trained.load(config.checkpoint, mesh)
-  originals = data.load(
-    config.data, config.data.split, limit=config.evaluation.images
-  ).images
-  images = pixels.to_float(originals)
-  masks = masks_lib.make(
-    config.mask, np.arange(len(images)), *images.shape[1:3]
+  loaded = data.load(
+    config.data,
+    config.data.split,
+    limit=config.evaluation.images,
+    rows=sharding.share if jax.process_count() > 1 else None,
   )
+  originals, count = loaded.images, loaded.count
+  if count < jax.process_count():
+    raise errors.UserError(
+      f"config.data holds {count} images to score, and there are "
+      f"{jax.process_count()} processes: take fewer processes"
+    )
+  images = pixels.to_float(originals)
+  masks = masks_lib.make(config.mask, np.arange(count), *images.shape[1:3])
+  digest = masks_lib.digest(masks)
+  masks = masks[sharding.share(count)]
   logging.info(
     "%s images, masks %s (%s, %.1f %% hole), model of step %s",
-    f"{len(images):,}", masks_lib.label(config.mask), masks_lib.digest(masks),
+    f"{count:,}", masks_lib.label(config.mask), digest,
     100 * float(np.mean(masks_lib.hole_share(masks))), f"{model.step:,}",
   )  # fmt: skip
 
@@ -121,10 +138,18 @@ def evaluate(
   }
   rows = []
   for name in names:
-    with progress.Progress(len(images), description=name) as bar:
+    with progress.Progress(
+      len(images), description=name, visible=jax.process_index() == 0
+    ) as bar:
       with bar.paused():
         method = methods.create(
-          name, model, config.search, mesh, images.shape, on_batch=bar.update
+          name,
+          model,
+          config.search,
+          mesh,
+          images.shape,
+          on_batch=bar.update,
+          numbers=range(count)[sharding.share(count)],
         )
       start = time.perf_counter()
       completion = method(images, masks)
@@ -134,10 +159,11 @@ def evaluate(
       {
         "method": name,
         "mask": masks_lib.label(config.mask),
-        "mask_digest": masks_lib.digest(masks),
-        "n": len(images),
-        **score(completed, originals, masks),
-        "images_per_second": len(images) / seconds,
+        "mask_digest": digest,
+        "n": count,
+        **score(completed, originals, masks, count),
+        # The slowest process says how long it took.
+        "images_per_second": count / sharding.gather(np.array([seconds])).max(),
         "step": model.step,
       }
     )

@@ -7,6 +7,7 @@ BatchNorm over a mixture would tell them apart.
 """
 
 from collections.abc import Callable
+import functools
 from typing import Any
 
 from flax import struct
@@ -105,6 +106,7 @@ def train_step(
   loss: losses.AdversarialLoss,
   latent_size: int,
   config: Any,
+  split: Callable[[jax.Array], jax.Array] = lambda batch: batch,
 ) -> tuple[GanState, dict[str, jax.Array]]:
   """Updates both networks once.
 
@@ -117,6 +119,7 @@ def train_step(
     loss: the loss variant.
     latent_size: values of z.
     config: the section `config.train`.
+    split: splits a batch over the devices.
 
   Returns:
     The state after, and scalars: the losses, D's mean logit of each side, and
@@ -127,7 +130,9 @@ def train_step(
   real = pixels.to_float(images)
   if config.flip:
     real = flip(flip_key, real)
-  latents = models.sample_latents(latent_key, len(images), latent_size)
+  # Split by name: nothing else would, and every device would generate the whole
+  # batch.
+  latents = split(models.sample_latents(latent_key, len(images), latent_size))
   optimizer = _optimizer(config)
 
   def generate(params):
@@ -216,33 +221,38 @@ def train_step(
 
 
 def compile_steps(
-  mesh: jax.sharding.Mesh, **networks
+  mesh: jax.sharding.Mesh, *, streamed: bool = False, **networks
 ) -> Callable[..., tuple[GanState, dict[str, jax.Array]]]:
   """Returns many steps as one compiled function.
 
   Args:
     mesh: the devices that batches are split over.
+    streamed: the batches come from outside, and there is no data set.
     **networks: the keyword arguments of `train_step`.
 
   Returns:
     A function of the state (donated), the data set uint8 [N, 64, 64, 3] that
     lies on the devices, indices int32 [steps, B] into it and the seed; it gives
-    the state after and the metrics of each step, [steps].
+    the state after and the metrics of each step, [steps]. Where `streamed`, the
+    data set is None, and in place of the indices stand the batches themselves,
+    uint8 [steps, B, 64, 64, 3], each split over the devices.
   """
   one = sharding.replicated(mesh)
+  split = functools.partial(
+    jax.lax.with_sharding_constraint, shardings=sharding.split(mesh)
+  )
 
-  def steps(state, dataset, indices, seed):
-    def step(state, rows):
-      images = jax.lax.with_sharding_constraint(
-        dataset[rows], sharding.split(mesh)
-      )
-      return train_step(state, images, seed, **networks)
+  def steps(state, dataset, batches, seed):
+    def step(state, batch):
+      images = split(batch if streamed else dataset[batch])
+      return train_step(state, images, seed, split=split, **networks)
 
-    return jax.lax.scan(step, state, indices)
+    return jax.lax.scan(step, state, batches)
 
+  batches = sharding.split_steps(mesh) if streamed else one
   return jax.jit(
     steps,
-    in_shardings=(one, sharding.split(mesh), one, one),
+    in_shardings=(one, sharding.split(mesh), batches, one),
     out_shardings=(one, one),
     donate_argnums=0,
   )

@@ -26,6 +26,8 @@ from dcgan_inpaint import models
 from dcgan_inpaint import pixels
 from dcgan_inpaint import progress
 from dcgan_inpaint import report
+from dcgan_inpaint import sharding
+from dcgan_inpaint import termination
 from dcgan_inpaint import trained
 from dcgan_inpaint.data import decoding
 from dcgan_inpaint.data import folder
@@ -42,20 +44,22 @@ def inpaint_files(
   Each becomes `config.output`/NAME.png, with its sub folders, as soon as its
   batch is done. What is there already stays, unless `config.overwrite`. An
   image that cannot be read, or that has no mask, is named and left out.
-  Leaves contact_sheet.png in `workdir`.
+  Of several processes, each does its share of the images. Leaves
+  contact_sheet.png in `workdir`.
 
   Args:
     config: the whole config.
     workdir: where the contact sheet goes, and the images by default.
-    mesh: the devices.
+    mesh: the devices of this process.
 
   Returns:
     One row, for results.json: `n` images were completed in this run, `skipped`
-    were there already, and `failed` were left out.
+    were there already, and `failed` were left out, by all processes.
 
   Raises:
     errors.UserError: a field has a wrong value, or two images would get one
       name.
+    errors.Stopped: SIGTERM came; the images done so far are saved.
   """
   output = pathlib.Path(config.output or pathlib.Path(workdir) / "completed")
   output = output.expanduser()
@@ -65,27 +69,39 @@ def inpaint_files(
   model = trained.load(config.checkpoint, mesh)
   search = trained.make_search(model, config.search, mesh)
 
+  # By the images that there are, not by those that are left: one process may
+  # look what is left while another is at work.
+  mine = list(files)[sharding.share(len(files))]
   pending = [
     stem
-    for stem in files
+    for stem in mine
     if config.overwrite or not (output / f"{stem}.png").exists()
   ]
-  skipped = len(files) - len(pending)
+  skipped = len(mine) - len(pending)
   if skipped:
     logging.info(
       "%s of %s images are in %s already and stay as they are "
       "(--config.overwrite=True makes them anew)",
-      f"{skipped:,}", f"{len(files):,}", output,
+      f"{skipped:,}", f"{len(mine):,}", output,
     )  # fmt: skip
 
   done, failed, shown = 0, 0, []
   size = search.batch_size(len(pending))
   shape = (size, models.IMAGE_SIZE, models.IMAGE_SIZE, 3)
-  with progress.Progress(len(pending), description="inpaint") as bar:
+  first_process = jax.process_index() == 0
+  bar = progress.Progress(
+    len(pending), description="inpaint", visible=first_process
+  )
+  with termination.Watch() as watch, bar:
     if pending:
       with bar.paused():
         search.warm_up(model.weights, shape)
     for first in range(0, len(pending), size):
+      if watch.due():
+        raise errors.Stopped(
+          f"stopped after {done:,} of {len(pending):,} images, which are in "
+          f"{output}"
+        )
       batch = pending[first : first + size]
       originals, failures = decoding.decode_all(
         lambda i, batch=batch: files[batch[i]].read(),
@@ -124,7 +140,7 @@ def inpaint_files(
         shown += zip(originals, masks, generated, completed, strict=True)
     seconds = bar.seconds
 
-  if shown:
+  if shown and first_process:
     originals, masks, generated, completed = map(
       np.stack, zip(*shown[:_SHOWN], strict=True)
     )
@@ -138,6 +154,10 @@ def inpaint_files(
       },
     )
   logging.info("%s images completed in %s", f"{done:,}", output)
+  # One table for all processes; the slowest says how long it took.
+  parts = sharding.gather(np.array([done, skipped, failed, seconds]))
+  done, skipped, failed = map(int, parts[:, :3].sum(axis=0))
+  seconds = parts[:, 3].max()
   return [
     {
       "method": "dcgan",

@@ -9,7 +9,9 @@ Kept short on purpose: everything that a job does is in the job's own module.
 import itertools
 import os
 import pathlib
+import signal
 import sys
+import traceback
 from typing import Any
 from typing import NoReturn
 
@@ -21,6 +23,10 @@ from ml_collections import config_flags
 
 from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import errors
+from dcgan_inpaint import sharding
+
+# Jobs that several processes share.
+_TOGETHER = ("train", "evaluate", "inpaint")
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "What to do: a file of configs/.", lock_config=True
@@ -36,6 +42,18 @@ _PLATFORM = flags.DEFINE_enum(
   ["any", "cpu", "gpu", "tpu"],
   "Stop unless JAX runs on this; JAX falls back to the CPU in silence.",
 )
+_COORDINATOR = flags.DEFINE_string(
+  "coordinator_address",
+  None,
+  "Several processes: HOST:PORT of process 0. On SLURM, TPU pods and "
+  "Kubernetes all three flags may be left out.",
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  "num_processes", None, "Several processes: how many; 1 alone finds no others."
+)
+_PROCESS_ID = flags.DEFINE_integer(
+  "process_id", None, "Several processes: which this is, from 0."
+)
 _COMPILATION_CACHE = flags.DEFINE_string(
   "compilation_cache",
   os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/dcgan_inpaint/xla"),
@@ -46,15 +64,23 @@ _COMPILATION_CACHE = flags.DEFINE_string(
 def _run(config, workdir: str) -> None:
   """Runs the job, and leaves its rows in results.json."""
   from dcgan_inpaint import report
-  from dcgan_inpaint import sharding
 
-  mesh = sharding.create_mesh()
+  if jax.process_count() > 1 and config.job not in _TOGETHER:
+    raise errors.UserError(
+      f"config.job={config.job!r} is the work of one process: run it once, on "
+      "one host (--num_processes=1)"
+    )
+  # Training is one program of all processes; each inpaints on its own.
+  mesh = sharding.local_mesh()
   if config.job == "train":
     from dcgan_inpaint import evaluate
     from dcgan_inpaint import train
 
     evaluate.check(config, mesh)
-    rows = train.train(config, workdir, mesh)
+    rows = train.train(config, workdir, sharding.create_mesh())
+    # JAX's handler, of several processes, let training save; what follows is
+    # done anew.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if config.evaluation.methods:
       config.checkpoint.path = workdir
       rows += evaluate.evaluate(config, workdir, mesh)
@@ -138,7 +164,7 @@ def _ours(record: Any) -> bool:
   )
 
 
-def _check_devices(workdir: str) -> None:
+def _check_devices(workdir: str, processes: int) -> None:
   """Says what JAX runs on, and stops where that is not what was asked for."""
   try:
     devices = jax.devices()
@@ -146,9 +172,15 @@ def _check_devices(workdir: str) -> None:
     raise errors.UserError(str(error).partition("\n")[0]) from error
   platform = devices[0].platform
   logging.info(
-    "%s x %s (%s), JAX %s, workdir %s",
-    len(devices), devices[0].device_kind, platform, jax.__version__, workdir,
+    "%s x %s (%s), process %s of %s, JAX %s, workdir %s",
+    len(devices), devices[0].device_kind, platform, jax.process_index(),
+    jax.process_count(), jax.__version__, workdir,
   )  # fmt: skip
+  if jax.process_count() != processes:
+    raise errors.UserError(
+      f"{processes} processes were to be joined, and JAX sees "
+      f"{jax.process_count()}: does each have devices of its own?"
+    )
   if _PLATFORM.value not in ("any", platform):
     raise errors.UserError(
       f"--platform={_PLATFORM.value}, but JAX runs on {platform}: install the "
@@ -157,17 +189,28 @@ def _check_devices(workdir: str) -> None:
 
 
 def main(argv: list[str]) -> None:
-  """Checks flags and devices, then runs the job."""
+  """Joins the processes, checks flags and devices, then runs the job."""
   try:
+    # Before anything else: what JAX computes earlier, it computes alone.
+    processes = sharding.start_processes(
+      _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+    )
     config, workdir = _check(argv)
     if _COMPILATION_CACHE.value:
       cache = os.path.expanduser(_COMPILATION_CACHE.value)
       jax.config.update("jax_compilation_cache_dir", cache)
     logging.get_absl_handler().addFilter(_ours)
-    _check_devices(workdir)
+    _check_devices(workdir, processes)
     _run(config, workdir)
+  except errors.Stopped as stopped:
+    print(f"{stopped}; resume by running the same command")
   except errors.UserError as error:
     _fail(str(error))
+  except Exception:
+    if jax.distributed.is_initialized():
+      traceback.print_exc()
+      _leave(1)
+    raise
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -186,7 +229,20 @@ def _parse(argv: list[str]) -> list[str]:
 
 def _fail(message: str) -> NoReturn:
   print(f"error: {message}", file=sys.stderr)
+  if jax.distributed.is_initialized():
+    _leave(2)
   sys.exit(2)
+
+
+def _leave(status: int) -> NoReturn:
+  """Ends one of several processes that has failed, at once.
+
+  Python's own way out would first wait for the others, which wait for this one.
+  Once it is gone, JAX stops them.
+  """
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(status)
 
 
 if __name__ == "__main__":

@@ -14,14 +14,14 @@ from dcgan_inpaint import report
 
 
 class MetricWriter:
-  """Writes the metrics of one run; for process 0 only.
+  """Writes the metrics of one run; of several processes, the first does.
 
   A run that resumes from step S repeats the steps after S, so their lines are
   dropped and every step stands once. A run from step 0 starts a new file and
   sets an older one aside as `metrics.1.jsonl`.
   """
 
-  def __init__(self, workdir, resume_step=0, tensorboard=True):
+  def __init__(self, workdir, resume_step=0, tensorboard=True, writable=True):
     """Opens the files.
 
     Args:
@@ -29,7 +29,11 @@ class MetricWriter:
       resume_step: the step of the restored checkpoint; 0 without one.
       tensorboard: whether to write TensorBoard's event files, in
         `workdir/tensorboard`.
+      writable: False writes nothing at all; for all processes but one.
     """
+    self._file = self._events = None
+    if not writable:
+      return
     self._workdir = pathlib.Path(workdir)
     path = self._workdir / "metrics.jsonl"
     if resume_step and path.exists():
@@ -46,7 +50,6 @@ class MetricWriter:
       report.set_aside(path)
     # Buffered by line: a run that is killed keeps all that it has written.
     self._file = path.open("a", buffering=1)
-    self._events = None
     if tensorboard:
       self._events = _event_writer(self._workdir / "tensorboard", resume_step)
 
@@ -58,6 +61,8 @@ class MetricWriter:
       values: dict from a name to a number. NaN and infinity are null in the
         file.
     """
+    if not self._file:
+      return
     line = report.plain({"step": step, **values})
     self._file.write(json.dumps(line, allow_nan=False) + "\n")
     if self._events:
@@ -71,6 +76,8 @@ class MetricWriter:
       step: the training step.
       images: dict from a name to uint8 [H, W, 3].
     """
+    if not self._file:
+      return
     for name, image in images.items():
       path = self._workdir / name / f"step_{step:06d}.png"
       report.save_png(path, image)
@@ -79,13 +86,15 @@ class MetricWriter:
 
   def flush(self):
     """Hands everything written so far to the operating system."""
-    self._file.flush()
+    if self._file:
+      self._file.flush()
     if self._events:
       self._events.flush()
 
   def close(self):
     """Closes the files; a second call does nothing."""
-    self._file.close()
+    if self._file:
+      self._file.close()
     if self._events:
       self._events.close()
       self._events = None

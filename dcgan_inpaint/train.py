@@ -9,8 +9,10 @@ deterministic.
 """
 
 import collections
+from collections.abc import Callable
 import functools
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -32,7 +34,10 @@ from dcgan_inpaint import progress
 from dcgan_inpaint import report
 from dcgan_inpaint import search as search_lib
 from dcgan_inpaint import sharding
+from dcgan_inpaint import termination
 from dcgan_inpaint.data import batches
+from dcgan_inpaint.data import decoding
+from dcgan_inpaint.data import stream as stream_lib
 
 # Calls that may wait on the devices at a time.
 _CALLS_IN_FLIGHT = 8
@@ -56,7 +61,13 @@ _FREE = (
   "train.validation_steps",
   "data.split",
   "data.test_path",
+  "data.placement",
+  "data.workers",
 )
+# Share of a device's memory that the training images may take.
+_DATA_SHARE = 0.5
+# Images whose mean is `mean_image.png` where they stream.
+_MEAN_OF = 8192
 
 
 def total_steps(config: Any, images: int) -> int:
@@ -111,7 +122,8 @@ class _Validation:
   """Inversion of held-out images, and a picture of inpainted ones.
 
   How near the generator comes to faces it has not seen bounds what any search
-  can do, so it chooses the best checkpoint.
+  can do, so it chooses the best checkpoint. Each process does all of it on its
+  own devices, which takes no longer than doing a share.
   """
 
   def __init__(self, config, generator, discriminator, loss, held_out, mesh):
@@ -143,7 +155,10 @@ class _Validation:
   def __call__(self, state: gan.GanState) -> tuple[float, dict[str, Any]]:
     """Returns the inversion MSE (8-bit scale) and the contact sheet's rows."""
     found = self._search(
-      search_lib.Weights(state.generator_ema, state.discriminator),
+      search_lib.Weights(
+        sharding.local_copy(state.generator_ema),
+        sharding.local_copy(state.discriminator),
+      ),
       pixels.to_float(self._originals),
       self._masks,
     )
@@ -156,7 +171,9 @@ class _Validation:
       "completed": pixels.to_uint8(found.completed),
     }
     shown = {name: x[self._count :] for name, x in pictures.items()}
-    return float(np.mean(error[: self._count] ** 2)), shown
+    # One figure for all, by which all keep the same checkpoints.
+    error = sharding.gather(np.mean(error[: self._count] ** 2, keepdims=True))
+    return float(error.flat[0]), shown
 
 
 def train(
@@ -178,6 +195,7 @@ def train(
   Raises:
     errors.UserError: the data is missing, the workdir holds another run, or
       the loss is no longer finite.
+    errors.Stopped: SIGTERM came, and the last step is saved.
   """
   settings = config.train
   sharding.check_divisible(settings.batch_size, mesh, "config.train.batch_size")
@@ -185,19 +203,29 @@ def train(
   first_process = jax.process_index() == 0
 
   # --- data -----------------------------------------------------------------
-  real = data.load(config.data, "train").images
-  if len(real) < settings.batch_size:
+  source = _stream_from(config.data, mesh)
+  if source:
+    dataset, image_count = None, source.count
+    mean_image = _mean_of_some(source)
+  else:
+    rows = functools.partial(sharding.rows, mesh=mesh)
+    real = data.load(
+      config.data, "train", rows=rows if jax.process_count() > 1 else None
+    )
+    dataset = sharding.place_images(real.images, mesh, real.count)
+    mean_image, image_count = _mean_image(real.images), real.count
+    del real  # The devices have it.
+  if image_count < settings.batch_size:
     raise errors.UserError(
-      f"config.data holds {len(real)} training images, fewer than "
+      f"config.data holds {image_count} training images, fewer than "
       f"config.train.batch_size={settings.batch_size}: take a smaller batch"
     )
-  steps = total_steps(settings, len(real))
-  dataset = sharding.place_images(real, mesh)
-  mean_image, image_count = _mean_image(real), len(real)
-  del real  # The devices have it.
+  steps = total_steps(settings, image_count)
   logging.info(
-    "%s training images of %s, %s steps of %s",
-    f"{image_count:,}", config.data.name, f"{steps:,}", settings.batch_size,
+    "%s training images of %s (%s), %s steps of %s",
+    f"{image_count:,}", config.data.name,
+    "streamed" if source else "on the devices", f"{steps:,}",
+    settings.batch_size,
   )  # fmt: skip
 
   # --- state ----------------------------------------------------------------
@@ -239,6 +267,7 @@ def train(
   # --- compiled functions ---------------------------------------------------
   train_steps = gan.compile_steps(
     mesh,
+    streamed=bool(source),
     generator=generator,
     discriminator=discriminator,
     loss=loss,
@@ -254,8 +283,9 @@ def train(
       "validation",
       limit=max(settings.validation_images, _INPAINTED),
     ).images
+    local = sharding.local_mesh() if jax.process_count() > 1 else mesh
     validation = _Validation(
-      config, generator, discriminator, loss, held_out, mesh
+      config, generator, discriminator, loss, held_out, local
     )
   sample = jax.jit(
     lambda variables: pixels.to_uint8(
@@ -272,12 +302,16 @@ def train(
   )
 
   # --- the loop -------------------------------------------------------------
-  writer = metric_writer.MetricWriter(workdir, resume_step=first_step)
+  writer = metric_writer.MetricWriter(
+    workdir, resume_step=first_step, writable=first_process
+  )
   bar = progress.Progress(
     steps * settings.batch_size,
     description="train",
     initial=first_step * settings.batch_size,
+    visible=first_process,
   )
+  feed = _feed(config, mesh, source, image_count, range(first_step, steps))
   running = _RunningMeans()
   in_flight = collections.deque()
   compiled = {}
@@ -296,22 +330,23 @@ def train(
       )  # fmt: skip
 
   step, error = first_step, None
-  with checkpoints, writer, bar:
+  watch = termination.Watch(together=True)
+  with checkpoints, writer, bar, watch:
     while step < steps:
+      if watch.due():
+        collect(0)
+        if means := running.take():
+          writer.scalars(step, means)
+        checkpoints.save(step, state, meta, None)
+        raise errors.Stopped(f"stopped and saved at step {step:,} of {steps:,}")
       count = min(steps_per_call, steps - step)
-      indices = batches.indices(
-        step,
-        count,
-        batch_size=settings.batch_size,
-        count=image_count,
-        seed=config.seed,
-      )
-      arguments = (state, dataset, indices, np.uint32(config.seed))
+      arguments = (state, dataset, feed(step, count), np.uint32(config.seed))
       if count not in compiled:
         # Nothing may run while the clock stands, here and below.
         collect(0)
         with bar.paused():
           compiled[count] = train_steps.lower(*arguments).compile()
+          sharding.wait_for_all("compiled")
       state, metrics = compiled[count](*arguments)
       before, step = step, step + count
       in_flight.append((step, metrics))
@@ -352,9 +387,86 @@ def train(
       "milliseconds_per_step": (
         1000 * settings.batch_size / bar.rate if bar.rate else None
       ),
-      checkpoints_lib.INVERSION_MSE: error or _last_inversion_mse(workdir),
+      checkpoints_lib.INVERSION_MSE: error
+      or (_last_inversion_mse(workdir) if first_process else None),
     }
   ]
+
+
+def _stream_from(
+  config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
+) -> data.Source | None:
+  """Returns what to stream the training images from, or None to load them.
+
+  Args:
+    config: the section `config.data`.
+    mesh: the devices.
+
+  Raises:
+    errors.UserError: they must be streamed, and cannot be.
+  """
+  # Synthetic faces are drawn in memory, and so few that they always fit.
+  if config.placement == "device" or (
+    config.placement == "auto" and config.name == "synthetic"
+  ):
+    return None
+  source = data.open_source(config, "train")
+  size = source.count * models.IMAGE_SIZE**2 * 3 / mesh.devices.size
+  if config.placement == "auto":
+    fits = size <= _DATA_SHARE * _device_memory()
+    # One that is short of memory makes all stream.
+    if sharding.gather(np.array([fits])).all():
+      return None
+  stream_lib.check()
+  return source
+
+
+def _device_memory() -> float:
+  """Returns the bytes of memory of each device of this process."""
+  devices = jax.local_devices()
+  stats = devices[0].memory_stats()
+  if stats and "bytes_limit" in stats:
+    return stats["bytes_limit"]
+  # The CPU's devices share the host's.
+  host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+  return host / len(devices)
+
+
+def _feed(
+  config: ml_collections.ConfigDict,
+  mesh: jax.sharding.Mesh,
+  source: data.Source | None,
+  count: int,
+  steps: range,
+) -> Callable[[int, int], np.ndarray | jax.Array]:
+  """Returns the function from a step and a number of steps to their batches.
+
+  Args:
+    config: the whole config.
+    mesh: the devices.
+    source: what the images stream from, or None where the devices have them.
+    count: the number of training images.
+    steps: all steps of the run; those asked for must follow one another.
+  """
+  order = {"batch_size": config.train.batch_size, "seed": config.seed}
+  if not source:
+    return functools.partial(batches.indices, count=count, **order)
+  stream = stream_lib.batches(
+    source,
+    steps=steps,
+    rows=sharding.rows(config.train.batch_size, mesh),
+    size=models.IMAGE_SIZE,
+    workers=config.data.workers,
+    **order,
+  )
+
+  def feed(step: int, count: int) -> jax.Array:
+    del step  # The stream is there already.
+    return sharding.place_batches(
+      np.stack([next(stream) for _ in range(count)]), mesh
+    )
+
+  return feed
 
 
 def due(every: int, before: int, step: int, last: int) -> bool:
@@ -409,12 +521,29 @@ def _check_finite(values, last, checkpoints) -> None:
 
 
 def _mean_image(images: np.ndarray) -> np.ndarray:
-  """Returns the mean of uint8 [N, H, W, 3], rounded."""
+  """Returns the mean of uint8 [N, H, W, 3] of all processes, rounded."""
   # By chunks: the whole set as float64 would take eight times its memory.
   total = np.zeros(images.shape[1:], np.float64)
   for first in range(0, len(images), 4096):
     total += images[first : first + 4096].sum(axis=0, dtype=np.float64)
-  return np.round(total / len(images)).astype(np.uint8)
+  count = sharding.gather(np.array([len(images)])).sum()
+  return np.round(sharding.gather(total).sum(axis=0) / count).astype(np.uint8)
+
+
+def _mean_of_some(source: data.Source) -> np.ndarray:
+  """Returns the mean of images that stream: of some, spread over the set."""
+  spread = np.linspace(0, source.count - 1, min(source.count, _MEAN_OF))
+  mine = np.int64(spread)[sharding.share(len(spread))]
+  images, failures = decoding.decode_all(
+    lambda i: source.read(int(mine[i])), len(mine), models.IMAGE_SIZE
+  )
+  if failures:
+    i, error = min(failures.items())
+    raise errors.UserError(
+      f"image {mine[i]:,} of config.data cannot be read ({error}); where "
+      "images stream none can be left out: remove it"
+    )
+  return _mean_image(images)
 
 
 def _draw_curves(workdir: pathlib.Path) -> None:

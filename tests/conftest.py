@@ -1,6 +1,6 @@
-"""Four CPU devices, a cache of compiled programs, and the shared folder.
+"""Eight CPU devices, a cache of compiled programs, and the shared folder.
 
-The suite runs on four devices that XLA makes of the CPU, so that whatever is
+The suite runs on eight devices that XLA makes of the CPU, so that whatever is
 split over devices is truly split. A trap lies there: programs with collectives
 on several CPU devices lock up when many wait in line, so a loop over them must
 read a result every few steps.
@@ -17,7 +17,7 @@ import pytest
 # environment that names a platform is obeyed.
 if not os.environ.get("JAX_PLATFORMS"):
   jax.config.update("jax_platforms", "cpu")
-jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_num_cpu_devices", 8)
 
 # `main` runs under absl's `app.run`, which parses them; pytest does not.
 flags.FLAGS.mark_as_parsed()

@@ -381,13 +381,23 @@ def test_steps_in_one_call_equal_single_steps():
   assert_trees_close(state, single_state, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize("devices", [2, 4, 8])
 def test_any_number_of_devices_gives_the_same_losses(devices):
   _, expected = run(1, 10)
   _, actual = run(devices, 10)
   assert_trees_close(actual, expected, rtol=1e-5, atol=1e-5)
   # They are of ten different steps.
   assert len(np.unique(expected["discriminator_loss"])) == 10
+
+
+def test_every_device_does_its_share_of_the_work():
+  flops = {}
+  for devices in (1, 4):
+    first, dataset, function = compiled_steps(devices)
+    compiled = function.lower(first(), dataset, some_rows(1), SEED).compile()
+    flops[devices] = compiled.cost_analysis()["flops"]
+  # A quarter, but for the optimisers, which run on every device.
+  assert flops[4] < 0.3 * flops[1]
 
 
 def test_the_old_state_is_donated():

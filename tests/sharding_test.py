@@ -46,3 +46,93 @@ def test_a_data_set_lies_in_equal_parts_with_black_at_the_end(count, placed):
   assert parts == 4 * [(placed // 4, 4, 4, 3)]
   np.testing.assert_array_equal(array[:count], images)
   np.testing.assert_array_equal(array[count:], 0)
+
+
+# --- several processes: how they are found ------------------------------------
+
+
+@pytest.fixture
+def joined(monkeypatch):
+  """Replaces what joins the processes; returns the calls, and no cluster."""
+  calls = []
+  for name in ("SLURM_STEP_NUM_TASKS", "JOB_COMPLETION_INDEX"):
+    monkeypatch.delenv(name, raising=False)
+  monkeypatch.setattr(
+    jax.distributed,
+    "initialize",
+    lambda *given, **options: calls.append((given, options)),
+  )
+  return calls
+
+
+@pytest.mark.parametrize("given", [(None, None, None), (None, 1, None)])
+def test_one_process_alone_joins_nobody(joined, given):
+  assert sharding.start_processes(*given) == 1
+  assert not joined
+
+
+def test_what_is_said_is_meant(joined, monkeypatch):
+  monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
+  assert sharding.start_processes("host:1234", 2, 1) == 2
+  ((given, options),) = joined
+  assert given == ("host:1234", 2, 1)
+  assert options["cluster_detection_method"] == "deactivate"
+  assert options["heartbeat_timeout_seconds"] == 60
+
+
+@pytest.mark.parametrize(
+  "name, value, expected",
+  [("SLURM_STEP_NUM_TASKS", "8", 8), ("JOB_COMPLETION_INDEX", "0", 1)],
+)
+def test_a_cluster_is_found_by_its_variables(
+  joined, monkeypatch, name, value, expected
+):
+  monkeypatch.setenv(name, value)
+  assert sharding.start_processes() == expected
+  ((given, options),) = joined
+  assert given == (None, None, None)
+  assert "cluster_detection_method" not in options
+
+
+@pytest.mark.parametrize(
+  "given",
+  [
+    ("host:1234", None, None),
+    ("host:1234", 2, None),
+    (None, 2, 0),
+    (None, 2, None),
+    ("host:1234", 2, 2),
+    ("host:1234", 2, -1),
+  ],
+)
+def test_flags_that_do_not_go_together_are_refused(joined, given):
+  with pytest.raises(errors.UserError, match="give all three"):
+    sharding.start_processes(*given)
+  assert not joined
+
+
+def test_processes_that_cannot_be_found_are_an_error(monkeypatch):
+  def fail(*unused, **options):
+    raise ValueError("coordinator_address should be defined.\nAnd more.")
+
+  monkeypatch.setattr(jax.distributed, "initialize", fail)
+  monkeypatch.setenv("JOB_COMPLETION_INDEX", "3")
+  with pytest.raises(errors.UserError) as refused:
+    sharding.start_processes()
+  assert str(refused.value) == (
+    "the processes could not be joined by Kubernetes (coordinator_address "
+    "should be defined.): give --coordinator_address, --num_processes and "
+    "--process_id, or --num_processes=1 for this process alone"
+  )
+
+
+def test_one_process_has_all_rows_and_all_work():
+  mesh = tiny.mesh(4)
+  assert range(10)[sharding.rows(10, mesh)] == range(10)
+  assert range(10)[sharding.share(10)] == range(10)
+  np.testing.assert_array_equal(
+    sharding.gather(np.array([1 / 3, 2**40])), [[1 / 3, 2**40]]
+  )
+  np.testing.assert_array_equal(
+    sharding.gather_shares(np.array([1 / 3, np.inf]), 2), [1 / 3, np.inf]
+  )

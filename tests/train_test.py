@@ -1,4 +1,5 @@
 import re
+import signal
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ from dcgan_inpaint import checkpoints as checkpoints_lib
 from dcgan_inpaint import errors
 from dcgan_inpaint import gan
 from dcgan_inpaint import metric_writer
+from dcgan_inpaint import report
 from dcgan_inpaint import train
 from dcgan_inpaint.data import synthetic
 
@@ -199,3 +201,93 @@ def test_steps_win_over_epochs_of_whole_batches(
     train__steps=steps, train__epochs=epochs, train__batch_size=8
   ).train
   assert train.total_steps(config, images) == expected
+
+
+# --- where the images lie ----------------------------------------------------
+
+
+@pytest.fixture
+def faces(tmp_path):
+  """A folder of 16 faces; returns the fields of the config that name it."""
+  folder = tmp_path / "faces"
+  for i, face in enumerate(synthetic.load("train", 16)):
+    report.save_png(folder / f"{i:02d}.png", face)
+  paths = ("path", "validation_path", "test_path")
+  return {"data__name": "folder"} | {f"data__{x}": str(folder) for x in paths}
+
+
+def test_a_streamed_run_sees_what_a_resident_one_sees(
+  tmp_path, monkeypatch, faces
+):
+  seen = []
+
+  def compile_steps(mesh, *, streamed, **unused):
+    def steps(state, dataset, batches, seed):
+      batches = np.asarray(batches)
+      images = batches if streamed else np.asarray(dataset)[batches]
+      assert (dataset is None) == streamed
+      seen.extend(images)
+      metrics = {"generator_loss": np.ones(len(images))}
+      return state.replace(step=state.step + len(images)), metrics
+
+    steps.lower = lambda *arguments: steps
+    steps.compile = lambda: steps
+    return steps
+
+  monkeypatch.setattr(gan, "compile_steps", compile_steps)
+  for placement in ("device", "stream"):
+    fields = {**faces, "data__placement": placement}
+    # Two epochs and a half, cut in the middle of one.
+    count(tmp_path / placement, train__steps=3, **fields)
+    count(tmp_path / placement, train__steps=5, **fields)
+  np.testing.assert_array_equal(seen[5:], seen[:5])
+  assert len(np.unique(seen[:5], axis=0)) == 5
+  first, second = ((tmp_path / x) for x in ("device", "stream"))
+  np.testing.assert_array_equal(
+    report.load_png(first / "mean_image.png"),
+    report.load_png(second / "mean_image.png"),
+  )
+
+
+@pytest.mark.parametrize(
+  "placement, memory, streams",
+  [
+    # 16 images of 12,288 bytes over four devices, of which half may be taken.
+    ("auto", 2 * 4 * 12_288, False),
+    ("auto", 2 * 4 * 12_288 - 1, True),
+    ("device", 0, False),
+    ("stream", 1e12, True),
+  ],
+)
+def test_what_does_not_fit_streams(
+  faces, monkeypatch, placement, memory, streams
+):
+  monkeypatch.setattr(train, "_device_memory", lambda: memory)
+  config = tiny.train_config(**faces, data__placement=placement).data
+  source = train._stream_from(config, tiny.mesh(4))
+  assert (source is not None) == streams
+  assert source is None or source.count == 16
+
+
+def test_a_request_to_stop_saves_where_the_run_is(tmp_path, untrained, caplog):
+  count(tmp_path, train__steps=1, train__save_every=100)
+
+  def ask_to_stop(*unused):
+    signal.raise_signal(signal.SIGTERM)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(train, "_check_finite", ask_to_stop)
+    with pytest.raises(errors.Stopped, match="saved at step .* of 1,000"):
+      count(
+        tmp_path,
+        train__steps=1000,
+        train__save_every=1000,
+        train__log_every=2,
+      )
+  stopped = max(map(int, _saved(tmp_path)))
+  assert 1 < stopped < 20
+  caplog.set_level("INFO", logger="absl")
+  count(tmp_path, train__steps=stopped + 1, train__save_every=100)
+  assert f"resuming {tmp_path} at step {stopped}" in caplog.text
+  steps = [r["step"] for r in metric_writer.read(tmp_path / "metrics.jsonl")]
+  assert steps == sorted(set(steps)) and steps[-1] == stopped + 1

@@ -6,6 +6,7 @@ are imported only when they are asked for, so that nobody needs tfds who does
 not use CelebA.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -22,13 +23,27 @@ class ImageSet(NamedTuple):
   Attributes:
     images: uint8 array [N, S, S, 3], RGB.
     names: list of N str: file names (within their folder or zip) or ids.
+    count: images of the whole split, where these are only some rows of it.
   """
 
   images: np.ndarray
   names: list
+  count: int
 
 
-def load(config, split, image_size=64, limit=0):
+class Source(NamedTuple):
+  """The images of a split, to be read one by one from several threads.
+
+  Attributes:
+    count: how many there are.
+    read: function of an index in [0, count) that returns an image file's bytes.
+  """
+
+  count: int
+  read: Callable[[int], bytes]
+
+
+def load(config, split, image_size=64, limit=0, rows=None):
   """Loads one split of the data set that `config` names.
 
   Args:
@@ -38,6 +53,8 @@ def load(config, split, image_size=64, limit=0):
     image_size: side of the images in pixels.
     limit: as `config.max_images`, for a caller that needs no more; the lower
       of both holds.
+    rows: function from the number of images to the slice of them that is
+      loaded, for one of several processes; all by default.
 
   Returns:
     An `ImageSet`; the first images of the split's order where a limit is set.
@@ -46,19 +63,12 @@ def load(config, split, image_size=64, limit=0):
     UserError: for an unknown name or split, and where the images are missing,
       not prepared or not readable.
   """
-  if config.name not in NAMES:
-    raise errors.UserError(
-      f"config.data.name is '{config.name}'; choose one of: {', '.join(NAMES)}."
-    )
-  if split not in SPLITS:
-    raise errors.UserError(
-      f"Unknown split '{split}'; choose one of: {', '.join(SPLITS)}."
-    )
+  _check(config, split)
   max_images = min(filter(None, (config.max_images, limit)), default=0)
   if config.name == "celeba":
     from dcgan_inpaint.data import celeba
 
-    return celeba.load(config.path, split, image_size, max_images)
+    return celeba.load(config.path, split, image_size, max_images, rows)
   if config.name == "folder":
     from dcgan_inpaint.data import folder
 
@@ -69,6 +79,7 @@ def load(config, split, image_size=64, limit=0):
       max_images,
       validation_path=config.validation_path,
       test_path=config.test_path,
+      rows=rows,
     )
   from dcgan_inpaint.data import synthetic
 
@@ -78,4 +89,51 @@ def load(config, split, image_size=64, limit=0):
       f"{image_size}x{image_size}."
     )
   images = synthetic.load(split, count=max_images, seed=config.seed)
-  return ImageSet(images, [f"synthetic-{i:06d}" for i in range(len(images))])
+  names = [f"synthetic-{i:06d}" for i in range(len(images))]
+  mine = rows(len(images)) if rows else slice(None)
+  return ImageSet(images[mine], names[mine], len(images))
+
+
+def open_source(config, split):
+  """Opens one split of the data set that `config` names; reads no image yet.
+
+  Args:
+    config: as for `load`.
+    split: as for `load`.
+
+  Returns:
+    A `Source`, in the order of `load`.
+
+  Raises:
+    UserError: as `load`; and for synthetic faces, which are drawn and not read.
+  """
+  _check(config, split)
+  if config.name == "celeba":
+    from dcgan_inpaint.data import celeba
+
+    count, read = celeba.open_split(config.path, split)
+  elif config.name == "folder":
+    from dcgan_inpaint.data import folder
+
+    files = folder.list_split(
+      config.path, split, config.validation_path, config.test_path
+    )
+    count, read = len(files), lambda i: files[i].read()
+  else:
+    raise errors.UserError(
+      "config.data.placement='stream': synthetic faces are drawn in memory; "
+      "take --config.data.placement=device"
+    )
+  return Source(min(filter(None, (count, config.max_images))), read)
+
+
+def _check(config, split):
+  """Refuses an unknown data set or split."""
+  if config.name not in NAMES:
+    raise errors.UserError(
+      f"config.data.name is '{config.name}'; choose one of: {', '.join(NAMES)}."
+    )
+  if split not in SPLITS:
+    raise errors.UserError(
+      f"Unknown split '{split}'; choose one of: {', '.join(SPLITS)}."
+    )

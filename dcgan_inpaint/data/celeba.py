@@ -7,10 +7,12 @@ Neither uses TensorFlow or the network: what has to be downloaded (by hand,
 since the authors' Google Drive refuses most programs) is named in an error.
 """
 
+import bisect
 import concurrent.futures
 import functools
 import hashlib
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -284,7 +286,7 @@ def _image(example, i):
   return example(i)["image"]
 
 
-def load(path, split, image_size=SIZE, max_images=0):
+def load(path, split, image_size=SIZE, max_images=0, rows=None):
   """Loads one split of the prepared faces. Downloads nothing, ever.
 
   Args:
@@ -292,6 +294,7 @@ def load(path, split, image_size=SIZE, max_images=0):
     split: 'train', 'validation', 'test' or 'all', the three in this order.
     image_size: side of the images in pixels; 64 is as stored, to the bit.
     max_images: only the first so many; 0 is all.
+    rows: function from their number to the slice that is loaded; None is all.
 
   Returns:
     A `data.ImageSet` in the order of CelebA's file names, '000001.jpg'.
@@ -299,6 +302,45 @@ def load(path, split, image_size=SIZE, max_images=0):
   Raises:
     UserError: where nothing is prepared, or what is there is damaged.
   """
+  directory, total, example = _open(path, split)
+  count = min(filter(None, (total, max_images)))
+  mine = range(count)[rows(count)] if rows else range(count)
+  names = [""] * len(mine)
+
+  def read(i):
+    record = example(mine[i])
+    names[i] = record["name"].decode()
+    return record["image"]
+
+  images, failures = decoding.decode_all(read, len(mine), image_size)
+  if failures:
+    raise errors.UserError(
+      f"{directory} is damaged ({min(failures.items())}). Delete it and "
+      "prepare it again."
+    )
+  return data.ImageSet(images, names, count)
+
+
+def open_split(path, split):
+  """Opens one split of the prepared faces, to read them one by one.
+
+  Args:
+    path: as for `load`.
+    split: as for `load`.
+
+  Returns:
+    count: number of images.
+    read: thread-safe function of a position that returns a PNG file's bytes.
+
+  Raises:
+    UserError: where nothing is prepared, or what is there is damaged.
+  """
+  _, count, example = _open(path, split)
+  return count, lambda position: example(position)["image"]
+
+
+def _open(path, split):
+  """Returns the data set's folder, and what `_open_split` does."""
   directory = path and _find_dataset(path, CelebAFaces.name)
   if not directory:
     raise errors.UserError(
@@ -309,28 +351,19 @@ def load(path, split, image_size=SIZE, max_images=0):
       f"--config.data.path={path or 'DIR'}"
     )
   builder = tfds.builder_from_directory(directory)
-  places = []
-  for part in SPLITS if split == "all" else [split]:
-    count, example = _open_split(builder, part)
-    places += [(example, i) for i in range(count)]
-  places = places[: max_images or None]
-  if not places:
+  parts = [
+    _open_split(builder, part)
+    for part in (SPLITS if split == "all" else [split])
+  ]
+  ends = list(itertools.accumulate(count for count, _ in parts))
+  if not ends[-1]:
     raise errors.UserError(f"{directory} has no images in split '{split}'.")
-  names = [""] * len(places)
 
-  def read(i):
-    example, position = places[i]
-    record = example(position)
-    names[i] = record["name"].decode()
-    return record["image"]
+  def example(position):
+    part = bisect.bisect_right(ends, position)
+    return parts[part][1](position - (ends[part - 1] if part else 0))
 
-  images, failures = decoding.decode_all(read, len(places), image_size)
-  if failures:
-    raise errors.UserError(
-      f"{directory} is damaged ({min(failures.items())}). Delete it and "
-      "prepare it again."
-    )
-  return data.ImageSet(images, names)
+  return directory, ends[-1], example
 
 
 def _find_dataset(path, name):

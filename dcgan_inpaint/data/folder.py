@@ -44,6 +44,7 @@ def load(
   *,
   validation_path="",
   test_path="",
+  rows=None,
 ):
   """Loads the images of one split.
 
@@ -60,6 +61,8 @@ def load(
     max_images: only the first so many; 0 is all.
     validation_path: like `path`, for the validation split.
     test_path: like `path`, for the test split.
+    rows: function from the number of files to the slice of them that is
+      loaded; None is all.
 
   Returns:
     A `data.ImageSet`, sorted by name within each folder or zip. Names repeat
@@ -68,37 +71,50 @@ def load(
   Raises:
     UserError: where a path does not exist, holds no image, leaves a split
       empty, or more than 1 % of the files cannot be read. Fewer are named in a
-      warning each and left out.
+      warning each and left out, unless only some rows are loaded: whoever loads
+      the others could not know of it.
   """
-  own = {"validation": validation_path, "test": test_path}
-  if split == "all":
-    paths = ",".join(filter(None, [path, validation_path, test_path]))
-    files = list_files(paths)
-  elif own.get(split):
-    paths = own[split]
-    files = list_files(paths)
-  else:
-    paths = path
-    files = [
-      file
-      for file in list_files(path)
-      if _split_by_hash(file.name, own) == split
-    ]
-    if not files:
-      raise errors.UserError(
-        f"No image of {path} falls into the {split} split, which is cut off "
-        "by file name. Give more images, or that split's own path "
-        "(config.data.validation_path, config.data.test_path)."
-      )
+  files = list_split(path, split, validation_path, test_path)
   files = files[: max_images or None]
+  count = len(files)
+  if rows:
+    files = files[rows(count)]
   images, failures = decoding.decode_all(
     lambda i: files[i].read(), len(files), image_size
   )
   if failures:
-    _report(paths, files, failures)
+    own = {"validation": validation_path, "test": test_path}
+    paths = own.get(split) or path
+    _report(paths, files, failures, allowed=0 if rows else _MAX_BAD)
     kept = [i for i in range(len(files)) if i not in failures]
     images, files = images[kept], [files[i] for i in kept]
-  return data.ImageSet(images, [file.name for file in files])
+    count = len(files)
+  return data.ImageSet(images, [file.name for file in files], count)
+
+
+def list_split(path, split, validation_path="", test_path=""):
+  """Lists the files of one split; arguments and errors are those of `load`.
+
+  Returns:
+    A list of `File`.
+  """
+  own = {"validation": validation_path, "test": test_path}
+  if split == "all":
+    return list_files(
+      ",".join(filter(None, [path, validation_path, test_path]))
+    )
+  if own.get(split):
+    return list_files(own[split])
+  files = [
+    file for file in list_files(path) if _split_by_hash(file.name, own) == split
+  ]
+  if not files:
+    raise errors.UserError(
+      f"No image of {path} falls into the {split} split, which is cut off "
+      "by file name. Give more images, or that split's own path "
+      "(config.data.validation_path, config.data.test_path)."
+    )
+  return files
 
 
 def list_files(paths, field="config.data.path"):
@@ -203,13 +219,13 @@ def _split_by_hash(name, own):
   return "train"
 
 
-def _report(paths, files, failures):
+def _report(paths, files, failures, allowed):
   """Warns of each unreadable file, and refuses a set that has too many."""
   lines = [
     f"{files[i].name}: {type(error).__name__}: {error}"
     for i, error in sorted(failures.items())
   ]
-  if len(failures) > _MAX_BAD * len(files):
+  if len(failures) > allowed * len(files):
     raise errors.UserError(
       f"{len(failures)} of {len(files)} images of {paths} cannot be read; "
       f"remove or replace them. The first is {lines[0]}"

@@ -13,6 +13,7 @@ hole, and all return the known pixels to the bit.
 """
 
 from collections.abc import Callable
+from collections.abc import Sequence
 import functools
 import importlib
 import importlib.util
@@ -75,6 +76,7 @@ def create(
   mesh: jax.sharding.Mesh,
   shape: tuple[int, ...],
   on_batch: Callable[[int], None] = lambda count: None,
+  numbers: Sequence[int] | None = None,
 ) -> Method:
   """Returns a method by name.
 
@@ -86,6 +88,8 @@ def create(
     shape: [N, H, W, 3] of the images that are to come; what a method compiles
       is compiled for them here, so that timing the method leaves it out.
     on_batch: called with the number of images that were just finished.
+    numbers: the images' numbers, by which the search draws its starts; 0, 1,
+      2 ... by default.
   """
   if name == "dcgan":
     search = trained.make_search(model, search_config, mesh)
@@ -93,7 +97,9 @@ def create(
     search.warm_up(model.weights, (size, *shape[1:]))
 
     def dcgan(images: np.ndarray, masks: np.ndarray) -> Completion:
-      found = search(model.weights, images, masks, on_batch=on_batch)
+      found = search(
+        model.weights, images, masks, indices=numbers, on_batch=on_batch
+      )
       return Completion(found.completed, found.generated)
 
     return dcgan

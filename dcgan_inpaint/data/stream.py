@@ -1,0 +1,105 @@
+"""Batches that stream from disk, for data sets that the devices cannot hold.
+
+Grain reads, decodes and prefetches in threads or processes of its own. The
+order is that of `batches`, so a streamed run sees what a run with its data on
+the devices sees, and one that is resumed goes on at the exact sample. Each
+process reads only its own rows of each batch.
+"""
+
+from collections.abc import Iterator
+import functools
+import os
+
+import numpy as np
+
+from dcgan_inpaint import data
+from dcgan_inpaint import errors
+from dcgan_inpaint.data import batches as batches_lib
+from dcgan_inpaint.data import decoding
+
+# Batches that are ready or under way, for each that is worked on.
+_AHEAD = 2
+
+
+def check() -> None:
+  """Raises errors.UserError where Grain is not installed."""
+  _grain()
+
+
+def _grain():
+  """Returns Grain, which only streaming needs."""
+  try:
+    import grain
+  except ImportError:
+    raise errors.UserError(
+      "config.data.placement='stream' needs Grain: pip install "
+      "'dcgan-inpaint[stream]'"
+    ) from None
+  return grain
+
+
+def _read(source: data.Source, size: int, index: int) -> np.ndarray:
+  """Returns one decoded image."""
+  try:
+    return decoding.decode(source.read(index), size)
+  except Exception as error:  # Pillow and zipfile raise many kinds.
+    raise errors.UserError(
+      f"image {index:,} of config.data cannot be read ({error}); where images "
+      "stream none can be left out: remove it, and start in another --workdir"
+    ) from error
+
+
+def _batch(
+  step: int, *, source: data.Source, size: int, rows: slice, **order
+) -> np.ndarray:
+  """Returns the rows of one step's batch."""
+  (indices,) = batches_lib.indices(step, 1, count=source.count, **order)
+  return np.stack([_read(source, size, int(i)) for i in indices[rows]])
+
+
+def batches(
+  source: data.Source,
+  *,
+  steps: range,
+  batch_size: int,
+  rows: slice,
+  seed: int,
+  size: int,
+  workers: int = 0,
+) -> Iterator[np.ndarray]:
+  """Yields this process's rows of the batch of each step.
+
+  Args:
+    source: the images.
+    steps: the steps, counted from 0; a resumed run starts above 0.
+    batch_size: images a step, over all processes.
+    rows: which of a batch's images this process reads.
+    seed: the run's seed.
+    size: side of the images in pixels.
+    workers: processes that decode; 0 = threads of this one, as many as cores.
+
+  Yields:
+    uint8 [rows, size, size, 3].
+
+  Raises:
+    errors.UserError: Grain is not installed, or an image cannot be read.
+  """
+  grain = _grain()
+  read = functools.partial(
+    _batch,
+    source=source,
+    size=size,
+    rows=rows,
+    batch_size=batch_size,
+    seed=seed,
+  )
+  threads = os.cpu_count()
+  stream = grain.MapDataset.range(steps.start, steps.stop).map(read)
+  stream = stream.to_iter_dataset(
+    grain.ReadOptions(
+      num_threads=threads, prefetch_buffer_size=_AHEAD * threads
+    )
+  )
+  if workers:
+    stream = stream.mp_prefetch(grain.MultiprocessingOptions(workers))
+  yield from stream

@@ -1,0 +1,156 @@
+import builtins
+import io
+import itertools
+import types
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from dcgan_inpaint import data
+from dcgan_inpaint import errors
+from dcgan_inpaint.data import batches as batches_lib
+from dcgan_inpaint.data import celeba
+from dcgan_inpaint.data import stream
+
+COUNT, BATCH, SEED = 22, 6, 3
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+  """Prepares random faces; returns the `config.data` that names them."""
+  root = tmp_path_factory.mktemp("celeba")
+  images = root / "img_align_celeba"
+  images.mkdir()
+  rng = np.random.default_rng(0)
+  lines = []
+  for i in range(COUNT + 2):
+    picture = rng.integers(0, 256, (218, 178, 3)).astype(np.uint8)
+    Image.fromarray(picture).save(images / f"{i:06d}.jpg")
+    lines.append(f"{i:06d}.jpg {max(0, i - COUNT + 1)}\n")
+  (root / "list_eval_partition.txt").write_text("".join(lines))
+  celeba.prepare(images, root / "prepared")
+  return types.SimpleNamespace(
+    name="celeba",
+    path=str(root / "prepared"),
+    validation_path="",
+    test_path="",
+    max_images=0,
+    seed=0,
+  )
+
+
+def streamed(source, steps, rows=slice(0, BATCH), workers=0):
+  return list(
+    stream.batches(
+      source,
+      steps=steps,
+      batch_size=BATCH,
+      rows=rows,
+      seed=SEED,
+      size=64,
+      workers=workers,
+    )
+  )
+
+
+def expected(images, steps):
+  """Returns the batches that a run with its images on the devices sees."""
+  order = batches_lib.indices(
+    steps.start, len(steps), batch_size=BATCH, count=len(images), seed=SEED
+  )
+  return images[order]
+
+
+# Nine steps are three epochs of three batches: none sees all of 22 images.
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_order_is_that_of_a_run_with_its_images_in_memory(
+  prepared, workers
+):
+  images = data.load(prepared, "train").images
+  assert len(images) == COUNT
+  source = data.open_source(prepared, "train")
+  steps = range(9)
+  found = streamed(source, steps, workers=workers)
+  np.testing.assert_array_equal(found, expected(images, steps))
+  assert len(np.unique(found, axis=0)) == 9
+
+
+@pytest.mark.parametrize("first", [1, 3, 7])
+def test_a_resumed_stream_goes_on_at_the_exact_sample(prepared, first):
+  source = data.open_source(prepared, "train")
+  whole = streamed(source, range(9))
+  np.testing.assert_array_equal(
+    streamed(source, range(first, 9)), whole[first:]
+  )
+
+
+def test_processes_read_only_their_rows(prepared):
+  source = data.open_source(prepared, "train")
+  read = []
+
+  def note(index):
+    read.append(index)
+    return source.read(index)
+
+  whole = np.stack(streamed(source, range(4)))
+  halves = [slice(0, 3), slice(3, 6)]
+  parts = [
+    streamed(source._replace(read=note), range(4), rows) for rows in halves
+  ]
+  np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
+  assert len(read) == 4 * BATCH
+
+
+def test_a_limit_holds_and_folders_stream_too(prepared, tmp_path):
+  prepared = types.SimpleNamespace(**{**vars(prepared), "max_images": 7})
+  faces = data.load(prepared, "train").images
+  assert data.open_source(prepared, "train").count == len(faces) == 7
+  for i, face in enumerate(faces):
+    Image.fromarray(face).save(tmp_path / f"{i}.png")
+  folder = types.SimpleNamespace(
+    **{**vars(prepared), "name": "folder", "path": str(tmp_path)}
+  )
+  folder.max_images = 0
+  source = data.open_source(folder, "train")
+  images = data.load(folder, "train").images
+  np.testing.assert_array_equal(
+    streamed(source, range(2)), expected(images, range(2))
+  )
+
+
+def test_an_image_that_cannot_be_read_is_named():
+  source = data.Source(BATCH, lambda index: b"no image")
+  with pytest.raises(errors.UserError, match="image \\d of config.data cannot"):
+    streamed(source, range(2))
+
+
+def test_synthetic_faces_are_not_streamed(prepared):
+  config = types.SimpleNamespace(**{**vars(prepared), "name": "synthetic"})
+  with pytest.raises(errors.UserError, match="placement=device"):
+    data.open_source(config, "train")
+
+
+def test_a_missing_grain_is_named_with_its_extra(monkeypatch):
+  real = builtins.__import__
+
+  def without(name, *arguments, **keywords):
+    if name == "grain":
+      raise ImportError(name)
+    return real(name, *arguments, **keywords)
+
+  monkeypatch.setattr(builtins, "__import__", without)
+  with pytest.raises(errors.UserError, match=r"dcgan-inpaint\[stream\]"):
+    stream.check()
+
+
+def test_every_image_of_an_epoch_is_seen_once():
+  source = data.Source(12, lambda index: _png(index))
+  seen = [int(x[0, 0, 0]) for x in itertools.chain(*streamed(source, range(2)))]
+  assert sorted(seen) == list(range(12))
+
+
+def _png(value):
+  encoded = io.BytesIO()
+  Image.new("RGB", (64, 64), (value, 0, 0)).save(encoded, "png")
+  return encoded.getvalue()
