@@ -180,8 +180,8 @@ def test_a_users_own_loss_is_found_by_its_name(own_module):
     (
       "sigmoid",
       "'sigmoid' is not a loss: choose one of sigmoid_cross_entropy, "
-      "minimax, softmax_cross_entropy, mean_squared_error, hinge, or name your own as "
-      '"package.module:function"',
+      "minimax, softmax_cross_entropy, mean_squared_error, hinge, or name your "
+      'own as "package.module:function"',
     ),
     ("", "'' is not a loss: choose one of sigmoid_cross_entropy"),
     ("their_package.critic", "is not a loss: choose one of"),
