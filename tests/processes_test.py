@@ -23,7 +23,7 @@ import tiny
 from dcgan_inpaint import checkpoints as checkpoints_lib
 from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import gan
-from dcgan_inpaint import inpaint
+from dcgan_inpaint import inpaint_files
 from dcgan_inpaint import metric_writer
 from dcgan_inpaint import report
 from dcgan_inpaint import sharding
@@ -228,7 +228,7 @@ def test_disjoint_shares_of_a_folder_make_one_table(
   config.checkpoint.path = str(trained_run)
   config.input = str(story.root / "photos")
   config.search.update(steps=2, starts=1, batch_size=4, learning_rate=0.06)
-  inpaint.inpaint(config, str(tmp_path), tiny.mesh(4))
+  inpaint_files.inpaint_files(config, str(tmp_path), tiny.mesh(4))
   for i in range(5):
     made = report.load_png(story.root / "inpaint" / "completed" / f"{i}.png")
     alone = report.load_png(tmp_path / "completed" / f"{i}.png")
