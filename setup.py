@@ -60,7 +60,7 @@ setuptools.setup(
     # To let tfds itself download and prepare its `celeb_a`, which the job
     # `prepare` then reads; this package never imports it.
     "tf": ["tensorflow-cpu>=2.21"],
-    # The method `telea`.
+    # The methods `telea` and `navier_stokes`.
     "opencv": ["opencv-python-headless>=4.10.0.84"],
     "test": [
       "chex>=0.1.92",

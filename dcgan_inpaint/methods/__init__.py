@@ -9,8 +9,13 @@ By the families that the paper reviews:
 
 | diffusion         | what it does                                    |
 |-------------------|-------------------------------------------------|
+| `harmonic`        | smoothest membrane: the Laplacian is 0          |
+| `total_variation` | level lines as short as can be                  |
 | `biharmonic`      | smoothest surface, by scikit-image              |
+| `bertalmio`       | carries the Laplacian along level lines         |
+| `taylor3`         | goes on at constant curvature of level lines    |
 | `telea`           | fast marching, by OpenCV (the extra `opencv`)   |
+| `navier_stokes`   | marching along level lines, by OpenCV           |
 
 | linear models     | what it does                                    |
 |-------------------|-------------------------------------------------|
@@ -58,8 +63,13 @@ class Spec(NamedTuple):
 
 METHODS = types.MappingProxyType(
   {
+    "harmonic": Spec("diffusion"),
+    "total_variation": Spec("diffusion"),
     "biharmonic": Spec("diffusion"),
+    "bertalmio": Spec("diffusion"),
+    "taylor3": Spec("diffusion"),
     "telea": Spec("diffusion", extra="opencv"),
+    "navier_stokes": Spec("diffusion", extra="opencv"),
     "mean_image": Spec("linear"),
     "dcgan": Spec("dcgan"),
   }
