@@ -20,6 +20,8 @@ By the families that the paper reviews:
 | linear models     | what it does                                    |
 |-------------------|-------------------------------------------------|
 | `mean_image`      | pastes the mean training image                  |
+| `ridge`           | regression of the hole on the known pixels      |
+| `ppca`            | probabilistic PCA: the hole's conditional mean  |
 
 | this project      | what it does                                    |
 |-------------------|-------------------------------------------------|
@@ -71,12 +73,14 @@ METHODS = types.MappingProxyType(
     "telea": Spec("diffusion", extra="opencv"),
     "navier_stokes": Spec("diffusion", extra="opencv"),
     "mean_image": Spec("linear"),
+    "ridge": Spec("linear", fits=True),
+    "ppca": Spec("linear", fits=True),
     "dcgan": Spec("dcgan"),
   }
 )
 
 # The module that each extra installs, and its name in prose.
-_LIBRARIES = types.MappingProxyType({"opencv": ("cv2", "OpenCV")})
+LIBRARIES = types.MappingProxyType({"opencv": ("cv2", "OpenCV")})
 
 # A method compiles for as many images at the most.
 _WARM_UP = 256
@@ -115,7 +119,7 @@ def names(text: str) -> list[str]:
       )
     extra = METHODS[name].extra
     if extra:
-      module, library = _LIBRARIES[extra]
+      module, library = LIBRARIES[extra]
       if not importlib.util.find_spec(module):
         raise errors.UserError(
           f"config.evaluation.methods names {name!r}, which needs {library}: "

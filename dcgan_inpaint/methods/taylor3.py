@@ -6,7 +6,7 @@ title and aim this follows: Taylor's expansion along a level line, to the third
 order. The article's text was not at hand, and so neither its own equation nor
 its scheme is claimed. What is solved in the hole is
 
-  grad(curvature) . N = 0,  N = (-u_y, u_x),  curvature = div(grad u / |grad u|),
+  grad(curvature) . N = 0, N = (-u_y, u_x), curvature = div(grad u / |grad u|),
 
 of the third order in u: along a level line the curvature stays what it is, so
 that the line goes on as an arc of a circle or straight, whatever the contrast
