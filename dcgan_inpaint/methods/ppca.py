@@ -8,6 +8,13 @@ given the known pixels, and with it the mean of the hole, has a formula. At the
 maximum of the likelihood (their equations 7 and 8) W holds the covariance's
 first eigenvectors, scaled, and the noise is the mean of the other eigenvalues.
 
+The model's noise is white, and what the components leave of a face is not:
+neighbouring pixels err together, so that 9,216 known values say as much as a
+few hundred would. Taken at its word the model trusts them too much: its centre
+holes on CelebA have an MSE of 424 of 255^2, against 190 where the noise is
+taken `NOISE_FACTOR` times as large in conditioning, as it is here. A factor of
+1 is the textbook's method.
+
 The eigenvectors come from subspace iteration (N. Halko, P. G. Martinsson & J.
 A. Tropp, SIAM Review 53, 2011, doi:10.1137/090771806), as no routine for all of
 them is affordable at 12,288. A mask then costs D q^2 multiplications for q
@@ -23,8 +30,10 @@ from scipy import linalg
 
 from dcgan_inpaint.methods import gaussian
 
-# Chosen on validation faces, as a balance of error and time.
+# Chosen on validation faces with a centre hole. Twice the components take four
+# times as long and lower the MSE by 2 %.
 COMPONENTS = 500
+NOISE_FACTOR = 25.0
 
 _OVERSAMPLING = 20
 _ITERATIONS = 4
@@ -79,7 +88,10 @@ def fit(images: np.ndarray, components: int = COMPONENTS) -> Fitted:
 
 
 def complete(
-  images: np.ndarray, masks: np.ndarray, fitted: Fitted
+  images: np.ndarray,
+  masks: np.ndarray,
+  fitted: Fitted,
+  noise_factor: float = NOISE_FACTOR,
 ) -> np.ndarray:
   """Returns the images with the conditional mean of their holes.
 
@@ -89,6 +101,7 @@ def complete(
     masks: float32 [N, H, W, 1], 1 = known, 0 = hole. An image without a known
       pixel becomes the mean image.
     fitted: what `fit` returned.
+    noise_factor: how many times as large the noise is taken.
 
   Returns:
     float32 [N, H, W, C] in [-1, 1]; the known pixels are those of `images`, to
@@ -97,26 +110,28 @@ def complete(
   Raises:
     ValueError: the images' shape is not that of the training images.
   """
-  model = jax.device_put((fitted.components, fitted.variances, fitted.noise))
+  components = jax.device_put(fitted.components)
+  # The noise beside the variance of each latent.
+  ratios = np.float32(noise_factor) * fitted.noise / fitted.variances
 
   def predict(known, values):
-    factor = _factor(*model, known)
+    factor = _factor(components, ratios, known)
     parts = []
     for first in range(0, len(values), _BATCH):
       batch = values[first : first + _BATCH]
       padded = np.pad(batch, ((0, _BATCH - len(batch)), (0, 0)))
-      parts.append(_expect(model[0], factor, known, padded)[: len(batch)])
+      parts.append(_expect(components, factor, known, padded)[: len(batch)])
     return np.concatenate(parts)[:, ~known]
 
   return gaussian.complete(images, masks, fitted.mean, predict)
 
 
 @jax.jit
-def _factor(components, variances, noise, known):
+def _factor(components, ratios, known):
   """Returns the Cholesky factor of the latents' precision, times the noise."""
   seen = components * known[:, None]
   precision = jnp.matmul(seen.T, seen, precision="highest")
-  return jnp.linalg.cholesky(precision + jnp.diag(noise / variances))
+  return jnp.linalg.cholesky(precision + jnp.diag(ratios))
 
 
 @jax.jit

@@ -27,7 +27,7 @@ from dcgan_inpaint.methods import gaussian
 
 # On values in [-1, 1], beside the mean of squares over the images. Chosen on
 # validation faces.
-WEIGHT = 0.01
+WEIGHT = 0.05
 
 
 class Fitted(NamedTuple):

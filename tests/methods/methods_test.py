@@ -18,7 +18,7 @@ def _photographs(count, height, width, seed):
   """Returns uint8 [count, H, W, 3] cut-outs of a portrait."""
   rng = np.random.default_rng(seed)
   astronaut = skimage.data.astronaut()
-  corners = rng.integers(0, 512 - max(height, width), (count, 2))
+  corners = rng.integers(20, 200, (count, 2))  # Her face, and no plain wall.
   return np.stack([astronaut[y:, x:][:height, :width] for y, x in corners])
 
 
@@ -91,12 +91,13 @@ def test_an_image_does_not_depend_on_its_neighbours(filled):
   for kept in range(2):
     others, holes = images[::-1].copy(), np.roll(masks, 1, axis=0)
     others[kept], holes[kept] = images[kept], masks[kept]
-    np.testing.assert_array_equal(
-      method(others, holes).completed[kept], completed[kept]
+    # Libraries of linear algebra round by the number of images.
+    np.testing.assert_allclose(
+      method(others, holes).completed[kept], completed[kept], atol=1e-6
     )
 
 
-def test_a_hole_is_filled_with_more_than_its_mean_grey(filled):
+def test_holes_are_filled_and_not_by_what_was_hidden(filled):
   _, images, masks, completed = filled
   for image, mask, result in zip(images[:3], masks, completed, strict=False):
     hole = mask[..., 0] == 0

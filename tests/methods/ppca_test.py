@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from dcgan_inpaint import pixels
 from dcgan_inpaint.methods import ppca
@@ -29,7 +30,8 @@ def test_components_and_noise_are_those_of_the_whole_eigenproblem():
   np.testing.assert_allclose(same, np.eye(4), atol=1e-3)
 
 
-def test_the_hole_is_the_gaussian_s_conditional_mean(monkeypatch):
+@pytest.mark.parametrize("noise_factor", [1, 25])
+def test_the_hole_is_the_gaussian_s_conditional_mean(monkeypatch, noise_factor):
   monkeypatch.setattr(ppca, "_BATCH", 2)  # Three images share a mask.
   training = _training()
   images = pixels.to_float(training[:6])
@@ -38,9 +40,10 @@ def test_the_hole_is_the_gaussian_s_conditional_mean(monkeypatch):
   masks[3, :, :4] = 0
   masks[4] = 0
   fitted = ppca.fit(training, components=4)
-  completed = ppca.complete(images, masks, fitted)
+  completed = ppca.complete(images, masks, fitted, noise_factor)
   generator = fitted.components * np.sqrt(fitted.variances.astype(np.float64))
-  covariance = generator @ generator.T + fitted.noise * np.eye(len(generator))
+  noise = noise_factor * fitted.noise * np.eye(len(generator))
+  covariance = generator @ generator.T + noise
   mean = fitted.mean.ravel()
   for image, mask, result in zip(images, masks, completed, strict=True):
     known = np.broadcast_to(mask > 0, _SHAPE).ravel()
