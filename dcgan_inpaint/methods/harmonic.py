@@ -8,8 +8,8 @@ pixel becomes the mean of its neighbours, so no value leaves the range of the
 rim's, and no edge is continued: a large hole is a blur.
 
 The five-point equations are solved by conjugate gradients, image by image,
-until the residual's norm is `TOLERANCE` of the right side's, or for `10 (H +
-W)` iterations: about four times what half an image takes.
+until the residual's norm is `TOLERANCE` of the right side's, or for 10 (H + W)
+iterations.
 """
 
 import jax
