@@ -11,7 +11,7 @@ first eigenvectors, scaled, and the noise is the mean of the other eigenvalues.
 The model's noise is white, and what the components leave of a face is not:
 neighbouring pixels err together, so that 9,216 known values say as much as a
 few hundred would. Taken at its word the model trusts them too much: its centre
-holes on CelebA have an MSE of 424 of 255^2, against about 190 where the noise is
+holes on CelebA have an MSE of 424, against about 190 where the noise is
 taken `NOISE_FACTOR` times as large in conditioning, as it is here. A factor of
 1 is the textbook's method.
 
