@@ -64,7 +64,7 @@ setuptools.setup(
     "tf": ["tensorflow-cpu>=2.21"],
     # Training images that stream from disk: `config.data.placement`.
     "stream": ["grain>=0.2.18"],
-    # The method `telea`.
+    # The methods `telea` and `navier_stokes`.
     "opencv": ["opencv-python-headless>=4.10.0.84"],
     "test": [
       "chex>=0.1.92",

@@ -5,6 +5,7 @@ function on 8-bit pixels, over the whole image (the paper's figures) and over
 the hole alone.
 """
 
+import functools
 import pathlib
 import time
 from typing import Any
@@ -29,6 +30,8 @@ from dcgan_inpaint import trained
 
 # Images scored at a time.
 _BATCH = 256
+# Training images, at the most, that a method is fitted to.
+_TRAINING_IMAGES = 20_000
 
 
 def score(
@@ -79,7 +82,14 @@ def check(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
   Raises:
     errors.UserError: a method, the mask or the search has a wrong value.
   """
-  methods.names(config.evaluation.methods)
+  for name in methods.names(config.evaluation.methods):
+    if methods.METHODS[name].fits and config.data.split in ("train", "all"):
+      raise errors.UserError(
+        f"config.evaluation.methods names {name!r}, which is fitted to the "
+        f"training images, and config.data.split={config.data.split!r} would "
+        "score it on them: choose 'test' or 'validation' (a folder's own are "
+        "config.data.test_path and config.data.validation_path)"
+      )
   masks_lib.make(config.mask, [0])
   search = config_lib.search_settings(config.search)
   search_lib.optimizer(
@@ -131,6 +141,10 @@ def evaluate(
     100 * float(np.mean(masks_lib.hole_share(masks))), f"{model.step:,}",
   )  # fmt: skip
 
+  @functools.cache
+  def training() -> np.ndarray:
+    return data.load(config.data, "train", limit=_TRAINING_IMAGES).images
+
   shown = slice(0, config.evaluation.contact_sheet)
   sheet = {
     "original": originals[shown],
@@ -150,6 +164,7 @@ def evaluate(
           images.shape,
           on_batch=bar.update,
           numbers=range(count)[sharding.share(count)],
+          training=training,
         )
       start = time.perf_counter()
       completion = method(images, masks)

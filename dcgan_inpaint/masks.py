@@ -92,6 +92,21 @@ def hole_share(masks: np.ndarray) -> np.ndarray:
   return 1 - np.mean(masks, axis=(-3, -2, -1), dtype=np.float64)
 
 
+def groups(masks: np.ndarray) -> list[list[int]]:
+  """Returns which images share a mask, for what is solved once for each mask.
+
+  Args:
+    masks: float [n, H, W, 1], 1 = known, 0 = hole.
+
+  Returns:
+    Lists of indices, by their first; each index is in one.
+  """
+  members = {}
+  for index, known in enumerate(np.asarray(masks) > 0.5):
+    members.setdefault(known.tobytes(), []).append(index)
+  return list(members.values())
+
+
 def digest(masks: np.ndarray) -> str:
   """Returns 12 hexadecimal digits that tell one set of masks from another.
 

@@ -13,6 +13,8 @@ from dcgan_inpaint import evaluate
 from dcgan_inpaint import methods
 from dcgan_inpaint import pixels
 from dcgan_inpaint.data import synthetic
+from dcgan_inpaint.methods import ppca
+from dcgan_inpaint.methods import ridge
 
 
 def expected_scores(completed, originals, masks):
@@ -133,7 +135,7 @@ def test_the_contact_sheet_shows_every_image_in_every_row(outcome):
 def test_an_unknown_method_is_refused_before_anything_is_loaded(tmp_path):
   config = config_lib.evaluate_job()
   config.evaluation.methods = "mean_image,lama"
-  with pytest.raises(errors.UserError, match="'lama'.*mean_image, biharmonic"):
+  with pytest.raises(errors.UserError, match="'lama': choose among harmonic, "):
     evaluate.evaluate(config, str(tmp_path), tiny.mesh(1))
 
 
@@ -151,6 +153,34 @@ def test_what_scoring_would_refuse_is_refused_before_training(fields, message):
   config = tiny.train_config(**fields)
   with pytest.raises(errors.UserError, match=message):
     evaluate.check(config, tiny.mesh(4))
+
+
+@pytest.mark.parametrize("split", ["train", "all"])
+def test_a_method_is_not_scored_on_the_images_it_is_fitted_to(split):
+  config = tiny.train_config(
+    data__split=split, evaluation__methods="mean_image,ridge"
+  )
+  with pytest.raises(errors.UserError, match=f"'ridge'.*split='{split}'"):
+    evaluate.check(config, tiny.mesh(4))
+
+
+def test_methods_that_learn_are_given_the_training_split(tmp_path, trained_run):
+  config = config_lib.evaluate_job()
+  config.checkpoint.path = str(trained_run)
+  config.data.max_images = 20
+  config.evaluation.images = 2
+  config.evaluation.methods = "ridge,ppca"
+  fitted = []
+  with pytest.MonkeyPatch.context() as patch:
+    for method in (ridge, ppca):
+      patch.setattr(method, "fit", fitted.append)
+      patch.setattr(
+        method, "complete", lambda images, masks, fitted: np.float32(images)
+      )
+    evaluate.evaluate(config, str(tmp_path), tiny.mesh(4))
+  for images in fitted:
+    np.testing.assert_array_equal(images, synthetic.load("train", 20))
+  assert len(fitted) == 2
 
 
 def test_methods_whose_library_is_missing_are_refused_at_once(monkeypatch):

@@ -2,14 +2,35 @@
 
 A method maps images float32 [N, H, W, 3] in [-1, 1] and masks float32
 [N, H, W, 1] (1 = known) to a `Completion`. None looks at what lies under the
-hole, and all return the known pixels to the bit.
+hole, and all return the known pixels to the bit. An image's result does not
+depend on its neighbours in the batch.
 
-| name         | what it does                                        |
-|--------------|-----------------------------------------------------|
-| `mean_image` | pastes the mean training image                      |
-| `biharmonic` | smoothest surface, by scikit-image                  |
-| `telea`      | fast marching, by OpenCV (the extra `opencv`)       |
-| `dcgan`      | the latent search of the paper, `config.search`     |
+By the families that the paper reviews:
+
+| diffusion         | what it does                                    |
+|-------------------|-------------------------------------------------|
+| `harmonic`        | smoothest membrane: the Laplacian is 0          |
+| `total_variation` | level lines as short as can be                  |
+| `biharmonic`      | smoothest surface, by scikit-image              |
+| `bertalmio`       | carries the Laplacian along level lines         |
+| `taylor3`         | goes on at constant curvature of level lines    |
+| `telea`           | fast marching, by OpenCV (the extra `opencv`)   |
+| `navier_stokes`   | marching along level lines, by OpenCV           |
+
+| linear models     | what it does                                    |
+|-------------------|-------------------------------------------------|
+| `mean_image`      | pastes the mean training image                  |
+| `ridge`           | regression of the hole on the known pixels      |
+| `ppca`            | probabilistic PCA: the hole's conditional mean  |
+
+| this project      | what it does                                    |
+|-------------------|-------------------------------------------------|
+| `dcgan`           | the latent search of the paper, `config.search` |
+
+To add one: a module `methods/NAME.py` with `complete(images, masks) -> float32
+[N, H, W, 3]`, and a line here, in `METHODS` and in the table. A method that
+learns from training images also has `fit(images) -> fitted`, and takes what
+that returns as `complete(images, masks, fitted=...)`.
 """
 
 from collections.abc import Callable
@@ -17,6 +38,7 @@ from collections.abc import Sequence
 import functools
 import importlib
 import importlib.util
+import types
 from typing import Any
 from typing import NamedTuple
 
@@ -27,7 +49,42 @@ from dcgan_inpaint import errors
 from dcgan_inpaint import pixels
 from dcgan_inpaint import trained
 
-METHODS = ("mean_image", "biharmonic", "telea", "dcgan")
+
+class Spec(NamedTuple):
+  """What is known of a method before it is loaded.
+
+  Attributes:
+    family: its family in the paper's review; tables are sorted by it.
+    extra: of setup.py, which holds the library that it needs; '' = none.
+    fits: it learns from the training images, by `fit`.
+  """
+
+  family: str
+  extra: str = ""
+  fits: bool = False
+
+
+METHODS = types.MappingProxyType(
+  {
+    "harmonic": Spec("diffusion"),
+    "total_variation": Spec("diffusion"),
+    "biharmonic": Spec("diffusion"),
+    "bertalmio": Spec("diffusion"),
+    "taylor3": Spec("diffusion"),
+    "telea": Spec("diffusion", extra="opencv"),
+    "navier_stokes": Spec("diffusion", extra="opencv"),
+    "mean_image": Spec("linear"),
+    "ridge": Spec("linear", fits=True),
+    "ppca": Spec("linear", fits=True),
+    "dcgan": Spec("dcgan"),
+  }
+)
+
+# The module that each extra installs, and its name in prose.
+LIBRARIES = types.MappingProxyType({"opencv": ("cv2", "OpenCV")})
+
+# A method compiles for as many images at the most.
+_WARM_UP = 256
 
 
 class Completion(NamedTuple):
@@ -61,11 +118,14 @@ def names(text: str) -> list[str]:
         f"config.evaluation.methods names {name!r}: choose among "
         f"{', '.join(METHODS)}"
       )
-    if name == "telea" and not importlib.util.find_spec("cv2"):
-      raise errors.UserError(
-        "config.evaluation.methods names 'telea', which needs OpenCV: pip "
-        "install 'dcgan-inpaint[opencv]'"
-      )
+    extra = METHODS[name].extra
+    if extra:
+      module, library = LIBRARIES[extra]
+      if not importlib.util.find_spec(module):
+        raise errors.UserError(
+          f"config.evaluation.methods names {name!r}, which needs {library}: "
+          f"pip install 'dcgan-inpaint[{extra}]'"
+        )
   return listed
 
 
@@ -77,6 +137,7 @@ def create(
   shape: tuple[int, ...],
   on_batch: Callable[[int], None] = lambda count: None,
   numbers: Sequence[int] | None = None,
+  training: Callable[[], np.ndarray] | None = None,
 ) -> Method:
   """Returns a method by name.
 
@@ -90,6 +151,11 @@ def create(
     on_batch: called with the number of images that were just finished.
     numbers: the images' numbers, by which the search draws its starts; 0, 1,
       2 ... by default.
+    training: returns the training images, uint8 [M, H, W, 3]; called only for
+      a method that fits itself to them, which happens here too.
+
+  Raises:
+    ValueError: the method learns from training images, and there are none.
   """
   if name == "dcgan":
     search = trained.make_search(model, search_config, mesh)
@@ -110,6 +176,14 @@ def create(
   if name == "mean_image":
     mean = pixels.to_float(model.mean_image)
     complete = functools.partial(complete, mean_image=mean)
+  if METHODS[name].fits:
+    if training is None:
+      raise ValueError(f"method {name!r} learns from training images: give it")
+    complete = functools.partial(complete, fitted=module.fit(training()))
+
+  # Without a hole there is nothing to do but to compile.
+  first = (min(shape[0], _WARM_UP), *shape[1:3])
+  complete(np.zeros((*first, 3), np.float32), np.ones((*first, 1), np.float32))
 
   def method(images: np.ndarray, masks: np.ndarray) -> Completion:
     completed = complete(images, masks)

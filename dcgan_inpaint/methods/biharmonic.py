@@ -13,6 +13,8 @@ mask, so 64x64 images are quick and holes of many thousand pixels are not.
 import numpy as np
 from skimage import restoration
 
+from dcgan_inpaint import masks as masks_lib
+
 # Images that share a hole share the system: this many are solved at once.
 _IMAGES_AT_ONCE = 64
 
@@ -32,10 +34,7 @@ def complete(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
   images, masks = np.asarray(images), np.asarray(masks)
   holes = masks[..., 0] < 0.5
   completed = np.where(masks > 0.5, images, np.float32(0))
-  groups = {}
-  for index, hole in enumerate(holes):
-    groups.setdefault(hole.tobytes(), []).append(index)
-  for members in groups.values():
+  for members in masks_lib.groups(masks):
     hole = holes[members[0]]
     if hole.all() or not hole.any():
       continue

@@ -4,19 +4,12 @@
 Based on the Fast Marching Method", Journal of Graphics Tools 9, 2004,
 doi:10.1080/10867651.2004.10487596): from the rim inwards, each pixel becomes a
 weighted mean of the known ones within `radius`. It learns nothing and smears
-the rim's colours over a large hole. OpenCV works on 8-bit values, so the
-filled pixels are whole 8-bit steps.
-
-Where a hole touches the image's own border, OpenCV fills badly and even reads
-the hidden pixels (opencv/opencv issues 6065 and 28648). The hole is therefore
-blanked, and image and mask get a border of replicated pixels, which halves the
-error there.
+the rim's colours over a large hole. The filled pixels are whole 8-bit steps.
 """
 
 import numpy as np
 
-from dcgan_inpaint import errors
-from dcgan_inpaint import pixels
+from dcgan_inpaint.methods import opencv
 
 
 def complete(
@@ -37,21 +30,4 @@ def complete(
   Raises:
     errors.UserError: OpenCV is not installed.
   """
-  try:
-    import cv2
-  except ImportError as error:
-    raise errors.UserError(
-      "method 'telea' needs OpenCV: pip install 'dcgan-inpaint[opencv]'"
-    ) from error
-  masks = np.asarray(masks)
-  blanked = np.where(masks > 0.5, images, np.float32(0))
-  border = radius + 1
-  inside = slice(border, -border)
-  filled = []
-  for image, mask in zip(pixels.to_uint8(blanked), masks, strict=True):
-    image = np.pad(image, ((border, border), (border, border), (0, 0)), "edge")
-    hole = np.pad(np.uint8(mask[..., 0] < 0.5), border, "edge")
-    image = cv2.inpaint(image, hole, radius, cv2.INPAINT_TELEA)
-    filled.append(image[inside, inside])
-  filled = pixels.to_float(np.array(filled, np.uint8).reshape(blanked.shape))
-  return np.where(masks > 0.5, blanked, filled)
+  return opencv.inpaint(images, masks, radius, "telea", "INPAINT_TELEA")

@@ -1,0 +1,61 @@
+"""Continues level lines at constant curvature: a third-order equation.
+
+After M. Bertalmio, "Strong-Continuation, Contrast-Invariant Inpainting With a
+Third-Order Optimal PDE", IEEE TIP 15(7), 2006, pages 1934-1938, whose
+title and aim this follows: Taylor's expansion along a level line, to the third
+order. The article's text was not at hand, and so neither its own equation nor
+its scheme is claimed. What is solved in the hole is
+
+  grad(curvature) . N = 0, N = (-u_y, u_x), curvature = div(grad u / |grad u|),
+
+of the third order in u: along a level line the curvature stays what it is, so
+that the line goes on as an arc of a circle or straight, whatever the contrast
+across it. (u is constant along its level line gamma; the second derivative of
+that gives the curvature, and the third, where gamma is an arc, that it does not
+change.)
+
+It is the steady state of u_t = grad(curvature) . N, reached by the scheme of
+`bertalmio` with the curvature in the Laplacian's place and half its time step,
+from the harmonic function on; as there, 2 steps of motion by curvature after
+every 15 keep it stable and pull arcs a little straight, and it ends by the same
+rule. Curvatures are cut at one per pixel, which is as small as a circle on the
+grid can be, and fade where |grad u| is below 0.03 a pixel (4 of 255).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dcgan_inpaint.methods import bertalmio
+from dcgan_inpaint.methods import diffusion
+
+_TIME_STEP = 0.05
+# The square of the |grad u| below which curvatures fade.
+_FLAT = 1e-3
+
+
+def complete(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+  """Returns the images with their holes filled by arcs of level lines.
+
+  Args:
+    images: float32 [N, H, W, C] in [-1, 1]. What lies in the hole is ignored.
+    masks: float32 [N, H, W, 1], 1 = known, 0 = hole. An image without a known
+      pixel becomes mid-grey (0).
+
+  Returns:
+    float32 [N, H, W, C] in [-1, 1]; the known pixels are those of `images`, to
+    the bit.
+  """
+  return diffusion.complete(_solve, images, masks)
+
+
+def _curvature(u: jax.Array) -> jax.Array:
+  """Returns the level lines' curvature of [C, H, W], a pixel less each side."""
+  second, squared = diffusion.along_level_lines(u)
+  return jnp.clip(second / jnp.sqrt(squared + _FLAT), -1, 1)
+
+
+@jax.jit
+@jax.vmap
+def _solve(u: jax.Array, hole: jax.Array) -> jax.Array:
+  return bertalmio.transport(u, hole, _curvature, _TIME_STEP)
