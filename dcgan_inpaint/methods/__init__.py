@@ -4,12 +4,16 @@ A method maps images float32 [N, H, W, 3] in [-1, 1] and masks float32
 [N, H, W, 1] (1 = known) to a `Completion`. None looks at what lies under the
 hole, and all return the known pixels to the bit.
 
-| name         | what it does                                        |
-|--------------|-----------------------------------------------------|
-| `mean_image` | pastes the mean training image                      |
-| `biharmonic` | smoothest surface, by scikit-image                  |
-| `telea`      | fast marching, by OpenCV (the extra `opencv`)       |
-| `dcgan`      | the latent search of the paper, `config.search`     |
+| name          | what it does                                       |
+|---------------|----------------------------------------------------|
+| `mean_image`  | pastes the mean training image                     |
+| `biharmonic`  | smoothest surface, by scikit-image                 |
+| `telea`       | fast marching, by OpenCV (the extra `opencv`)      |
+| `efros_leung` | texture, grown pixel by pixel                      |
+| `quilting`    | blocks, sewn along the least visible seam          |
+| `criminisi`   | copies of known patches, edges first               |
+| `patchmatch`  | all patches alike to known ones, coarse to fine    |
+| `dcgan`       | the latent search of the paper, `config.search`    |
 """
 
 from collections.abc import Callable
@@ -26,7 +30,16 @@ from dcgan_inpaint import errors
 from dcgan_inpaint import pixels
 from dcgan_inpaint import trained
 
-METHODS = ("mean_image", "biharmonic", "telea", "dcgan")
+METHODS = (
+  "mean_image",
+  "biharmonic",
+  "telea",
+  "efros_leung",
+  "quilting",
+  "criminisi",
+  "patchmatch",
+  "dcgan",
+)
 
 
 class Completion(NamedTuple):

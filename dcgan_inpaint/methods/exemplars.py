@@ -5,9 +5,10 @@ own known pixels, `patchmatch` with means of them. All compare patches by the
 mean squared difference of RGB over the pixels that both know.
 
 **Exact.** Patches are compared as 8-bit steps about 0: whole numbers, whose
-sums of products float32 holds exactly for patches of up to 9x9 pixels. So
-patches that look the same are at the same distance, and the first of the best
-is the same one everywhere. What is copied are the pixels, not the steps.
+sums of products float32 holds exactly for patches of up to 9x9 pixels, unless
+they are weighted (`efros_leung`). So patches that look the same are at the same
+distance, and the first of the best is the same one everywhere. What is copied
+are the pixels, not the steps.
 
 **Fast.** The squared differences to all patches are one matrix product, with
 m and k = 1 where source s and target t are known:
@@ -19,7 +20,7 @@ than `MIN_SOURCES` are (80 % of the pixels missing at random leave none), every
 patch with a known centre is a source, and what it does not know is not copied.
 Such a source shares few known pixels with a target, and a mean over few proves
 little. It is drawn towards the mean distance of any two known pixels, as if
-`PRIOR_PIXELS` more had been seen at that distance.
+`PRIOR_PIXELS` more of them had been seen at that distance.
 
 An image without a known pixel becomes mid-grey (0).
 """
@@ -33,7 +34,9 @@ import numpy as np
 
 # Fewer patches known whole than this are no stock to choose from.
 MIN_SOURCES = 64
-PRIOR_PIXELS = 4.0
+# Of 0.25, 1, 4 and 16 the best over the four methods, on 8 validation faces
+# with 80 % of their pixels missing at random.
+PRIOR_PIXELS = 1.0
 
 
 class Sources(NamedTuple):
@@ -114,7 +117,12 @@ def around(
   Returns:
     int32 [..., size * size] in 0 .. H * W - 1, and H * W for what lies outside:
     out of range, where JAX reads a fill value and drops what is written.
+
+  Raises:
+    ValueError: the size is even, so that a patch has no centre.
   """
+  if size % 2 == 0:
+    raise ValueError(f"patches of {size}x{size} have no centre: take odd sizes")
   height, width = shape
   dy, dx = np.indices((size, size)).reshape(2, -1) - size // 2
   y, x = y[..., None] + dy, x[..., None] + dx
@@ -186,7 +194,8 @@ def distances(
   mean = (total + sources.prior_pixels * sources.prior) / jnp.maximum(
     overlap + sources.prior_pixels, 1e-6
   )
-  return jnp.where(sources.allowed, mean, jnp.inf)
+  # Rounding may leave a little less than nothing.
+  return jnp.where(sources.allowed, jnp.maximum(mean, 0), jnp.inf)
 
 
 def choose(key: jax.Array, distances: jax.Array, tolerance: float) -> jax.Array:

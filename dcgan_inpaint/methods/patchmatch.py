@@ -15,16 +15,19 @@ each scale:
 2. Every pixel of the hole becomes the weighted mean of what the patches over it
    found there. A patch counts by `exp(-d / 2 s^2) * 1.3^-r`, where d is its
    distance, s^2 the 75th percentile of all and r how many pixels its centre is
-   from a known pixel (sections 3.2 and 3.3 of Wexler et al.).
+   from a known pixel, as in Wexler et al.
 
 What is built differs from Barnes et al. in that all patches of a sweep look at
 their neighbours at once, as on GPUs, not in scan order; there are no
 constraints to draw, and patches are neither turned nor scaled.
 
-A pixel of a coarser scale is the mean of the known ones among its four; scales
-under two patches wide only spread colours into the hole, to start from. So
-scattered pixels need no patch known whole: the nearest neighbour is measured on
-the pixels that it knows (see `exemplars`), and gives only these.
+A pixel of a coarser scale is the mean of the known ones among its four. The
+coarsest is four to eight patches wide, less where the image is, and starts from
+the rim's colours, spread smoothly into the hole. A start from the mean colour
+ends in hair: on 8 validation faces, centre hole, MSE 1,599.
+
+Scattered holes leave no patch known whole. There a nearest neighbour is
+measured on the pixels that it knows (see `exemplars`), and gives only these.
 
 The method is smoother than copies are, and agrees with the whole rim at once.
 It knows no faces.
