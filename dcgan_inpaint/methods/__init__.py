@@ -17,6 +17,20 @@ By the families that the paper reviews:
 | `telea`           | fast marching, by OpenCV (the extra `opencv`)   |
 | `navier_stokes`   | marching along level lines, by OpenCV           |
 
+| texture, exemplar | what it does                                    |
+|-------------------|-------------------------------------------------|
+| `efros_leung`     | grows texture pixel by pixel                    |
+| `quilting`        | lays blocks along the least visible cut         |
+| `criminisi`       | copies patches, the strongest edges first       |
+| `patchmatch`      | votes among nearest patches, coarse to fine     |
+
+| sparse            | what it does                                    |
+|-------------------|-------------------------------------------------|
+| `sparse_dct`      | few coefficients of a block DCT                 |
+| `sparse_wavelet`  | few coefficients of undecimated wavelets        |
+| `mca`             | cartoon in wavelets plus texture in the DCT     |
+| `dictionary`      | patches learned from the training images        |
+
 | linear models     | what it does                                    |
 |-------------------|-------------------------------------------------|
 | `mean_image`      | pastes the mean training image                  |
@@ -73,6 +87,14 @@ METHODS = types.MappingProxyType(
     "taylor3": Spec("diffusion"),
     "telea": Spec("diffusion", extra="opencv"),
     "navier_stokes": Spec("diffusion", extra="opencv"),
+    "efros_leung": Spec("texture"),
+    "quilting": Spec("texture"),
+    "criminisi": Spec("exemplar"),
+    "patchmatch": Spec("exemplar"),
+    "sparse_dct": Spec("sparse"),
+    "sparse_wavelet": Spec("sparse"),
+    "mca": Spec("sparse"),
+    "dictionary": Spec("sparse", fits=True),
     "mean_image": Spec("linear"),
     "ridge": Spec("linear", fits=True),
     "ppca": Spec("linear", fits=True),

@@ -1,0 +1,322 @@
+"""Fills a hole so that each of its patches looks like a known one.
+
+Y. Wexler, E. Shechtman & M. Irani, "Space-Time Completion of Video", PAMI
+29(3), 2007, doi:10.1109/TPAMI.2007.60, with the nearest-neighbour search of C.
+Barnes, E. Shechtman, A. Finkelstein & D. B. Goldman, "PatchMatch: A Randomized
+Correspondence Algorithm for Structural Image Editing", SIGGRAPH 2009,
+doi:10.1145/1531326.1531330. From coarse to fine, and `iterations` times at
+each scale:
+
+1. Every patch, as it is now, looks for its nearest neighbour among the patches
+   of known pixels, by `sweeps` sweeps of PatchMatch: it tries what its four
+   neighbours found, moved along, and then random places in ever smaller windows
+   around the best. The first field of a scale is random or that of the coarser
+   one, doubled.
+2. Every pixel of the hole becomes the weighted mean of what the patches over it
+   found there. A patch counts by `exp(-d / 2 s^2) * 1.3^-r`, where d is its
+   distance, s^2 the 75th percentile of all and r how many pixels its centre is
+   from a known pixel, as in Wexler et al.
+
+What is built differs from Barnes et al. in that all patches of a sweep look at
+their neighbours at once, as on GPUs, not in scan order; there are no
+constraints to draw, and patches are neither turned nor scaled.
+
+A pixel of a coarser scale is the mean of the known ones among its four. The
+coarsest is four to eight patches wide, less where the image is, and starts from
+the rim's colours, spread smoothly into the hole: a start from means over ever
+larger parts of a face ends in hair.
+
+Scattered holes leave no patch known whole. There a nearest neighbour is
+measured on the pixels that it knows (see `exemplars`), and gives only these.
+
+The method is smoother than copies are, and agrees with the whole rim at once.
+It knows no faces.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dcgan_inpaint.methods import exemplars
+
+# How much less a patch counts for each pixel from the known part.
+_CONFIDENCE_DECAY = 1.3
+# How many patches wide the coarsest scale is at least.
+_LEAST_PATCHES = 4
+# Steps that spread the rim's colours at the coarsest scale.
+_RELAXATIONS = 200
+
+
+def complete(
+  images: np.ndarray,
+  masks: np.ndarray,
+  patch_size: int = 7,
+  iterations: int = 6,
+  sweeps: int = 2,
+  seed: int = 0,
+) -> np.ndarray:
+  """Returns the images with their holes filled by PatchMatch and voting.
+
+  Args:
+    images: float32 [N, H, W, 3] in [-1, 1]. What lies in the hole is ignored.
+    masks: float32 [N, H, W, 1], 1 = known, 0 = hole. An image without a known
+      pixel becomes mid-grey.
+    patch_size: side of the patches, an odd number of pixels.
+    iterations: of search and vote, at each scale.
+    sweeps: of PatchMatch, in each iteration.
+    seed: of the random choices, the same for every image.
+
+  Returns:
+    float32 [N, H, W, 3] in [-1, 1]; the known pixels are those of `images`, to
+    the bit.
+  """
+  fill = functools.partial(
+    _fill_batch,
+    seed=seed,
+    size=patch_size,
+    iterations=iterations,
+    sweeps=sweeps,
+  )
+  return exemplars.in_batches(fill, images, masks)
+
+
+def search(
+  stock: exemplars.Sources,
+  image: jax.Array,
+  field: jax.Array,
+  key: jax.Array,
+  size: int,
+  sweeps: int,
+) -> tuple[jax.Array, jax.Array]:
+  """Improves a field of nearest neighbours by PatchMatch.
+
+  Args:
+    stock: the patches to look among.
+    image: float32 [H, W, 3] in 8-bit steps, whose patches look.
+    field: int32 [H * W], the number in `stock` that each patch starts from.
+    key: of JAX.
+    size: of the patches, an odd number of pixels.
+    sweeps: each tries 4 neighbours and a random place in each of
+      log2(max(H, W)) windows.
+
+  Returns:
+    The field and its distances, float32 [H * W]: the mean squared difference
+    over the pixels that the source knows and that lie inside, summed over RGB;
+    infinite for a source that is not allowed.
+  """
+  height, width, _ = image.shape
+  y, x = np.indices((height, width)).reshape(2, -1)
+  places = exemplars.around(y, x, size, (height, width))
+  patches = image.reshape(-1, 3).at[places].get(mode="fill", fill_value=0)
+  inside = places < height * width
+
+  def distance(candidate):
+    weights = inside * stock.known[candidate]
+    difference = jnp.sum((patches - stock.values[candidate]) ** 2, -1)
+    total = jnp.sum(weights * difference, -1)
+    mean = (total + stock.prior_pixels * stock.prior) / jnp.maximum(
+      weights.sum(-1) + stock.prior_pixels, 1e-6
+    )
+    return jnp.where(stock.allowed[candidate], mean, jnp.inf)
+
+  def attempt(best, candidate_y, candidate_x):
+    """Takes the candidates that are inside and nearer."""
+    field, least = best
+    within = (
+      (candidate_y >= 0)
+      & (candidate_y < height)
+      & (candidate_x >= 0)
+      & (candidate_x < width)
+    )
+    candidate = jnp.where(within, candidate_y * width + candidate_x, field)
+    found = distance(candidate)
+    nearer = found < least
+    return jnp.where(nearer, candidate, field), jnp.where(nearer, found, least)
+
+  def sweep(number, best):
+    def propagate(i, best):
+      dy, dx = jnp.array([(-1, 0), (1, 0), (0, -1), (0, 1)])[i]
+      beside_y = jnp.clip(y + dy, 0, height - 1)
+      beside_x = jnp.clip(x + dx, 0, width - 1)
+      found = best[0][beside_y * width + beside_x]
+      # From a pixel's own place where there is no neighbour: nothing new.
+      return attempt(
+        best,
+        found // width + y - beside_y,
+        found % width + x - beside_x,
+      )
+
+    best = jax.lax.fori_loop(0, 4, propagate, best)
+
+    def look_around(i, best):
+      sweep_key = jax.random.fold_in(jax.random.fold_in(key, number), i)
+      steps = jax.random.uniform(sweep_key, (2, height * width), minval=-1)
+      steps = jnp.int32(jnp.round(steps * max(height, width) / 2.0**i))
+      return attempt(
+        best, best[0] // width + steps[0], best[0] % width + steps[1]
+      )
+
+    windows = max(height, width).bit_length()
+    return jax.lax.fori_loop(0, windows, look_around, best)
+
+  return jax.lax.fori_loop(0, sweeps, sweep, (field, distance(field)))
+
+
+def vote(
+  stock: exemplars.Sources,
+  image: jax.Array,
+  field: jax.Array,
+  weights: jax.Array,
+  size: int,
+) -> jax.Array:
+  """Returns the weighted mean of what the patches over each pixel found.
+
+  Args:
+    stock: the patches that were found.
+    image: float32 [H, W, 3] in 8-bit steps, kept where no patch knows a pixel.
+    field: int32 [H * W].
+    weights: float32 [H * W] of the patches.
+    size: of the patches, an odd number of pixels.
+
+  Returns:
+    float32 [H, W, 3].
+  """
+  shape = image.shape[:2]
+  y, x = np.indices(shape).reshape(2, -1)
+  # Patch number j over a pixel has that pixel at its own place P - 1 - j.
+  patches = exemplars.around(y, x, size, shape)
+  within = np.arange(size * size)[::-1]
+  sources = field.at[patches].get(mode="fill", fill_value=0)
+  votes = weights.at[patches].get(mode="fill", fill_value=0)
+  votes *= stock.known[sources, within]
+  total = jnp.sum(votes[..., None] * stock.values[sources, within], 1)
+  count = votes.sum(1)[:, None]
+  mean = jnp.where(
+    count > 0, total / jnp.maximum(count, 1e-30), image.reshape(-1, 3)
+  )
+  return mean.reshape(image.shape)
+
+
+@functools.partial(jax.jit, static_argnames=("size", "iterations", "sweeps"))
+def _fill_batch(images, known, seed, size, iterations, sweeps):
+  fill = functools.partial(
+    _fill,
+    key=jax.random.key(seed),
+    size=size,
+    iterations=iterations,
+    sweeps=sweeps,
+  )
+  return jax.vmap(fill)(images, known)
+
+
+def _fill(image, known, key, size, iterations, sweeps):
+  """Fills one image [H, W, 3] with zeros in its hole."""
+  scales = [(image * 127.5 - 0.5, known)]
+  while min(scales[-1][1].shape) >= 2 * _LEAST_PATCHES * size:
+    scales.append(_halve(*scales[-1]))
+  estimate = field = None
+  for number in reversed(range(len(scales))):
+    levels, known = scales[number]
+    if estimate is None:
+      estimate = _spread(levels, known)
+    else:
+      estimate = jnp.where(known[..., None], levels, _double(estimate, known))
+    scale_key = jax.random.fold_in(key, number)
+    stock = exemplars.sources(levels, known, size)
+    field = _start(stock, field, scale_key, known.shape)
+
+    def improve(i, found, *, stock=stock, known=known, key=scale_key):
+      estimate, field = found
+      field, least = search(
+        stock, estimate, field, jax.random.fold_in(key, i), size, sweeps
+      )
+      weights = _weights(least, known, size)
+      voted = vote(stock, estimate, field, weights, size)
+      return jnp.where(known[..., None], estimate, voted), field
+
+    estimate, field = jax.lax.fori_loop(
+      0, iterations, improve, (estimate, field)
+    )
+  return jnp.where(known.any(), (estimate + 0.5) / 127.5, 0)
+
+
+def _start(stock, coarser, key, shape):
+  """Returns a first field [H * W]: random, or the coarser one, doubled."""
+  height, width = shape
+  allowed = jnp.argsort(~stock.allowed)  # The allowed ones come first.
+  chance = jax.random.uniform(key, (height * width,))
+  field = allowed[jnp.int32(chance * stock.allowed.sum())]
+  if coarser is None:
+    return field
+  y, x = np.indices(shape).reshape(2, -1)
+  half = -(-width // 2)
+  found = coarser[y // 2 * half + x // 2]
+  found_y = jnp.minimum(found // half * 2 + y % 2, height - 1)
+  found_x = jnp.minimum(found % half * 2 + x % 2, width - 1)
+  doubled = found_y * width + found_x
+  return jnp.where(stock.allowed[doubled], doubled, field)
+
+
+def _weights(distances, known, size):
+  """Returns how much each patch's vote counts, float32 [H * W].
+
+  Args:
+    distances: float32 [H * W].
+    known: bool [H, W].
+    size: of the patches.
+  """
+  hole = jnp.pad(~known, size // 2)
+  asked = jnp.zeros_like(known)
+  for dy in range(size):
+    for dx in range(size):
+      asked |= hole[dy:, dx:][: known.shape[0], : known.shape[1]]
+  ranked = jnp.sort(jnp.where(asked.reshape(-1), distances, jnp.inf))
+  variance = jnp.maximum(ranked[3 * asked.sum() // 4], 1e-3)
+
+  def grow(found):
+    remoteness, reached = found
+    beside = exemplars.neighbours(reached).values()
+    reached = functools.reduce(jnp.logical_or, beside, reached)
+    return remoteness + ~reached, reached
+
+  remoteness, _ = jax.lax.while_loop(
+    lambda found: known.any() & ~found[1].all(),
+    grow,
+    (jnp.float32(~known), known),
+  )
+  weights = jnp.exp(-distances / (2 * variance))
+  return weights * _CONFIDENCE_DECAY ** -remoteness.reshape(-1)
+
+
+def _spread(levels, known):
+  """Returns the image with its rim's colours spread smoothly into the hole."""
+  mask = known[..., None]
+  mean = jnp.where(mask, levels, 0).sum((0, 1)) / jnp.maximum(known.sum(), 1)
+
+  def relax(_, estimate):
+    padded = jnp.pad(estimate, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    vertical = padded[2:, 1:-1] + padded[:-2, 1:-1]
+    horizontal = padded[1:-1, 2:] + padded[1:-1, :-2]
+    return jnp.where(mask, levels, (vertical + horizontal) / 4)
+
+  start = jnp.where(mask, levels, mean)
+  return jax.lax.fori_loop(0, _RELAXATIONS, relax, start)
+
+
+def _halve(levels, known):
+  """Returns the image [H, W, 3] and what is known of it at half the size."""
+  odd = [(0, length % 2) for length in known.shape]
+  levels = jnp.pad(jnp.where(known[..., None], levels, 0), [*odd, (0, 0)])
+  known = jnp.pad(known, odd)
+  height, width = (length // 2 for length in known.shape)
+  total = levels.reshape(height, 2, width, 2, 3).sum((1, 3))
+  count = known.reshape(height, 2, width, 2).sum((1, 3))
+  return total / jnp.maximum(count, 1)[..., None], count > 0
+
+
+def _double(levels, like):
+  """Returns the image at twice the size, cut to that of `like` [H, W]."""
+  levels = jnp.repeat(jnp.repeat(levels, 2, 0), 2, 1)
+  return levels[: like.shape[0], : like.shape[1]]

@@ -1,0 +1,204 @@
+"""Fills a hole with blocks that are sewn along the least visible seam.
+
+A. A. Efros & W. T. Freeman, "Image Quilting for Texture Synthesis and
+Transfer", SIGGRAPH 2001, doi:10.1145/383259.383296. Blocks on a grid, each
+overlapping the one to its left and the one above, are taken in raster order. A
+block is one of the source blocks whose squared difference over the overlap is
+within 1 + `tolerance` times the least. In the overlap old and new meet along
+the minimum-error boundary cut: the path of least squared difference from end
+to end, by dynamic programming.
+
+The paper grows a texture on an empty canvas; here a hole is filled:
+
+- the grid lies over the whole image, and blocks without a pixel of the hole
+  are skipped;
+- a block is compared over all of its pixels that are known or filled, so that
+  it also has to fit what lies below and to the right;
+- known pixels always stay. The cut decides between old and new where an
+  earlier block filled the hole; what is empty takes the new block.
+
+Holes that leave no block whole are filled as `exemplars` says: a source has to
+know at least half as many of the missing pixels as the best does, and the grid
+is run over until nothing is missing. A pixel that no source knows becomes
+mid-grey; it takes an all but empty image.
+
+The method sews textures. It knows no faces, and blocks leave steps of light.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dcgan_inpaint.methods import exemplars
+
+
+class _State(NamedTuple):
+  """The image while it is filled; flat, [H * W, ...].
+
+  Attributes:
+    levels: float32 [H * W, 3], 8-bit steps.
+    filled: bool, known or filled.
+    origin: int32, the pixel that is copied here; -1 is none.
+    block: int32, the last block's number on the grid.
+    step: int32, how many blocks were done.
+  """
+
+  levels: jax.Array
+  filled: jax.Array
+  origin: jax.Array
+  block: jax.Array
+  step: jax.Array
+
+
+def complete(
+  images: np.ndarray,
+  masks: np.ndarray,
+  block_size: int = 13,
+  overlap: int = 5,
+  tolerance: float = 0.1,
+  seed: int = 0,
+) -> np.ndarray:
+  """Returns the images with their holes filled by image quilting.
+
+  Args:
+    images: float32 [N, H, W, 3] in [-1, 1]. What lies in the hole is ignored.
+    masks: float32 [N, H, W, 1], 1 = known, 0 = hole. An image without a known
+      pixel becomes mid-grey.
+    block_size: side of the blocks, an odd number of pixels.
+    overlap: of blocks, pixels, at most half a block.
+    tolerance: how much worse than the best a block may be; the paper's 0.1.
+    seed: of the random choices, the same for every image.
+
+  Returns:
+    float32 [N, H, W, 3] in [-1, 1]; the known pixels are those of `images`, to
+    the bit, and every other is a copy of one of them.
+  """
+  fill = functools.partial(
+    _fill_batch,
+    seed=seed,
+    size=block_size,
+    overlap=overlap,
+    tolerance=tolerance,
+  )
+  return exemplars.in_batches(fill, images, masks)
+
+
+def cut(errors: jax.Array) -> jax.Array:
+  """Returns the minimum-error boundary from the first row to the last.
+
+  Args:
+    errors: float32 [L, O] of each pixel of an overlap.
+
+  Returns:
+    int32 [L]: the column in each row, at most one beside that of the row
+    before, for which the sum of the errors is least (the paper's section 2.1).
+  """
+  columns = jnp.arange(errors.shape[1])
+
+  def down(total, row):
+    padded = jnp.pad(total, 1, constant_values=jnp.inf)
+    total = row + jnp.minimum(
+      jnp.minimum(padded[:-2], padded[2:]), padded[1:-1]
+    )
+    return total, total
+
+  def up(column, totals):
+    near = jnp.abs(columns - column) <= 1
+    column = jnp.argmin(jnp.where(near, totals, jnp.inf))
+    return column, column
+
+  _, totals = jax.lax.scan(down, errors[0], errors[1:])
+  totals = jnp.concatenate([errors[:1], totals])
+  last = jnp.argmin(totals[-1])
+  _, path = jax.lax.scan(up, last, totals, reverse=True)
+  return jnp.int32(path)
+
+
+@functools.partial(jax.jit, static_argnames=("size", "overlap"))
+def _fill_batch(images, known, seed, size, overlap, tolerance):
+  fill = functools.partial(
+    _fill,
+    key=jax.random.key(seed),
+    size=size,
+    overlap=overlap,
+    tolerance=tolerance,
+  )
+  return jax.vmap(fill)(images, known)
+
+
+def _fill(image, known, key, size, overlap, tolerance):
+  """Fills one image [H, W, 3] with zeros in its hole."""
+  shape = known.shape
+  width, pixels = shape[1], known.size
+  levels = exemplars.to_levels(image)
+  stock = exemplars.sources(levels, known, size)
+  blocks = _grid(shape, size, overlap)
+  flat = known.reshape(-1)
+
+  def unfinished(state):
+    return known.any() & ~state.filled.all()
+
+  def fill_block(state):
+    missing = (~state.filled).at[blocks].get(mode="fill", fill_value=False)
+    wait = (jnp.arange(len(blocks)) - state.block - 1) % len(blocks)
+    block = jnp.argmin(jnp.where(missing.any(-1), wait, len(blocks)))
+    places, missing = blocks[block], missing[block]
+    values = state.levels.at[places].get(mode="fill", fill_value=0)
+    filled = state.filled.at[places].get(mode="fill", fill_value=False)
+    fixed = flat.at[places].get(mode="fill", fill_value=True)
+
+    gains = jnp.where(stock.allowed, stock.known @ jnp.float32(missing), 0)
+    gain = gains.max()
+    distances = exemplars.distances(
+      stock, values[None], jnp.float32(filled)[None]
+    )
+    source = exemplars.choose(
+      jax.random.fold_in(key, state.step),
+      jnp.where(2 * gains >= gain, distances, jnp.inf),
+      tolerance,
+    )[0]
+    new, offered = stock.values[source], stock.known[source] > 0
+
+    both = filled & offered
+    errors = jnp.where(both, jnp.sum((values - new) ** 2, -1), 0)
+    errors = errors.reshape(size, size)
+    across, down = jnp.arange(size), jnp.arange(size)[:, None]
+    beyond = (across >= cut(errors[:, :overlap])[:, None]) & (
+      down >= cut(errors[:overlap].T)
+    )
+    sewn = beyond & ((across < overlap) | (down < overlap))
+    taken = ~fixed & offered & (missing | sewn.reshape(-1))
+    origin = exemplars.around(source // width, source % width, size, shape)
+    # What no source knows would keep the loop for ever.
+    origin = jnp.where(gain > 0, origin, -1)
+    places = jnp.where(jnp.where(gain > 0, taken, missing), places, pixels)
+    return _State(
+      state.levels.at[places].set(new, mode="drop"),
+      state.filled.at[places].set(True, mode="drop"),
+      state.origin.at[places].set(origin, mode="drop"),
+      block,
+      state.step + 1,
+    )
+
+  start = _State(
+    levels.reshape(-1, 3),
+    flat,
+    jnp.where(flat, jnp.arange(pixels), -1),
+    jnp.int32(-1),
+    jnp.int32(0),
+  )
+  end = jax.lax.while_loop(unfinished, fill_block, start)
+  return exemplars.copy(image, end.origin)
+
+
+def _grid(shape, size, overlap):
+  """Returns the flat indices [blocks, size * size] of a grid of blocks."""
+  y, x = (
+    np.arange(0, max(length - overlap, 1), size - overlap) + size // 2
+    for length in shape
+  )
+  y, x = np.meshgrid(y, x, indexing="ij")
+  return exemplars.around(y.reshape(-1), x.reshape(-1), size, shape)
