@@ -66,6 +66,8 @@ setuptools.setup(
       "chex>=0.1.92",
       "opencv-python-headless>=4.10.0.84",
       "pytest>=8.0.0",
+      # The wavelets of `sparse_wavelet` are checked against it.
+      "PyWavelets>=1.8.0",
       "ruff>=0.17.6,<0.18",
     ],
   },

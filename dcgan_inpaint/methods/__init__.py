@@ -4,12 +4,15 @@ A method maps images float32 [N, H, W, 3] in [-1, 1] and masks float32
 [N, H, W, 1] (1 = known) to a `Completion`. None looks at what lies under the
 hole, and all return the known pixels to the bit.
 
-| name         | what it does                                        |
-|--------------|-----------------------------------------------------|
-| `mean_image` | pastes the mean training image                      |
-| `biharmonic` | smoothest surface, by scikit-image                  |
-| `telea`      | fast marching, by OpenCV (the extra `opencv`)       |
-| `dcgan`      | the latent search of the paper, `config.search`     |
+| name             | what it does                                    |
+|------------------|-------------------------------------------------|
+| `mean_image`     | pastes the mean training image                  |
+| `biharmonic`     | smoothest surface, by scikit-image              |
+| `telea`          | fast marching, by OpenCV (the extra `opencv`)   |
+| `sparse_dct`     | sparse in the DCT of overlapping blocks         |
+| `sparse_wavelet` | sparse in undecimated wavelets                  |
+| `mca`            | cartoon in wavelets, texture in the DCT         |
+| `dcgan`          | the latent search of the paper, `config.search` |
 """
 
 from collections.abc import Callable
@@ -26,7 +29,15 @@ from dcgan_inpaint import errors
 from dcgan_inpaint import pixels
 from dcgan_inpaint import trained
 
-METHODS = ("mean_image", "biharmonic", "telea", "dcgan")
+METHODS = (
+  "mean_image",
+  "biharmonic",
+  "telea",
+  "sparse_dct",
+  "sparse_wavelet",
+  "mca",
+  "dcgan",
+)
 
 
 class Completion(NamedTuple):
