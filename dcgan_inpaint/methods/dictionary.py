@@ -17,6 +17,11 @@ At the coarsest octave of 64x64 faces one patch is the whole face, so aligned
 faces are known as wholes there; details finer than that octave come from the
 rim alone, and the middle of a large hole stays blurred. Nothing is stored but
 the dictionaries: images of other sizes than the training images' work too.
+
+Chosen on 16 validation faces of CelebA with dictionaries from 8,000 training
+faces, by the whole image's squared error on the 8-bit scale, centre 32 / random
+pixels 80 %: the guess's weight 0.1 makes 274 / 223 and 0.03 304 / 192; with
+0.1, 14 atoms in place of 10 make 275 / 231.
 """
 
 import functools
@@ -32,11 +37,12 @@ from dcgan_inpaint import pixels
 _PATCH = 8  # Side of a patch, pixels, at every octave.
 _CELLS = _PATCH**2
 
-# Chosen on 16 validation faces, centre 32 and random pixels 80 %: see
-# `complete`. Pixels between two patches: at the finest octave, where most
-# patches lie, every other one is enough.
+# Pixels between two patches, the finest octave first. Most patches lie there:
+# every other one keeps the work small.
 _STRIDES = (2, 1)
-_GUESS_WEIGHT = 0.1
+
+# What the coarser octave found weighs as much in the hole, beside known pixels.
+_GUESS_WEIGHT = 0.03
 
 # Keeps atoms of which next to nothing is seen from winning by chance.
 _RIDGE = 0.01
@@ -67,7 +73,8 @@ def fit(
 
   There are as many octaves as halve the shorter side to no less than a patch:
   four for 64x64. Patches are drawn anywhere; the mean of each colour is taken
-  off.
+  off. Four octaves take about 20 seconds of a CPU core, however many images
+  there are.
 
   Args:
     images: uint8 [N, H, W, 3], no side shorter than 8 pixels.
