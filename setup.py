@@ -29,6 +29,7 @@ setuptools.setup(
   packages=setuptools.find_packages(
     include=["dcgan_inpaint", "dcgan_inpaint.*"]
   ),
+  package_data={"dcgan_inpaint.html_report": ["page.*"]},
   python_requires=">=3.11",
   # `.ci/run` reads the floors from here: one requirement a line.
   install_requires=[
@@ -67,6 +68,8 @@ setuptools.setup(
       "opencv-python-headless>=4.10.0.84",
       "pytest>=8.0.0",
       "ruff>=0.17.6,<0.18",
+      # Opens the HTML report, where Chromium and its driver are installed.
+      "selenium>=4.20.0",
     ],
   },
   classifiers=[

@@ -18,6 +18,13 @@ def load(path):
   return module
 
 
+def every_section():
+  """Returns a config with the sections of every job."""
+  config = config_lib.train_job()
+  config.benchmark = config_lib.benchmark()
+  return config
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_file_is_valid_and_says_how_it_is_run(path):
   module = load(path)
@@ -44,7 +51,7 @@ def test_the_flags_of_a_docstring_are_fields_of_the_config(path):
 @pytest.mark.parametrize(
   "field, value, remedy",
   [
-    ("job", "trian", "train, evaluate, inpaint, prepare"),
+    ("job", "trian", "train, evaluate, benchmark, inpaint, prepare"),
     ("seed", -1, "from 0 to"),
     ("data.seed", -1, "from 0 to"),
     ("mask.seed", 2**32, "from 0 to"),
@@ -84,12 +91,16 @@ def test_the_flags_of_a_docstring_are_fields_of_the_config(path):
     ("search.steps_per_call", -1, "at least 0"),
     ("evaluation.images", -1, "at least 0"),
     ("evaluation.contact_sheet", -1, "at least 0"),
+    ("benchmark.images", -1, "at least 0"),
+    ("benchmark.slow_images", -1, "at least 0"),
+    ("benchmark.chunk", 0, "at least 1"),
+    ("benchmark.contact_sheet", 0, "at least 1"),
   ],
 )
 def test_a_wrong_value_is_refused_with_its_field_and_the_remedy(
   field, value, remedy
 ):
-  config = config_lib.train_job()
+  config = every_section()
   config.update_from_flattened_dict({field: value})
   with pytest.raises(errors.UserError) as refused:
     config_lib.validate(config)
@@ -100,7 +111,7 @@ def test_a_wrong_value_is_refused_with_its_field_and_the_remedy(
 
 def test_every_limit_is_that_of_a_field():
   # A misspelt one would be passed over in silence.
-  config = config_lib.train_job()
+  config = every_section()
   for field in [*config_lib._CHOICES, *config_lib._RANGES]:
     section, _, name = field.rpartition(".")
     assert name in (config[section] if section else config), field
@@ -111,6 +122,7 @@ def test_every_limit_is_that_of_a_field():
   [
     config_lib.train_job,
     config_lib.evaluate_job,
+    config_lib.benchmark_job,
     config_lib.inpaint_job,
     config_lib.prepare_job,
   ],
