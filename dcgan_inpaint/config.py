@@ -25,6 +25,7 @@ JOBS = (
   "train_encoder",
   "compare",
   "evaluate",
+  "benchmark",
   "inpaint",
   "export",
   "prepare",
@@ -237,6 +238,14 @@ def search_settings(config: ConfigDict) -> ConfigDict:
   return config
 
 
+def search_of_mode(config: ConfigDict, mode: str) -> ConfigDict:
+  """Returns `config.search` in another mode, whose fields are all its own."""
+  config = ConfigDict(config.to_dict())
+  config.update(SEARCH_MODES[mode])
+  config.mode = mode
+  return config
+
+
 def encoder() -> ConfigDict:
   """The encoder that `fidelity` and `realism` start from, and its training."""
   config = ConfigDict()
@@ -292,6 +301,28 @@ def evaluation() -> ConfigDict:
   return config
 
 
+def benchmark() -> ConfigDict:
+  """Methods x masks, and how many images each method gets."""
+  config = ConfigDict()
+  # Methods, with commas, of `dcgan_inpaint.methods`; 'all' = all whose
+  # libraries are installed.
+  config.methods = "all"
+  # Holes, with commas: families of `config.mask`, each with fields of its own
+  # after colons, such as 'centre,random_pixels:share=0.5:seed=3'. Where a value
+  # has a comma, the hole stands in double quotes: '"box:position=8,8",half'.
+  # What a hole does not set is taken from `config.mask`.
+  config.masks = "centre,half,random_pixels,pattern,strokes,text"
+  # How many images of the split; 0 = all.
+  config.images = 0
+  # How many of them the slow methods get (`methods.Spec.slow`); 0 = all.
+  config.slow_images = 512
+  # Images that a method gets at a time; what a run that is cut loses.
+  config.chunk = 64
+  # Images of each mask that the contact sheets and the report show.
+  config.contact_sheet = 8
+  return config
+
+
 def checkpoint() -> ConfigDict:
   """Which trained model is used."""
   config = ConfigDict()
@@ -335,6 +366,18 @@ def evaluate_job() -> ConfigDict:
   config.mask = mask()
   config.search = search()
   config.evaluation = evaluation()
+  return config
+
+
+def benchmark_job() -> ConfigDict:
+  """A config of the job `benchmark`; the networks are the checkpoint's."""
+  config = ConfigDict()
+  config.job = "benchmark"
+  config.checkpoint = checkpoint()
+  config.data = data()
+  config.mask = mask()
+  config.search = search()
+  config.benchmark = benchmark()
   return config
 
 
@@ -491,6 +534,10 @@ _RANGES = types.MappingProxyType(
     "search.steps_per_call": _at_least(0),
     "evaluation.images": _at_least(0),
     "evaluation.contact_sheet": _at_least(0),
+    "benchmark.images": _at_least(0),
+    "benchmark.slow_images": _at_least(0),
+    "benchmark.chunk": _at_least(1),
+    "benchmark.contact_sheet": _at_least(1),
   }
 )
 

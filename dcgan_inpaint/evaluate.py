@@ -2,13 +2,16 @@
 
 All methods get the same images and the same masks, and are scored by one
 function on 8-bit pixels, over the whole image (the paper's figures) and over
-the hole alone.
+the hole alone. The job `benchmark` runs and scores its methods by the same
+functions, `fill`, `figures` and `score`.
 """
 
+from collections.abc import Sequence
 import functools
 import pathlib
 import time
 from typing import Any
+from typing import NamedTuple
 
 from absl import logging
 import jax
@@ -34,37 +37,127 @@ _BATCH = 256
 _TRAINING_IMAGES = 20_000
 
 
-def score(
-  completed: np.ndarray,
-  originals: np.ndarray,
+class Filled(NamedTuple):
+  """What a method made of some images.
+
+  Attributes:
+    completed: uint8 [N, H, W, 3]; grey where the method failed.
+    generated: G(z), of the same shape, where the method has one.
+    failed: bool [N]: the method raised an error for the image, or returned
+      something that is not finite.
+    seconds: what the method took for all of them.
+  """
+
+  completed: np.ndarray
+  generated: np.ndarray | None
+  failed: np.ndarray
+  seconds: float
+
+
+def fill(
+  method: methods.Method,
+  images: np.ndarray,
   masks: np.ndarray,
-  count: int | None = None,
-) -> dict[str, float]:
-  """Returns the mean of every metric over the images, and 95 % intervals.
+  indices: Sequence[int] | None = None,
+) -> Filled:
+  """Runs a method, and takes its time.
+
+  A failure costs an image, not the run: where the method raises an error, it
+  gets the images one by one, and those that fail alone are named and counted.
 
   Args:
-    completed: uint8 [N, H, W, 3].
+    method: of `methods.create`.
+    images: float32 [N, H, W, 3] in [-1, 1].
+    masks: float32 [N, H, W, 1], 1 = known.
+    indices: the images' places in their data set; 0, 1, 2 ... by default.
+
+  Raises:
+    errors.UserError: from the method; a mistake that no image is to blame for.
+  """
+  indices = range(len(images)) if indices is None else indices
+  start = time.perf_counter()
+  try:
+    completion = method(images, masks, indices)
+  except errors.UserError:
+    raise
+  except Exception as error:  # noqa: BLE001 (Any method, any error.)
+    if len(images) > 1:
+      alone = [
+        fill(method, images[[i]], masks[[i]], [index])
+        for i, index in enumerate(indices)
+      ]
+      return _join(alone)
+    logging.warning(
+      "image %s failed: %s: %s", indices[0], type(error).__name__, error
+    )
+    completion = methods.Completion(np.full_like(images, np.nan))
+  seconds = time.perf_counter() - start
+  completed, generated = completion
+  failed = ~np.isfinite(completed).all((1, 2, 3))
+  completed = np.where(failed[:, None, None, None], np.float32(0), completed)
+  if generated is not None:
+    generated = pixels.to_uint8(np.nan_to_num(generated))
+  return Filled(pixels.to_uint8(completed), generated, failed, seconds)
+
+
+def _join(alone: list[Filled]) -> Filled:
+  """Returns what was filled image by image as if it were at once."""
+  completed, generated, failed, seconds = zip(*alone, strict=True)
+  return Filled(
+    np.concatenate(completed),
+    # An image that failed has no G(z); the others of its chunk do without.
+    None if any(x is None for x in generated) else np.concatenate(generated),
+    np.concatenate(failed),
+    sum(seconds),
+  )
+
+
+def figures(
+  filled: Filled, originals: np.ndarray, masks: np.ndarray
+) -> dict[str, np.ndarray]:
+  """Returns every figure of every image, {metric: float32 [N]}.
+
+  Args:
+    filled: what a method made of the images.
     originals: uint8 [N, H, W, 3].
     masks: float32 [N, H, W, 1].
-    count: the images of all processes, of which these are this one's share;
-      these by default.
 
   Returns:
-    {metric: mean, metric_ci95: half width of the interval}.
+    The figures of `metrics.evaluate`; NaN where the method failed.
   """
   parts = [
     jax.device_get(
       metrics.evaluate(
-        completed[first : first + _BATCH],
+        filled.completed[first : first + _BATCH],
         originals[first : first + _BATCH],
         masks[first : first + _BATCH],
       )
     )
     for first in range(0, len(originals), _BATCH)
   ]
+  return {
+    name: np.where(
+      filled.failed, np.nan, np.concatenate([part[name] for part in parts])
+    )
+    for name in parts[0]
+  }
+
+
+def score(
+  image_figures: dict[str, np.ndarray], count: int | None = None
+) -> dict[str, float]:
+  """Returns the mean of every metric over the images, and 95 % intervals.
+
+  Args:
+    image_figures: {metric: float [N]}, of `figures`; NaN counts for nothing.
+    count: the images of all processes, of which these are this one's share;
+      these by default.
+
+  Returns:
+    {metric: mean, metric_ci95: half width of the interval}.
+  """
   row = {}
-  for name in parts[0]:
-    values = np.concatenate([part[name] for part in parts])
+  for name, values in image_figures.items():
     if count is not None:
       values = sharding.gather_shares(values, count)
     mean, half_width = metrics.summarise(values)
@@ -82,22 +175,56 @@ def check(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
   Raises:
     errors.UserError: a method, the mask or the search has a wrong value.
   """
-  for name in methods.names(config.evaluation.methods):
+  check_methods(
+    config.evaluation.methods, "config.evaluation.methods", config, mesh
+  )
+  masks_lib.make(config.mask, [0])
+  if "train" in config:
+    trained.search_loss(config.search.loss, config.train.loss)
+
+
+def check_methods(
+  text: str,
+  field: str,
+  config: ml_collections.ConfigDict,
+  mesh: jax.sharding.Mesh,
+) -> list[str]:
+  """Returns the methods that a field lists; refuses what they would refuse.
+
+  Args:
+    text: the field's value.
+    field: its name, for messages.
+    config: the whole config.
+    mesh: the devices.
+
+  Raises:
+    errors.UserError: a method or the search has a wrong value, or a method
+      would be scored on the images that it is fitted to.
+  """
+  names = methods.names(text, field)
+  for name in names:
     if methods.METHODS[name].fits and config.data.split in ("train", "all"):
       raise errors.UserError(
-        f"config.evaluation.methods names {name!r}, which is fitted to the "
-        f"training images, and config.data.split={config.data.split!r} would "
-        "score it on them: choose 'test' or 'validation' (a folder's own are "
+        f"{field} names {name!r}, which is fitted to the training images, and "
+        f"config.data.split={config.data.split!r} would score it on them: "
+        "choose 'test' or 'validation' (a folder's own are "
         "config.data.test_path and config.data.validation_path)"
       )
-  masks_lib.make(config.mask, [0])
   search = config_lib.search_settings(config.search)
   search_lib.optimizer(
     search.optimizer, search.learning_rate, search.schedule, search.steps
   )
   sharding.check_divisible(search.batch_size, mesh, "config.search.batch_size")
-  if "train" in config:
-    trained.search_loss(search.loss, config.train.loss)
+  return names
+
+
+def training_images(config: ml_collections.ConfigDict) -> np.ndarray:
+  """Returns the images that methods are fitted to, uint8 [N, H, W, 3].
+
+  Args:
+    config: the section `config.data`.
+  """
+  return data.load(config, "train", limit=_TRAINING_IMAGES).images
 
 
 def evaluate(
@@ -141,10 +268,8 @@ def evaluate(
     100 * float(np.mean(masks_lib.hole_share(masks))), f"{model.step:,}",
   )  # fmt: skip
 
-  @functools.cache
-  def training() -> np.ndarray:
-    return data.load(config.data, "train", limit=_TRAINING_IMAGES).images
-
+  # Loaded only if a method is fitted, and then once for all of them.
+  training = functools.cache(lambda: training_images(config.data))
   shown = slice(0, config.evaluation.contact_sheet)
   sheet = {
     "original": originals[shown],
@@ -163,30 +288,29 @@ def evaluate(
           mesh,
           images.shape,
           on_batch=bar.update,
-          numbers=range(count)[sharding.share(count)],
           training=training,
         )
-      start = time.perf_counter()
-      completion = method(images, masks)
-      seconds = time.perf_counter() - start
-    completed = pixels.to_uint8(completion.completed)
+      filled = fill(method, images, masks, range(count)[sharding.share(count)])
+      failures = int(sharding.gather(np.array([filled.failed.sum()])).sum())
     rows.append(
       {
         "method": name,
         "mask": masks_lib.label(config.mask),
         "mask_digest": digest,
-        "n": count,
-        **score(completed, originals, masks, count),
+        "n": count - failures,
+        "failures": failures,
+        **score(figures(filled, originals, masks), count),
         # The slowest process says how long it took.
-        "images_per_second": count / sharding.gather(np.array([seconds])).max(),
+        "images_per_second": count
+        / sharding.gather(np.array([filled.seconds])).max(),
         "step": model.step,
       }
     )
-    if completion.generated is not None:
-      sheet["G(z)"] = pixels.to_uint8(completion.generated[shown])
-      sheet["completed"] = completed[shown]
+    if filled.generated is not None:
+      sheet["G(z)"] = filled.generated[shown]
+      sheet["completed"] = filled.completed[shown]
     else:
-      sheet[name] = completed[shown]
+      sheet[name] = filled.completed[shown]
 
   if shown.stop and jax.process_index() == 0:
     report.contact_sheet(pathlib.Path(workdir) / "contact_sheet.png", sheet)

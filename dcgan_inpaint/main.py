@@ -88,6 +88,10 @@ def _run(config, workdir: str) -> None:
     from dcgan_inpaint import evaluate
 
     rows = evaluate.evaluate(config, workdir, mesh)
+  elif config.job == "benchmark":
+    from dcgan_inpaint import benchmark
+
+    rows = benchmark.benchmark(config, workdir, mesh)
   elif config.job == "train_encoder":
     from dcgan_inpaint import train_encoder
 
@@ -113,8 +117,14 @@ def _run(config, workdir: str) -> None:
     path = report.write_results(workdir, config.job, config, rows)
     # Rows of one kind make a table; the file has every column.
     for names, kind in itertools.groupby(rows, key=list):
-      shown = [x for x in names if not x.endswith(("_ci95", "_digest"))]
-      print(report.table(list(kind), shown), end="\n\n")
+      kind = list(kind)
+      shown = [
+        x
+        for x in names
+        if not x.endswith(("_ci95", "_digest"))
+        and not isinstance(kind[0][x], (dict, list))
+      ]
+      print(report.table(kind, shown), end="\n\n")
     print(f"results: {path}")
   failed = sum(row.get("failed", 0) for row in rows)
   if failed:

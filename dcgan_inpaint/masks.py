@@ -7,8 +7,10 @@ docs/masks.md shows every family.
 """
 
 from collections.abc import Sequence
+import csv
 import hashlib
 import pathlib
+import re
 
 import ml_collections
 import numpy as np
@@ -81,6 +83,69 @@ def label(config: ml_collections.ConfigDict) -> str:
   if config.size and family in mask_families.USUAL_SIZES:
     return f"{name} {100 * share:g} % of {size:g}"
   return f"{name} {100 * share:g} %"
+
+
+def parse(
+  text: str, base: ml_collections.ConfigDict, field: str
+) -> dict[str, ml_collections.ConfigDict]:
+  """Returns the settings of several sets of masks, written in one line.
+
+  Sets stand between commas, each as `FAMILY[:FIELD=VALUE]...`: for instance
+  `centre,random_pixels:share=0.5:seed=3`. A set in double quotes may hold
+  commas, as in a file of comma-separated values: `"box:position=8,8",half`.
+
+  Args:
+    text: the sets.
+    base: `config.mask`, whose fields hold where a set names none.
+    field: the config field that `text` is of, for messages.
+
+  Returns:
+    {name: settings as `config.mask`}, in order. The name is the set's `label`,
+    or what was written where two have one label.
+
+  Raises:
+    errors.UserError: a family or field is unknown, a value has the wrong type,
+      there is no set at all, or one stands there twice.
+  """
+  sets = {}
+  (written,) = csv.reader([text], skipinitialspace=True)
+  for words in filter(None, map(str.strip, written)):
+    # A colon that no `FIELD=` follows is of a value, such as a path.
+    family, *assignments = re.split(r":(?=\w+=)", words)
+    settings = base.copy_and_resolve_references()
+    settings.family = family
+    if family not in FAMILIES:
+      raise errors.UserError(
+        f"{field} names the holes {family!r}: choose among "
+        f"{', '.join(FAMILIES)}, and set a field as in 'centre:size=20'"
+      )
+    for assignment in assignments:
+      name, _, value = assignment.partition("=")
+      if name not in base or name == "family":
+        raise errors.UserError(
+          f"{field}={words!r} sets {name!r}: choose among "
+          f"{', '.join(x for x in sorted(base) if x != 'family')}"
+        )
+      kind = type(base[name])
+      try:
+        settings[name] = kind(value)
+      except ValueError:
+        raise errors.UserError(
+          f"{field}={words!r}: {name} must be of type {kind.__name__}, not "
+          f"{value!r}"
+        ) from None
+    if words in sets:
+      raise errors.UserError(f"{field} names {words!r} twice: leave one out")
+    sets[words] = settings
+  if not sets:
+    raise errors.UserError(
+      f"{field} is empty: name holes with commas, such as 'centre,half'"
+    )
+  labels = [label(settings) for settings in sets.values()]
+  return {
+    name if labels.count(name) == 1 else words: settings
+    for name, (words, settings) in zip(labels, sets.items(), strict=True)
+  }
 
 
 def hole_share(masks: np.ndarray) -> np.ndarray:

@@ -113,7 +113,8 @@ def evaluate(
 
   Returns:
     A dict of float32 [B]: `mse`, `psnr`, `ssim`, `ssim_gaussian` of the whole
-    image, `hole_mse`, `hole_psnr`, `hole_ssim` of the hole.
+    image, `hole_mse`, `hole_psnr`, `hole_ssim`, `hole_ssim_gaussian` of the
+    hole.
   """
   return {
     "mse": mse(completed, originals),
@@ -123,6 +124,7 @@ def evaluate(
     "hole_mse": mse(completed, originals, masks),
     "hole_psnr": psnr(completed, originals, masks),
     "hole_ssim": ssim(completed, originals, masks),
+    "hole_ssim_gaussian": ssim(completed, originals, masks, gaussian=True),
   }
 
 

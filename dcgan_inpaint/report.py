@@ -270,24 +270,17 @@ def _text(value):
   return str(value)
 
 
-def write_results(workdir, job, config, rows, **extra):
-  """Writes `results.json`, with all that is needed to repeat the job.
-
-  An earlier one is kept as `results.1.json`, `results.2.json` and so on.
+def results(job, config, rows, **extra):
+  """Returns rows with all that is needed to repeat the job, as JSON knows it.
 
   Args:
-    workdir: the job's folder.
     job: the job's name.
     config: `ml_collections.ConfigDict` or dict.
-    rows: list of dicts of numbers and words. NaN and infinity become null,
+    rows: list of dicts of numbers and words. NaN and infinity become None,
       because JSON has no name for them.
-    **extra: more entries of the file.
-
-  Returns:
-    The path of the file.
+    **extra: more entries.
   """
-  path = pathlib.Path(workdir) / "results.json"
-  results = {
+  entries = {
     "job": job,
     "config": config.to_dict() if hasattr(config, "to_dict") else config,
     "versions": _versions(),
@@ -298,7 +291,27 @@ def write_results(workdir, job, config, rows, **extra):
     **extra,
     "rows": rows,
   }
-  text = json.dumps(plain(results), indent=2, allow_nan=False) + "\n"
+  return plain(entries)
+
+
+def write_results(workdir, job, config, rows, **extra):
+  """Writes `results.json`: the `results` of a job.
+
+  An earlier one is kept as `results.1.json`, `results.2.json` and so on.
+
+  Args:
+    workdir: the job's folder.
+    job: the job's name.
+    config: `ml_collections.ConfigDict` or dict.
+    rows: list of dicts of numbers and words.
+    **extra: more entries of the file.
+
+  Returns:
+    The path of the file.
+  """
+  path = pathlib.Path(workdir) / "results.json"
+  entries = results(job, config, rows, **extra)
+  text = json.dumps(entries, indent=2, allow_nan=False) + "\n"
   with replacing(path) as temporary:
     temporary.write_text(text)
     set_aside(path)

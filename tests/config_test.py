@@ -19,9 +19,10 @@ def load(path):
 
 
 def every_section():
-  """Returns a config of the job `train` that has all other sections too."""
+  """Returns a config with the sections of every job."""
   config = config_lib.train_job()
   config.encoder = config_lib.encoder()
+  config.benchmark = config_lib.benchmark()
   return config
 
 
@@ -141,6 +142,7 @@ def test_every_limit_is_that_of_a_field():
     config_lib.train_encoder_job,
     config_lib.compare_job,
     config_lib.evaluate_job,
+    config_lib.benchmark_job,
     config_lib.inpaint_job,
     config_lib.export_job,
     config_lib.prepare_job,

@@ -64,8 +64,45 @@ def test_scores_are_those_of_numpy_and_scikit_image(monkeypatch):
   masks = np.float32(rng.random((5, 64, 64, 1)) < 0.6)
   completed = np.where(masks > 0, originals, np.clip(originals + noise, 0, 255))
   completed = completed.astype(np.uint8)
-  row = evaluate.score(completed, originals, masks)
+  filled = evaluate.Filled(completed, None, np.zeros(5, bool), 1.0)
+  row = evaluate.score(evaluate.figures(filled, originals, masks))
   assert_scored(row, completed, originals, masks)
+
+
+def test_an_image_that_a_method_fails_on_costs_itself_alone(caplog):
+  images = pixels.to_float(synthetic.load("test", 5))
+  masks = np.ones((5, 64, 64, 1), np.float32)
+  masks[:, 20:40, 20:40] = 0
+
+  def method(images, masks, indices):
+    if 1 in indices:
+      raise FloatingPointError("it diverged")
+    completed = np.where(masks > 0.5, images, np.float32(0.5))
+    completed[np.equal(indices, 3), 30, 30, 2] = np.nan
+    return methods.Completion(completed)
+
+  filled = evaluate.fill(method, images, masks)
+  np.testing.assert_array_equal(filled.failed, [0, 1, 0, 1, 0])
+  assert "image 1 failed: FloatingPointError: it diverged" in caplog.text
+  good = np.flatnonzero(~filled.failed)
+  np.testing.assert_array_equal(
+    filled.completed[good],
+    pixels.to_uint8(np.where(masks > 0.5, images, np.float32(0.5)))[good],
+  )
+  originals = pixels.to_uint8(images)
+  figures = evaluate.figures(filled, originals, masks)
+  for values in figures.values():
+    np.testing.assert_array_equal(np.isnan(values), filled.failed)
+  row = evaluate.score(figures)
+  assert_scored(row, filled.completed[good], originals[good], masks[good])
+
+
+def test_a_mistake_of_the_user_ends_the_run():
+  def method(images, masks, indices):
+    raise errors.UserError("config.search.steps is too many")
+
+  with pytest.raises(errors.UserError, match="too many"):
+    evaluate.fill(method, np.zeros((2, 4, 4, 3)), np.ones((2, 4, 4, 1)))
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +121,8 @@ def outcome(trained_run, tmp_path_factory):
   def spy(name, *args, **options):
     method = create(name, *args, **options)
 
-    def call(images, masks):
-      completion = method(images, masks)
+    def call(images, masks, indices):
+      completion = method(images, masks, indices)
       calls.append((name, images, masks, completion))
       return completion
 

@@ -96,6 +96,31 @@ def test_the_quickstart_trains_and_inpaints(trained):
     assert (workdir / name).exists()
 
 
+def test_the_benchmark_leaves_its_figures_and_a_report(trained, tmp_path):
+  workdir, _, _ = trained
+  out, err = succeed(
+    "--config=configs/benchmark.py",
+    f"--workdir={tmp_path}",
+    f"--config.checkpoint.path={workdir}",
+    "--config.benchmark.methods=mean_image,harmonic",
+    "--config.benchmark.masks=centre,text:share=0.2",
+    "--config.benchmark.images=3",
+  )
+  assert "3 images, 2 methods, mask set " in err
+  rows = report.read_results(tmp_path)["rows"]
+  assert len(rows) == 4
+  for row in rows:
+    assert row["n"] == 3 and row["failures"] == 0
+    for name in ("mse", "psnr", "ssim", "hole_mse", "hole_psnr"):
+      assert row[name] > 0 and row[f"{name}_ci95"] > 0
+    assert row["images_per_second"] > 0
+    assert row["mask"] in ("centre 32", "text 20 %")
+  # The table for people has no lists in it.
+  assert "harmonic" in out and "by_hole_area" not in out
+  for name in ("report.html", "results.csv", "figures.npz"):
+    assert (tmp_path / name).exists()
+
+
 def test_the_log_is_our_own(trained):
   _, _, err = trained
   lines = err.splitlines()

@@ -397,3 +397,54 @@ def test_a_mask_file_without_a_hole_is_refused(tmp_path):
 )
 def test_a_mask_is_named_by_what_sizes_it(fields, label):
   assert masks.label(_config(**fields)) == label
+
+
+def test_sets_of_masks_are_read_from_a_line():
+  base = _config(seed=7, side="top")
+  sets = masks.parse(
+    'centre, half,random_pixels:share=0.5:seed=3, "box:position=8,9:size=20"',
+    base,
+    "config.benchmark.masks",
+  )
+  assert list(sets) == ["centre 32", "top half", "random 50 %", "box 20"]
+  settings = list(sets.values())
+  assert [x.family for x in settings] == [
+    "centre",
+    "half",
+    "random_pixels",
+    "box",
+  ]
+  assert [x.seed for x in settings] == [7, 7, 3, 7]
+  assert settings[2].share == 0.5 and settings[3].position == "8,9"
+  # The base is as it was.
+  assert base == _config(seed=7, side="top")
+
+
+def test_sets_of_one_label_are_told_apart_by_what_was_written():
+  sets = masks.parse("text,half,text:seed=2", _config(), "field")
+  assert list(sets) == ["text", "left half", "text:seed=2"]
+
+
+def test_a_path_may_hold_colons(tmp_path):
+  path = tmp_path / "a:b c.png"
+  (settings,) = masks.parse(f"file:path={path}", _config(), "field").values()
+  assert settings.path == str(path)
+
+
+@pytest.mark.parametrize(
+  "text, message",
+  [
+    ("", "field is empty"),
+    (" , ", "field is empty"),
+    ("center", "field names the holes 'center': choose among centre, "),
+    ("centre:siez=3", "'centre:siez=3' sets 'siez': choose among .*share, si"),
+    ("centre:family=half", "sets 'family'"),
+    ("centre:size=big", "size must be of type float, not 'big'"),
+    ("text:seed=1.5", "seed must be of type int, not '1.5'"),
+    ("half,half", "names 'half' twice"),
+    ("box:position=8,8", "names the holes '8'"),
+  ],
+)
+def test_a_line_of_masks_that_cannot_be_meant_is_refused(text, message):
+  with pytest.raises(errors.UserError, match=message):
+    masks.parse(text, _config(), "field")

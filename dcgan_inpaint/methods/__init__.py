@@ -39,7 +39,10 @@ By the families that the paper reviews:
 
 | this project      | what it does                                    |
 |-------------------|-------------------------------------------------|
-| `dcgan`           | the latent search of the paper, `config.search` |
+| `dcgan`           | the latent search, as `config.search` has it    |
+| `dcgan_paper`     | its mode `paper`, at that mode's own settings   |
+| `dcgan_fidelity`  | its mode `fidelity`, likewise                   |
+| `dcgan_realism`   | its mode `realism`, likewise                    |
 
 To add one: a module `methods/NAME.py` with `complete(images, masks) -> float32
 [N, H, W, 3]`, and a line here, in `METHODS` and in the table. A method that
@@ -52,13 +55,16 @@ from collections.abc import Sequence
 import functools
 import importlib
 import importlib.util
+import time
 import types
 from typing import Any
 from typing import NamedTuple
 
+from absl import logging
 import jax
 import numpy as np
 
+from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import errors
 from dcgan_inpaint import pixels
 from dcgan_inpaint import trained
@@ -71,11 +77,16 @@ class Spec(NamedTuple):
     family: its family in the paper's review; tables are sorted by it.
     extra: of setup.py, which holds the library that it needs; '' = none.
     fits: it learns from the training images, by `fit`.
+    trained: it needs the trained model.
+    slow: it takes a large part of a second for an image of 64x64 on a CPU, or
+      more; the job `benchmark` gives it `config.benchmark.slow_images` images.
   """
 
   family: str
   extra: str = ""
   fits: bool = False
+  trained: bool = False
+  slow: bool = False
 
 
 METHODS = types.MappingProxyType(
@@ -87,18 +98,21 @@ METHODS = types.MappingProxyType(
     "taylor3": Spec("diffusion"),
     "telea": Spec("diffusion", extra="opencv"),
     "navier_stokes": Spec("diffusion", extra="opencv"),
-    "efros_leung": Spec("texture"),
-    "quilting": Spec("texture"),
-    "criminisi": Spec("exemplar"),
-    "patchmatch": Spec("exemplar"),
+    "efros_leung": Spec("texture", slow=True),
+    "quilting": Spec("texture", slow=True),
+    "criminisi": Spec("exemplar", slow=True),
+    "patchmatch": Spec("exemplar", slow=True),
     "sparse_dct": Spec("sparse"),
     "sparse_wavelet": Spec("sparse"),
     "mca": Spec("sparse"),
     "dictionary": Spec("sparse", fits=True),
-    "mean_image": Spec("linear"),
+    "mean_image": Spec("linear", trained=True),
     "ridge": Spec("linear", fits=True),
     "ppca": Spec("linear", fits=True),
-    "dcgan": Spec("dcgan"),
+    "dcgan": Spec("dcgan", trained=True, slow=True),
+    "dcgan_paper": Spec("dcgan", trained=True, slow=True),
+    "dcgan_fidelity": Spec("dcgan", trained=True, slow=True),
+    "dcgan_realism": Spec("dcgan", trained=True, slow=True),
   }
 )
 
@@ -121,72 +135,100 @@ class Completion(NamedTuple):
   generated: np.ndarray | None = None
 
 
-Method = Callable[[np.ndarray, np.ndarray], Completion]
+# Called as (images, masks) or (images, masks, indices). The indices are the
+# images' places in their data set, 0, 1, 2 ... by default; the latent search
+# draws its starts by them, so that a set may be done in several calls.
+Method = Callable[..., Completion]
 
 
-def names(text: str) -> list[str]:
-  """Returns the methods that `config.evaluation.methods` lists.
+def names(text: str, field: str = "config.evaluation.methods") -> list[str]:
+  """Returns the methods that a config field lists.
 
   Args:
-    text: names with commas between.
+    text: names with commas between. 'all' stands for every method whose
+      library is installed; the log names those that are left out.
+    field: the field, for messages.
 
   Raises:
     errors.UserError: one is unknown, or its library is missing.
   """
   listed = [name.strip() for name in text.split(",") if name.strip()]
+  if listed == ["all"]:
+    left_out = {name for name in METHODS if _missing_library(name)}
+    for name in sorted(left_out):
+      logging.warning(
+        "%s=all leaves out %r, which needs %s: pip install "
+        "'dcgan-inpaint[%s]'",
+        field, name, _missing_library(name), METHODS[name].extra,
+      )  # fmt: skip
+    return [name for name in METHODS if name not in left_out]
   for name in listed:
     if name not in METHODS:
       raise errors.UserError(
-        f"config.evaluation.methods names {name!r}: choose among "
-        f"{', '.join(METHODS)}"
+        f"{field} names {name!r}: choose among {', '.join(METHODS)}"
       )
-    extra = METHODS[name].extra
-    if extra:
-      module, library = LIBRARIES[extra]
-      if not importlib.util.find_spec(module):
-        raise errors.UserError(
-          f"config.evaluation.methods names {name!r}, which needs {library}: "
-          f"pip install 'dcgan-inpaint[{extra}]'"
-        )
+    if library := _missing_library(name):
+      raise errors.UserError(
+        f"{field} names {name!r}, which needs {library}: pip install "
+        f"'dcgan-inpaint[{METHODS[name].extra}]'"
+      )
   return listed
+
+
+def _missing_library(name: str) -> str:
+  """Returns the library that a method needs and that is missing, or ''."""
+  module, library = LIBRARIES.get(METHODS[name].extra, ("", ""))
+  return library if module and not importlib.util.find_spec(module) else ""
 
 
 def create(
   name: str,
-  model: trained.Trained,
+  model: trained.Trained | None,
   search_config: Any,
   mesh: jax.sharding.Mesh,
   shape: tuple[int, ...],
   on_batch: Callable[[int], None] = lambda count: None,
-  numbers: Sequence[int] | None = None,
   training: Callable[[], np.ndarray] | None = None,
+  on_fit: Callable[[float], None] = lambda seconds: None,
 ) -> Method:
   """Returns a method by name.
 
   Args:
     name: one of `METHODS`.
-    model: the trained model.
+    model: the trained model; None will do for a method that needs none
+      (`Spec.trained`).
     search_config: the section `config.search`.
     mesh: the devices.
     shape: [N, H, W, 3] of the images that are to come; what a method compiles
       is compiled for them here, so that timing the method leaves it out.
     on_batch: called with the number of images that were just finished.
-    numbers: the images' numbers, by which the search draws its starts; 0, 1,
-      2 ... by default.
     training: returns the training images, uint8 [M, H, W, 3]; called only for
       a method that fits itself to them, which happens here too.
+    on_fit: called with the seconds that the fit took.
 
   Raises:
     ValueError: the method learns from training images, and there are none.
   """
-  if name == "dcgan":
+  if METHODS[name].family == "dcgan":
+    _, _, mode = name.partition("_")
+    if mode:
+      search_config = config_lib.search_of_mode(search_config, mode)
     search = trained.make_search(model, search_config, mesh)
     size = search.batch_size(shape[0])
     search.warm_up(model.weights, (size, *shape[1:]))
 
-    def dcgan(images: np.ndarray, masks: np.ndarray) -> Completion:
+    def dcgan(
+      images: np.ndarray,
+      masks: np.ndarray,
+      indices: Sequence[int] | None = None,
+    ) -> Completion:
       found = search(
-        model.weights, images, masks, indices=numbers, on_batch=on_batch
+        model.weights,
+        images,
+        masks,
+        indices=indices,
+        size=size,
+        on_batch=on_batch,
       )
       return Completion(found.completed, found.generated)
 
@@ -201,13 +243,21 @@ def create(
   if METHODS[name].fits:
     if training is None:
       raise ValueError(f"method {name!r} learns from training images: give it")
-    complete = functools.partial(complete, fitted=module.fit(training()))
+    faces = training()
+    start = time.perf_counter()
+    complete = functools.partial(complete, fitted=module.fit(faces))
+    on_fit(time.perf_counter() - start)
 
   # Without a hole there is nothing to do but to compile.
   first = (min(shape[0], _WARM_UP), *shape[1:3])
   complete(np.zeros((*first, 3), np.float32), np.ones((*first, 1), np.float32))
 
-  def method(images: np.ndarray, masks: np.ndarray) -> Completion:
+  def method(
+    images: np.ndarray,
+    masks: np.ndarray,
+    indices: Sequence[int] | None = None,
+  ) -> Completion:
+    del indices
     completed = complete(images, masks)
     on_batch(len(images))
     return Completion(completed)
