@@ -31,15 +31,31 @@ _CHUNK = 64  # Images a thread takes at once.
 def decode(encoded, size):
   """Decodes one image, crops it to a square and resizes it.
 
+  Args:
+    encoded: bytes of an image file; see `open_rgb`, also for what is raised.
+    size: side of the result in pixels.
+
+  Returns:
+    uint8 array [size, size, 3].
+  """
+  image = open_rgb(encoded)
+  if image.size != (size, size):
+    image = image.crop(crop_box(image.size))
+    image = image.resize((size, size), Image.Resampling.LANCZOS)
+  return np.asarray(image)
+
+
+def open_rgb(encoded):
+  """Decodes one image as it is.
+
   The orientation in EXIF is applied, transparency is laid over white, 16-bit
   grey is scaled to 8 bits, and of an animation the first frame is taken.
 
   Args:
     encoded: bytes of a PNG, JPEG, WebP or any other file that Pillow reads.
-    size: side of the result in pixels.
 
   Returns:
-    uint8 array [size, size, 3].
+    A Pillow image in mode RGB.
 
   Raises:
     Exception: of many kinds, from Pillow, for a file that is damaged, is no
@@ -50,11 +66,23 @@ def decode(encoded, size):
   with Image.open(io.BytesIO(encoded)) as image:
     if min(image.size) < _MIN_SIDE:
       raise ValueError(f"only {image.width}x{image.height} pixels")
-    image = _to_rgb(ImageOps.exif_transpose(image))
-  if image.size != (size, size):
-    image = image.crop(crop_box(image.size))
-    image = image.resize((size, size), Image.Resampling.LANCZOS)
-  return np.asarray(image)
+    return _to_rgb(ImageOps.exif_transpose(image))
+
+
+def transparency(encoded):
+  """Returns where an image file is transparent, bool [H, W].
+
+  Alpha below half counts, as in a mask file. The orientation in EXIF is
+  applied.
+
+  Args:
+    encoded: bytes of an image file.
+  """
+  with Image.open(io.BytesIO(encoded)) as image:
+    if not image.has_transparency_data:
+      return np.zeros(ImageOps.exif_transpose(image).size[::-1], bool)
+    image = ImageOps.exif_transpose(image.convert("RGBA"))
+  return np.asarray(image)[..., 3] < 128
 
 
 def crop_box(size):
