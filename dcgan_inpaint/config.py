@@ -12,6 +12,7 @@ from typing import Any
 
 import ml_collections
 
+from dcgan_inpaint import blending
 from dcgan_inpaint import convolutions
 from dcgan_inpaint import errors
 from dcgan_inpaint import losses
@@ -143,6 +144,9 @@ def search() -> ConfigDict:
   config.prior_weight = 0.1
   # The prior's loss variant; '' = the one that the checkpoint was trained with.
   config.loss = ""
+  # How G(z) fills the hole: paste (the paper's), or poisson, which keeps its
+  # gradients and takes the values on the rim from the image.
+  config.blending = "paste"
   # What the layers compute in: float32 or bfloat16.
   config.dtype = "float32"
   # Images searched at a time, over all devices.
@@ -246,6 +250,7 @@ _CHOICES = {
   "model.convolution": ("auto", *convolutions.FORMS),
   "data.name": ("celeba", "folder", "synthetic"),
   "data.split": ("train", "validation", "test", "all"),
+  "search.blending": blending.MODES,
   "search.schedule": ("cosine", "constant"),
   "search.dtype": ("float32", "bfloat16"),
 }
