@@ -12,6 +12,7 @@ from typing import Any
 
 import ml_collections
 
+from dcgan_inpaint import blending
 from dcgan_inpaint import convolutions
 from dcgan_inpaint import errors
 from dcgan_inpaint import faces
@@ -144,6 +145,9 @@ def search() -> ConfigDict:
   config.prior_weight = 0.1
   # The prior's loss variant; '' = the one that the checkpoint was trained with.
   config.loss = ""
+  # How G(z) fills the hole: paste (the paper's), or poisson, which keeps its
+  # gradients and takes the values on the rim from the image.
+  config.blending = "paste"
   # What the layers compute in: float32 or bfloat16.
   config.dtype = "float32"
   # Images searched at a time, over all devices.
@@ -221,10 +225,10 @@ def inpaint_job() -> ConfigDict:
   # with a mask for each, of the same name but for the suffix, or alpha: the
   # images' own transparent pixels.
   config.masks = "centre"
-  # How faces are found: auto, dlib (the extra `faces`), cascade (scikit-image's,
-  # worse), or whole, which takes each image for one face, its centre square.
-  # auto is dlib where it is there, else cascade; images of 64x64, and CelebA's
-  # aligned ones of 178x218, are faces already.
+  # How faces are found: dlib (the extra `faces`), cascade (scikit-image's own,
+  # worse), whole (each image is one face, its centre square), or auto: dlib
+  # where it is there, else cascade, but images of 64x64, and CelebA's aligned
+  # ones of 178x218, are faces as they are.
   config.faces = "auto"
   # What becomes of a hole that no face covers: leave, or biharmonic (slow where
   # such a hole has more than some thousand pixels).
@@ -274,6 +278,7 @@ _CHOICES = {
   "faces": faces.DETECTORS,
   "rest": ("leave", "biharmonic"),
   "strips": ("", "original", "masked"),
+  "search.blending": blending.MODES,
   "search.schedule": ("cosine", "constant"),
   "search.dtype": ("float32", "bfloat16"),
 }

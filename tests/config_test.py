@@ -79,6 +79,7 @@ def test_the_flags_of_a_docstring_are_fields_of_the_config(path):
     ("search.starts", 0, "at least 1"),
     ("search.prior_weight", -1.0, "at least 0"),
     ("search.loss", "sigmoid", "sigmoid_cross_entropy"),
+    ("search.blending", "alpha", "paste, poisson"),
     ("search.dtype", "half", "float32, bfloat16"),
     ("search.batch_size", 0, "at least 1"),
     ("search.steps_per_call", -1, "at least 0"),

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from dcgan_inpaint import blending
 from dcgan_inpaint import errors
 from dcgan_inpaint import pixels
 from dcgan_inpaint import trained
@@ -91,10 +92,13 @@ def create(
     search = trained.make_search(model, search_config, mesh)
     size = search.batch_size(shape[0])
     search.warm_up(model.weights, (size, *shape[1:]))
+    mode = search_config.blending
+    blending.warm_up(mode, shape)
 
     def dcgan(images: np.ndarray, masks: np.ndarray) -> Completion:
       found = search(model.weights, images, masks, on_batch=on_batch)
-      return Completion(found.completed, found.generated)
+      completed = blending.blend(mode, found.generated, images, masks)
+      return Completion(completed, found.generated)
 
     return dcgan
 
