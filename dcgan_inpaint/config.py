@@ -370,6 +370,11 @@ def validate(config: ConfigDict) -> None:
     value = _lookup(config, field)
     if value is not None and not holds(value):
       raise errors.UserError(f"config.{field}={value!r}: must be {text}")
+  if config.job == "prepare" and config.data.name == "synthetic":
+    raise errors.UserError(
+      "config.data.name='synthetic': drawn faces need no preparation; choose "
+      "celeba or folder"
+    )
   if "train" in config:
     losses.get(config.train.loss, "config.train.loss")
   if "search" in config and config.search.loss:
