@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 import contextlib
 import json
+import operator
 import os
 import pathlib
 from typing import Any
@@ -23,12 +24,10 @@ from orbax.checkpoint import checkpoint_managers as policies
 from dcgan_inpaint import errors
 from dcgan_inpaint import report
 
-# The metric by which the best checkpoint is chosen; the lower the better.
+# The metric by which the best generator is chosen; the lower the better ...
 INVERSION_MSE = "inversion_mse"
-
-
-def _inversion_mse(metrics: dict[str, float]) -> float:
-  return metrics[INVERSION_MSE]
+# ... and the best encoder.
+COMPLETION_MSE = "completion_mse"
 
 
 class Checkpoints:
@@ -39,7 +38,11 @@ class Checkpoints:
   """
 
   def __init__(
-    self, folder: str | os.PathLike, keep: int = 2, writable: bool = True
+    self,
+    folder: str | os.PathLike,
+    keep: int = 2,
+    writable: bool = True,
+    metric: str = INVERSION_MSE,
   ):
     """Opens or makes `folder`.
 
@@ -47,7 +50,9 @@ class Checkpoints:
       folder: where the checkpoints lie.
       keep: how many of the latest are kept, beside the best.
       writable: False only reads; a run may be saving there at this moment.
+      metric: the name of the error that the best checkpoint is chosen by.
     """
+    self._metric = metric
     self.folder = pathlib.Path(folder).resolve()
     self._manager = ocp.CheckpointManager(
       self.folder,
@@ -56,14 +61,14 @@ class Checkpoints:
           [
             policies.LatestN(keep),
             policies.BestN(
-              get_metric_fn=_inversion_mse,
+              get_metric_fn=operator.itemgetter(metric),
               reverse=True,
               n=1,
               keep_checkpoints_without_metrics=False,
             ),
           ]
         ),
-        best_fn=_inversion_mse,
+        best_fn=operator.itemgetter(metric),
         best_mode="min",
         # Left behind by a run that was killed while it saved.
         cleanup_tmp_directories=writable,
@@ -86,7 +91,7 @@ class Checkpoints:
     step: int,
     state: Any,
     meta: dict[str, Any],
-    inversion_mse: float | None,
+    error: float | None,
   ) -> None:
     """Saves `state` in the background.
 
@@ -94,14 +99,14 @@ class Checkpoints:
       step: the steps done; a step that is there already is left as it is.
       state: a pytree of arrays; it may be donated once this returns.
       meta: whatever JSON can hold.
-      inversion_mse: the metric that the best checkpoint is chosen by, or None
-        where nothing was held out.
+      error: the metric that the best checkpoint is chosen by, or None where
+        nothing was held out.
     """
     if step in self._manager.all_steps():
       return
     metrics = None
-    if inversion_mse is not None:
-      metrics = {INVERSION_MSE: float(inversion_mse)}
+    if error is not None:
+      metrics = {self._metric: float(error)}
     self._manager.save(
       step,
       args=ocp.args.Composite(
@@ -215,11 +220,17 @@ class Checkpoints:
 
 
 @contextlib.contextmanager
-def existing(workdir: str) -> Iterator[Checkpoints]:
+def existing(
+  workdir: str,
+  field: str = "config.checkpoint.path",
+  metric: str = INVERSION_MSE,
+) -> Iterator[Checkpoints]:
   """Opens the checkpoints of a training run that has been.
 
   Args:
     workdir: the `--workdir` of a training run.
+    field: the config field that names it, for the message.
+    metric: as for `Checkpoints`.
 
   Raises:
     errors.UserError: there are none.
@@ -227,10 +238,10 @@ def existing(workdir: str) -> Iterator[Checkpoints]:
   folder = pathlib.Path(workdir).expanduser() / "checkpoints"
   if not workdir or not folder.is_dir():
     raise errors.UserError(
-      f"config.checkpoint.path={workdir!r} holds no folder 'checkpoints': name "
+      f"{field}={workdir!r} holds no folder 'checkpoints': name "
       "the workdir of a training run"
     )
-  with Checkpoints(folder, writable=False) as checkpoints:
+  with Checkpoints(folder, writable=False, metric=metric) as checkpoints:
     yield checkpoints
 
 

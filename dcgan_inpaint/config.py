@@ -19,8 +19,17 @@ from dcgan_inpaint import faces
 from dcgan_inpaint import losses
 
 ConfigDict = ml_collections.ConfigDict
+# A field that is None, open to a value of one type.
+placeholder = ml_collections.config_dict.placeholder
 
-JOBS = ("train", "evaluate", "inpaint", "prepare")
+JOBS = (
+  "train",
+  "train_encoder",
+  "evaluate",
+  "inpaint",
+  "export",
+  "prepare",
+)
 
 
 def model() -> ConfigDict:
@@ -130,24 +139,40 @@ def mask() -> ConfigDict:
 
 
 def search() -> ConfigDict:
-  """The latent search (the paper's equations 1 to 3)."""
+  """The latent search (the paper's equations 1 to 3, and on from there).
+
+  A field that is None is as `mode` sets it, see `SEARCH_MODES`.
+  """
   config = ConfigDict()
+  # paper: the plain search in z. fidelity: the lowest error, a mean of what
+  # could be there. realism: one sharp, plausible face. The last two start from
+  # an encoder.
+  config.mode = "paper"
+  # What a search starts from: random (latents) or encoder.
+  config.start = placeholder(str)
+  # How many starts an image has ...
+  config.starts = placeholder(int)
+  # ... and what becomes of them: best (the lowest loss) or mean.
+  config.keep = placeholder(str)
   # Steps of gradient descent on z; the paper's "after many iterations".
-  config.steps = 1000
+  config.steps = placeholder(int)
+  # Its first learning rate, and how that goes on: cosine (to 0) or constant.
+  config.learning_rate = placeholder(float)
+  config.schedule = "cosine"
   # Any optimiser of optax (or optax.contrib) that takes a learning rate.
   config.optimizer = "adam"
-  # Its first learning rate, and how that goes on: cosine (to 0) or constant.
-  config.learning_rate = 0.03
-  config.schedule = "cosine"
-  # Latents an image starts from; the one with the lowest loss is kept.
-  config.starts = 1
   # Lambda, the weight of the prior beside the sum over known pixels.
-  config.prior_weight = 0.1
+  config.prior_weight = placeholder(float)
   # The prior's loss variant; '' = the one that the checkpoint was trained with.
   config.loss = ""
   # How G(z) fills the hole: paste (the paper's), or poisson, which keeps its
   # gradients and takes the values on the rim from the image.
   config.blending = "paste"
+  # Steps on the first activations, after those on z; their learning rate, and
+  # the weight of the squared distance to where they set out.
+  config.refine_steps = placeholder(int)
+  config.refine_learning_rate = placeholder(float)
+  config.refine_pull = placeholder(float)
   # What the layers compute in: float32 or bfloat16.
   config.dtype = "float32"
   # Images searched at a time, over all devices.
@@ -156,6 +181,96 @@ def search() -> ConfigDict:
   config.steps_per_call = 0
   # Draws the starts, image by image.
   config.seed = 0
+  return config
+
+
+# What a mode sets where `config.search` leaves a field open (None).
+SEARCH_MODES = types.MappingProxyType(
+  {
+    "paper": {
+      "start": "random",
+      "starts": 1,
+      "keep": "best",
+      "steps": 1000,
+      "learning_rate": 0.03,
+      "prior_weight": 0.1,
+      "refine_steps": 0,
+      "refine_learning_rate": 0.01,
+      "refine_pull": 1.0,
+    },
+    "fidelity": {
+      "start": "encoder",
+      "starts": 1,
+      "keep": "mean",
+      "steps": 0,
+      "learning_rate": 0.03,
+      "prior_weight": 0.0,
+      "refine_steps": 30,
+      "refine_learning_rate": 0.01,
+      "refine_pull": 1.0,
+    },
+    "realism": {
+      "start": "encoder",
+      "starts": 1,
+      "keep": "best",
+      "steps": 0,
+      "learning_rate": 0.03,
+      "prior_weight": 10.0,
+      "refine_steps": 50,
+      "refine_learning_rate": 0.01,
+      "refine_pull": 1.0,
+    },
+  }
+)
+
+
+def search_settings(config: ConfigDict) -> ConfigDict:
+  """Returns `config.search` with its open fields as its mode sets them."""
+  config = ConfigDict(config.to_dict())
+  for field, value in SEARCH_MODES[config.mode].items():
+    if config[field] is None:
+      config[field] = value
+  return config
+
+
+def encoder() -> ConfigDict:
+  """The encoder that `fidelity` and `realism` start from, and its training."""
+  config = ConfigDict()
+  # Multiplies its channel counts.
+  config.width = 1.0
+  # Values in the middle of its dense layers; 0 = the channels of its last
+  # convolution.
+  config.rank = 0
+  # What the layers compute in: float32 or bfloat16.
+  config.dtype = "float32"
+  # The families of holes it sees, of `config.mask`; one that stands twice is
+  # drawn twice as often.
+  config.families = (
+    "centre,centre,centre,centre,half,half,random_pixels,random_pixels,pattern,"
+    "pattern,box,strokes,scratches,text,blocks,lines,border,low_resolution"
+  )
+  # Holes that are drawn before training, and then used again and again.
+  config.mask_pool = 4096
+  # Weight of a known pixel's squared error, where one in the hole has 1.
+  config.known_weight = 0.1
+  # Share of a batch that is faces of G in the place of real ones.
+  config.generated_share = 0.0
+  # Images a step, over all devices, and steps.
+  config.batch_size = 256
+  config.steps = 15000
+  # AdamW; the learning rate falls to 0 by a cosine.
+  config.learning_rate = 1e-3
+  config.weight_decay = 1e-3
+  # Steps in one compiled call; 0 = 1 on the CPU and 20 elsewhere.
+  config.steps_per_call = 0
+  # Steps between lines of metrics.jsonl.
+  config.log_every = 50
+  # Steps between checkpoints, each with its error on held-out images.
+  config.save_every = 1000
+  # Latest checkpoints that are kept, beside the best.
+  config.keep = 2
+  # Held-out images, with the holes of `config.mask`.
+  config.validation_images = 256
   return config
 
 
@@ -174,10 +289,14 @@ def evaluation() -> ConfigDict:
 def checkpoint() -> ConfigDict:
   """Which trained model is used."""
   config = ConfigDict()
-  # The workdir of a training run.
+  # The workdir of a training run, the folder of an exported model, or
+  # 'pretrained': the one that comes with the package.
   config.path = ""
   # best (by inversion MSE on held-out images), latest, or a step.
   config.step = "best"
+  # The workdir of the training of an encoder for it; '' = none, or the one that
+  # was exported with it.
+  config.encoder = ""
   return config
 
 
@@ -252,6 +371,29 @@ def inpaint_job() -> ConfigDict:
   return config
 
 
+def train_encoder_job() -> ConfigDict:
+  """A config of the job `train_encoder`, for the generator of a checkpoint."""
+  config = ConfigDict()
+  config.job = "train_encoder"
+  # One seed for the weights, the flips, the holes and the order of images.
+  config.seed = 0
+  config.checkpoint = checkpoint()
+  config.encoder = encoder()
+  config.data = data()
+  config.mask = mask()
+  return config
+
+
+def export_job() -> ConfigDict:
+  """A config of the job `export`."""
+  config = ConfigDict()
+  config.job = "export"
+  config.checkpoint = checkpoint()
+  # The folder that the model is written to; '' = `model` in the workdir.
+  config.output = ""
+  return config
+
+
 def prepare_job() -> ConfigDict:
   """A config of the job `prepare`."""
   config = ConfigDict()
@@ -279,6 +421,10 @@ _CHOICES = {
   "rest": ("leave", "biharmonic"),
   "strips": ("", "original", "masked"),
   "search.blending": blending.MODES,
+  "encoder.dtype": ("float32", "bfloat16"),
+  "search.mode": tuple(SEARCH_MODES),
+  "search.start": ("random", "encoder"),
+  "search.keep": ("best", "mean"),
   "search.schedule": ("cosine", "constant"),
   "search.dtype": ("float32", "bfloat16"),
 }
@@ -324,10 +470,27 @@ _RANGES = types.MappingProxyType(
     "train.keep": _at_least(1),
     "train.validation_images": _at_least(0),
     "train.validation_steps": _at_least(1),
-    "search.steps": _at_least(1),
+    "encoder.width": _above(0),
+    "encoder.rank": _at_least(0),
+    "encoder.mask_pool": _at_least(1),
+    "encoder.known_weight": _at_least(0),
+    "encoder.generated_share": _share(),
+    "encoder.batch_size": _at_least(1),
+    "encoder.steps": _at_least(1),
+    "encoder.learning_rate": _above(0),
+    "encoder.weight_decay": _at_least(0),
+    "encoder.steps_per_call": _at_least(0),
+    "encoder.log_every": _at_least(1),
+    "encoder.save_every": _at_least(1),
+    "encoder.keep": _at_least(1),
+    "encoder.validation_images": _at_least(0),
+    "search.steps": _at_least(0),
     "search.learning_rate": _above(0),
     "search.starts": _at_least(1),
     "search.prior_weight": _at_least(0),
+    "search.refine_steps": _at_least(0),
+    "search.refine_learning_rate": _above(0),
+    "search.refine_pull": _at_least(0),
     "search.batch_size": _at_least(1),
     "search.steps_per_call": _at_least(0),
     "evaluation.images": _at_least(0),

@@ -14,6 +14,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import data
 from dcgan_inpaint import masks as masks_lib
 from dcgan_inpaint import methods
@@ -73,7 +74,7 @@ def check(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
   """
   methods.names(config.evaluation.methods)
   masks_lib.make(config.mask, [0])
-  search = config.search
+  search = config_lib.search_settings(config.search)
   search_lib.optimizer(
     search.optimizer, search.learning_rate, search.schedule, search.steps
   )

@@ -89,7 +89,7 @@ def init_state(
   )
 
 
-def _flip(key: jax.Array, images: jax.Array) -> jax.Array:
+def flip(key: jax.Array, images: jax.Array) -> jax.Array:
   """Mirrors about half of the images, left to right."""
   mirrored = jax.random.bernoulli(key, shape=(len(images), 1, 1, 1))
   return jnp.where(mirrored, images[:, :, ::-1], images)
@@ -126,7 +126,7 @@ def train_step(
   latent_key, flip_key = jax.random.split(key)
   real = pixels.to_float(images)
   if config.flip:
-    real = _flip(flip_key, real)
+    real = flip(flip_key, real)
   latents = models.sample_latents(latent_key, len(images), latent_size)
   optimizer = _optimizer(config)
 

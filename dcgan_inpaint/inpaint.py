@@ -31,6 +31,7 @@ from PIL import Image
 
 from dcgan_inpaint import alignment
 from dcgan_inpaint import blending
+from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import errors
 from dcgan_inpaint import faces as faces_lib
 from dcgan_inpaint import mask_families
@@ -116,6 +117,15 @@ def inpaint(
     raise errors.UserError(
       f"config.gif={config.gif!r} is none of the images: name one without its "
       f"suffix, such as {next(iter(files))!r}"
+    )
+  if (
+    config.samples > 1
+    and config_lib.search_settings(config.search).start == "encoder"
+  ):
+    raise errors.UserError(
+      f"config.samples={config.samples}: the encoder of "
+      f"config.search.mode={config.search.mode!r} knows one start, and all "
+      "samples would be the same; take --config.search.mode=paper"
     )
   hole_of = _hole_reader(config)
   find = faces_lib.create(config.faces)

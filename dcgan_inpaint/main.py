@@ -62,6 +62,14 @@ def _run(config, workdir: str) -> None:
     from dcgan_inpaint import evaluate
 
     rows = evaluate.evaluate(config, workdir, mesh)
+  elif config.job == "train_encoder":
+    from dcgan_inpaint import train_encoder
+
+    rows = train_encoder.train_encoder(config, workdir, mesh)
+  elif config.job == "export":
+    from dcgan_inpaint import trained
+
+    rows = trained.export(config, workdir, mesh)
   elif config.job == "inpaint":
     from dcgan_inpaint import inpaint
 

@@ -41,8 +41,16 @@ def scaled(channels: tuple[int, ...], width: float) -> tuple[int, ...]:
   return tuple(max(1, round(width * count)) for count in channels)
 
 
-class _Conv(nn.Module):
-  """A 5x5 convolution of stride 2, or its transpose, with Flax's parameters."""
+class Conv(nn.Module):
+  """A 5x5 convolution of stride 2, or its transpose, with Flax's parameters.
+
+  Attributes:
+    features: channels of the output.
+    transposed: doubles the sides instead of halving them.
+    use_bias: whether a bias is added.
+    dtype: the type that is computed in.
+    form: one of `convolutions.FORMS`, or 'auto'.
+  """
 
   features: int
   transposed: bool
@@ -52,6 +60,7 @@ class _Conv(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [B, H, W, Cin] to half or twice the sides, and to `features`."""
     shape = (5, 5, x.shape[-1], self.features)
     kernel = self.param("kernel", _INIT, shape, jnp.float32)
     convolve = (
@@ -62,12 +71,6 @@ class _Conv(nn.Module):
       bias = self.param("bias", nn.initializers.zeros_init(), shape[-1:])
       x = x + bias.astype(self.dtype)
     return x
-
-
-def _batch_norm(momentum: float, dtype: Any, train: bool, name: str):
-  return nn.BatchNorm(
-    use_running_average=not train, momentum=momentum, dtype=dtype, name=name
-  )
 
 
 class Generator(nn.Module):
@@ -85,30 +88,43 @@ class Generator(nn.Module):
   dtype: Any = jnp.float32
   form: str = "auto"
 
-  @nn.compact
+  def setup(self):
+    """Makes the layers."""
+    first, *others = scaled(GENERATOR_CHANNELS, self.width)
+    self.dense = nn.Dense(
+      4 * 4 * first, use_bias=False, dtype=self.dtype, kernel_init=_INIT
+    )
+    # Attributes name the parameters: dense, deconv_1 to 4, batch_norm_0 to 3.
+    for layer in range(4):
+      setattr(
+        self,
+        f"batch_norm_{layer}",
+        nn.BatchNorm(momentum=self.batch_norm_momentum, dtype=self.dtype),
+      )
+    for layer, features in enumerate([*others, 3], start=1):
+      last = layer == 4
+      conv = Conv(features, True, last, self.dtype, self.form)
+      setattr(self, f"deconv_{layer}", conv)
+
   def __call__(self, z: jax.Array, *, train: bool) -> jax.Array:
     """Maps latents [B, latent_size] to images [B, 64, 64, 3] in [-1, 1]."""
+    return self.from_activations(
+      self.first_activations(z, train=train), train=train
+    )
 
-    def norm(x, layer):
-      name = f"batch_norm_{layer}"
-      return _batch_norm(self.batch_norm_momentum, self.dtype, train, name)(x)
+  def first_activations(self, z: jax.Array, *, train: bool) -> jax.Array:
+    """Maps latents to what the first deconvolution gets, [B, 4, 4, C] >= 0."""
+    x = self.dense(z)
+    x = x.reshape(-1, 4, 4, x.shape[-1] // 16)
+    return nn.relu(self.batch_norm_0(x, use_running_average=not train))
 
-    first, *others = scaled(GENERATOR_CHANNELS, self.width)
-    x = nn.Dense(
-      4 * 4 * first,
-      use_bias=False,
-      dtype=self.dtype,
-      kernel_init=_INIT,
-      name="dense",
-    )(z)
-    x = x.reshape(-1, 4, 4, first)
-    x = nn.relu(norm(x, 0))
-    for layer, features in enumerate(others, start=1):
-      name = f"deconv_{layer}"
-      x = _Conv(features, True, False, self.dtype, self.form, name=name)(x)
-      x = nn.relu(norm(x, layer))
-    x = _Conv(3, True, True, self.dtype, self.form, name="deconv_4")(x)
-    return jnp.tanh(x.astype(jnp.float32))
+  def from_activations(self, x: jax.Array, *, train: bool) -> jax.Array:
+    """Maps activations [B, 4, 4, C] to images [B, 64, 64, 3] in [-1, 1]."""
+    for layer in (1, 2, 3):
+      x = getattr(self, f"deconv_{layer}")(x)
+      norm = getattr(self, f"batch_norm_{layer}")
+      x = nn.relu(norm(x, use_running_average=not train))
+    return jnp.tanh(self.deconv_4(x).astype(jnp.float32))
 
 
 class Discriminator(nn.Module):
@@ -132,10 +148,14 @@ class Discriminator(nn.Module):
     for layer, features in enumerate(channels):
       first = layer == 0
       name = f"conv_{layer}"
-      x = _Conv(features, False, first, self.dtype, self.form, name=name)(x)
+      x = Conv(features, False, first, self.dtype, self.form, name=name)(x)
       if not first:
-        name = f"batch_norm_{layer}"
-        x = _batch_norm(self.batch_norm_momentum, self.dtype, train, name)(x)
+        x = nn.BatchNorm(
+          use_running_average=not train,
+          momentum=self.batch_norm_momentum,
+          dtype=self.dtype,
+          name=f"batch_norm_{layer}",
+        )(x)
       x = nn.leaky_relu(x, 0.2)
     x = x.reshape(x.shape[0], -1)
     # In float32 always: a logit of bfloat16 would have three digits.

@@ -9,6 +9,15 @@ For an image y and a mask M (1 = known) the search minimises, over z in
 and completes the image as `M * y + (1 - M) * G(z)`. BatchNorm runs on its
 stored statistics, so that an image's result does not depend on its neighbours.
 
+That is the mode `paper`. z alone reaches few faces exactly, so the other modes
+go on in G's first activations h (4x4xC; intermediate layer optimisation, Daras
+et al. 2021), where the objective gains a pull to where the refinement began:
+
+  L(h) = ||M * G(h) - M * y||_1 + lambda * log(1 - D(G(h))) + pull * ||h - h0||^2
+
+`fidelity` and `realism` take h0 from an encoder, in one pass and without any
+search; `config.SEARCH_MODES` has what each mode sets.
+
 The search is written for one image; `Search` maps it over many, compiles it
 once for each shape, and splits the images over the devices without any
 communication between them.
@@ -25,6 +34,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import encoder as encoder_lib
 from dcgan_inpaint import errors
 from dcgan_inpaint import losses
 from dcgan_inpaint import models
@@ -36,13 +47,38 @@ class Weights(NamedTuple):
 
   generator: models.Variables
   discriminator: models.Variables
+  encoder: models.Variables | None = None
 
 
 class SearchState(NamedTuple):
-  """Where one start of one image stands: its latent and its optimiser."""
+  """Where one start of one image stands.
+
+  Attributes:
+    latent: z, [latent_size].
+    offset: what is added to G's first activations, [4, 4, C]; None in a search
+      that moves z alone.
+    anchor: the offset that the refinement set out from and is pulled to.
+    optimizer: the optimiser's state, of the stage that runs.
+  """
 
   latent: jax.Array
+  offset: jax.Array | None
+  anchor: jax.Array | None
   optimizer: optax.OptState
+
+
+class Stage(NamedTuple):
+  """A run of steps in one variable of the state.
+
+  Attributes:
+    variable: 'latent' or 'offset'.
+    steps: how many.
+    optimizer: what makes them.
+  """
+
+  variable: str
+  steps: int
+  optimizer: optax.GradientTransformationExtraArgs
 
 
 class Result(NamedTuple):
@@ -50,9 +86,10 @@ class Result(NamedTuple):
 
   Attributes:
     completed: float32 [N, H, W, 3]; known pixels are the input's, to the bit.
-    generated: float32 [N, H, W, 3], G(z) of the best start.
+    generated: float32 [N, H, W, 3], G of the best start, or the mean over the
+      starts (`keep`).
     latent: float32 [N, latent_size], z of the best start.
-    loss: float32 [N, starts], L(z) of every start at the end.
+    loss: float32 [N, starts], the objective of every start at the end.
   """
 
   completed: np.ndarray
@@ -116,6 +153,7 @@ class Search:
     config: Any,
     latent_size: int = 100,
     mesh: jax.sharding.Mesh | None = None,
+    encoder: encoder_lib.Encoder | None = None,
   ):
     """Prepares the compiled functions; nothing is compiled yet.
 
@@ -126,13 +164,16 @@ class Search:
       config: the section `config.search`.
       latent_size: values of z.
       mesh: the devices that images are split over; all by default.
+      encoder: E, where the search starts from one.
 
     Raises:
-      errors.UserError: the optimiser is unknown, or the devices do not divide
-        the batch.
+      errors.UserError: the optimiser is unknown, there is no encoder to start
+        from, or the devices do not divide the batch.
     """
+    config = config_lib.search_settings(config)
     self._generator = generator
     self._discriminator = discriminator
+    self._encoder = encoder
     self._loss = loss
     self._config = config
     self._latent_size = latent_size
@@ -140,9 +181,25 @@ class Search:
     sharding.check_divisible(
       config.batch_size, self._mesh, "config.search.batch_size"
     )
-    self._optimizer = optimizer(
-      config.optimizer, config.learning_rate, config.schedule, config.steps
-    )
+    if config.start == "encoder" and encoder is None:
+      raise errors.UserError(
+        f"config.search.mode={config.mode!r} starts from an encoder, and this "
+        "model has none: train one with configs/encoder.py, or start from "
+        "random latents with --config.search.start=random "
+        "--config.search.starts=8 --config.search.steps=250"
+      )
+    self._stages = [
+      Stage(
+        variable,
+        steps,
+        optimizer(config.optimizer, learning_rate, config.schedule, steps),
+      )
+      for variable, steps, learning_rate in (
+        ("latent", config.steps, config.learning_rate),
+        ("offset", config.refine_steps, config.refine_learning_rate),
+      )
+      if steps
+    ]
     # Compiled loops of convolutions are about ten times slower than single
     # calls on XLA's CPU backend, and faster than calls everywhere else.
     on_cpu = self._mesh.devices.flat[0].platform == "cpu"
@@ -151,15 +208,21 @@ class Search:
     one = sharding.replicated(self._mesh)
     many = sharding.split(self._mesh)
     self._begin = jax.jit(
-      jax.vmap(self._begin_image, in_axes=(None, 0)),
-      in_shardings=(one, many),
+      self._begin_batch,
+      in_shardings=(one, one, many, many, many),
       out_shardings=many,
+    )
+    self._enter = jax.jit(
+      self._enter_batch,
+      in_shardings=many,
+      out_shardings=many,
+      static_argnums=1,
     )
     self._advance = jax.jit(
       self._advance_batch,
       in_shardings=(many, one, many, many),
       out_shardings=many,
-      static_argnums=4,
+      static_argnums=(4, 5),
       donate_argnums=0,
     )
     self._end = jax.jit(
@@ -170,13 +233,33 @@ class Search:
 
   # One image, one start.
 
+  def _generate(
+    self, latent: jax.Array, offset: jax.Array | None, weights: Weights
+  ) -> jax.Array:
+    """Returns the image [1, H, W, 3] of a latent and an offset, if any."""
+    if offset is None:
+      return self._generator.apply(weights.generator, latent[None], train=False)
+    activations = self._generator.apply(
+      weights.generator, latent[None], train=False, method="first_activations"
+    )
+    return self._generator.apply(
+      weights.generator,
+      activations + offset,
+      train=False,
+      method="from_activations",
+    )
+
   def objective(
-    self, latent: jax.Array, weights: Weights, image: jax.Array, mask: jax.Array
+    self,
+    state: SearchState,
+    weights: Weights,
+    image: jax.Array,
+    mask: jax.Array,
   ) -> tuple[jax.Array, jax.Array]:
-    """Returns L(z) and G(z) of one latent for one image.
+    """Returns what is minimised, and the generated image, of one start.
 
     Args:
-      latent: z, [latent_size].
+      state: where the start stands.
       weights: the frozen networks.
       image: y, [H, W, 3].
       mask: M, [H, W, 1].
@@ -184,20 +267,32 @@ class Search:
     Returns:
       The loss, a scalar, and the generated image [H, W, 3].
     """
-    generated = self._generator.apply(
-      weights.generator, latent[None], train=False
-    )
+    generated = self._generate(state.latent, state.offset, weights)
     loss = losses.contextual(generated[0], image, mask)
     if self._config.prior_weight:
       logits = self._discriminator.apply(
         weights.discriminator, generated, train=False
       )
       loss += self._config.prior_weight * self._loss.prior(logits)[0]
+    if state.offset is not None:
+      pull = jnp.sum((state.offset - state.anchor) ** 2)
+      loss += self._config.refine_pull * pull
     return loss, generated[0]
 
-  def _begin_start(self, key: jax.Array) -> SearchState:
-    latent = models.sample_latents(key, 1, self._latent_size)[0]
-    return SearchState(latent, self._optimizer.init(latent))
+  def _begin_start(
+    self, key: jax.Array, offset: jax.Array | None
+  ) -> SearchState:
+    if self._config.start == "encoder":
+      # The encoder's offsets are from the activations of z = 0.
+      latent = jnp.zeros(self._latent_size)
+    else:
+      latent = models.sample_latents(key, 1, self._latent_size)[0]
+    return SearchState(latent, offset, offset, ())
+
+  def _enter_start(self, state: SearchState, stage: Stage) -> SearchState:
+    """Makes the optimiser's state for a stage."""
+    variable = getattr(state, stage.variable)
+    return state._replace(optimizer=stage.optimizer.init(variable))
 
   def _advance_start(
     self,
@@ -205,30 +300,40 @@ class Search:
     weights: Weights,
     image: jax.Array,
     mask: jax.Array,
+    stage: Stage,
   ) -> SearchState:
-    def loss(latent):
-      return self.objective(latent, weights, image, mask)[0]
+    variable = getattr(state, stage.variable)
 
-    value, gradient = jax.value_and_grad(loss)(state.latent)
-    updates, optimizer_state = self._optimizer.update(
+    def loss(variable):
+      moved = state._replace(**{stage.variable: variable})
+      return self.objective(moved, weights, image, mask)[0]
+
+    value, gradient = jax.value_and_grad(loss)(variable)
+    updates, optimizer_state = stage.optimizer.update(
       gradient,
       state.optimizer,
-      state.latent,
+      variable,
       value=value,
       grad=gradient,
       value_fn=loss,
     )
-    latent = optax.apply_updates(state.latent, updates)
-    # z was drawn from [-1, 1], and G knows nothing beyond.
-    return SearchState(jnp.clip(latent, -1.0, 1.0), optimizer_state)
+    variable = optax.apply_updates(variable, updates)
+    if stage.variable == "latent":
+      # z was drawn from [-1, 1], and G knows nothing beyond.
+      variable = jnp.clip(variable, -1.0, 1.0)
+    return state._replace(
+      **{stage.variable: variable}, optimizer=optimizer_state
+    )
 
   # One image, all its starts.
 
-  def _begin_image(self, seed: jax.Array, index: jax.Array) -> SearchState:
+  def _begin_image(
+    self, seed: jax.Array, index: jax.Array, offset: jax.Array | None
+  ) -> SearchState:
     key = jax.random.fold_in(jax.random.key(seed), index)
     starts = jnp.arange(self._config.starts)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, starts)
-    return jax.vmap(self._begin_start)(keys)
+    return jax.vmap(self._begin_start, in_axes=(0, None))(keys, offset)
 
   def _end_image(
     self,
@@ -240,17 +345,52 @@ class Search:
     objective = functools.partial(
       self.objective, weights=weights, image=image, mask=mask
     )
-    loss, generated = jax.vmap(objective)(states.latent)
+    loss, generated = jax.vmap(objective)(states)
     # A start whose loss is not finite must not win over one whose is.
-    best = jnp.argmin(jnp.where(jnp.isfinite(loss), loss, jnp.inf))
+    finite = jnp.isfinite(loss)
+    best = jnp.argmin(jnp.where(finite, loss, jnp.inf))
+    kept = generated[best]
+    if self._config.keep == "mean":
+      # The least squared error is the posterior's mean, and the starts are a
+      # sample of it.
+      weight = finite[:, None, None, None]
+      mean = jnp.sum(jnp.where(weight, generated, 0), 0) / jnp.sum(finite)
+      kept = jnp.where(jnp.any(finite), mean, kept)
     return Result(
-      completed=complete(generated[best], image, mask),
-      generated=generated[best],
+      completed=complete(kept, image, mask),
+      generated=kept,
       latent=states.latent[best],
       loss=loss,
     )
 
   # A batch of images.
+
+  def _begin_batch(
+    self,
+    weights: Weights,
+    seed: jax.Array,
+    indices: jax.Array,
+    images: jax.Array,
+    masks: jax.Array,
+  ) -> SearchState:
+    offsets = None
+    if self._config.start == "encoder":
+      offsets = self._encoder.apply(weights.encoder, images, masks)
+    elif self._config.refine_steps:
+      zeros = jnp.zeros((1, self._latent_size))
+      shape = jax.eval_shape(
+        lambda: self._generator.apply(
+          weights.generator, zeros, train=False, method="first_activations"
+        )
+      ).shape
+      offsets = jnp.zeros((len(images), *shape[1:]))
+    return jax.vmap(self._begin_image, in_axes=(None, 0, 0))(
+      seed, indices, offsets
+    )
+
+  def _enter_batch(self, states: SearchState, stage: int) -> SearchState:
+    enter = functools.partial(self._enter_start, stage=self._stages[stage])
+    return jax.vmap(jax.vmap(enter))(states)
 
   def _advance_batch(
     self,
@@ -258,9 +398,11 @@ class Search:
     weights: Weights,
     images: jax.Array,
     masks: jax.Array,
+    stage: int,
     steps: int,
   ) -> SearchState:
-    over_starts = jax.vmap(self._advance_start, in_axes=(0, None, None, None))
+    advance = functools.partial(self._advance_start, stage=self._stages[stage])
+    over_starts = jax.vmap(advance, in_axes=(0, None, None, None))
     over_images = jax.vmap(over_starts, in_axes=(0, None, 0, 0))
 
     def step(states, _):
@@ -269,20 +411,29 @@ class Search:
     return jax.lax.scan(step, states, length=steps)[0]
 
   def _run_batch(
-    self, weights: Weights, images: Any, masks: Any, indices: np.ndarray
+    self,
+    weights: Weights,
+    images: jax.Array,
+    masks: jax.Array,
+    indices: jax.Array,
+    each_call_once: bool = False,
   ) -> Result:
-    states = self._begin(jnp.uint32(self._config.seed), indices)
-    calls, rest = divmod(self._config.steps, self._steps_per_call)
-    for call in range(calls):
-      states = self._advance(
-        states, weights, images, masks, self._steps_per_call
-      )
-      if call % 8 == 7:
-        # Steps in flight are bounded: they hold memory, and programs on many
-        # CPU devices lock up when too many wait.
-        jax.block_until_ready(states)
-    if rest:
-      states = self._advance(states, weights, images, masks, rest)
+    states = self._begin(
+      weights, jnp.uint32(self._config.seed), indices, images, masks
+    )
+    for stage, (_, steps, _) in enumerate(self._stages):
+      states = self._enter(states, stage)
+      calls, rest = divmod(steps, self._steps_per_call)
+      for call in range(min(calls, 1) if each_call_once else calls):
+        states = self._advance(
+          states, weights, images, masks, stage, self._steps_per_call
+        )
+        if call % 8 == 7:
+          # Steps in flight are bounded: they hold memory, and programs on many
+          # CPU devices lock up when too many wait.
+          jax.block_until_ready(states)
+      if rest:
+        states = self._advance(states, weights, images, masks, stage, rest)
     return jax.device_get(self._end(states, weights, images, masks))
 
   def path(
@@ -301,11 +452,11 @@ class Search:
       image: float32 [H, W, 3] in [-1, 1].
       mask: float32 [H, W, 1], 1 = known.
       index: the image's number, as in a call.
-      frames: moments to see; no more than there are steps.
+      frames: about how many moments to see; at most one a step.
 
     Returns:
-      float32 [frames + 1, H, W, 3]: G(z) of the start that wins, before the
-      first step and after every so many.
+      float32 [F, H, W, 3]: what is generated before the first step and after
+      every so many, by the start that wins, or in the mean (`keep`).
     """
     # A whole batch of the one image: the shape is what devices can split.
     rows = self.batch_size(1)
@@ -316,20 +467,32 @@ class Search:
       jax.device_put(np.stack([x] * rows), many)
       for x in (known, np.float32(mask), np.uint32(index))
     )
-    states = self._begin(jnp.uint32(self._config.seed), indices)
-    moments = self._config.steps * np.arange(frames + 1) // frames
-    latents = [jax.device_get(states.latent)[0]]
-    for steps in np.diff(np.unique(moments)).tolist():
-      while steps:
-        part = min(steps, self._steps_per_call)
-        states = self._advance(states, weights, images, masks, part)
-        steps -= part
-      latents.append(jax.device_get(states.latent)[0])
-    loss = self._end(states, weights, images, masks).loss[0]
-    best = jnp.argmin(jnp.where(jnp.isfinite(loss), loss, jnp.inf))
-    seen = np.stack(latents)[:, int(best)]
-    generate = jax.jit(functools.partial(self._generator.apply, train=False))
-    return jax.device_get(generate(weights.generator, seen))
+    generate = jax.jit(jax.vmap(self._generate, in_axes=(0, 0, None)))
+
+    def look(states: SearchState) -> np.ndarray:
+      latents, offsets = jax.device_get((states.latent, states.offset))
+      of_starts = jax.tree.map(lambda x: x[0], (latents, offsets))
+      return jax.device_get(generate(*of_starts, weights))[:, 0]
+
+    states = self._begin(
+      weights, jnp.uint32(self._config.seed), indices, images, masks
+    )
+    seen = [look(states)]
+    every = max(1, sum(stage.steps for stage in self._stages) // frames)
+    for number, stage in enumerate(self._stages):
+      states = self._enter(states, number)
+      for first in range(0, stage.steps, every):
+        last = min(first + every, stage.steps)
+        while first < last:
+          part = min(last - first, self._steps_per_call)
+          states = self._advance(states, weights, images, masks, number, part)
+          first += part
+        seen.append(look(states))
+    if self._config.keep == "mean":
+      return np.stack(seen).mean(axis=1)
+    loss = jax.device_get(self._end(states, weights, images, masks).loss[0])
+    best = np.argmin(np.where(np.isfinite(loss), loss, np.inf))
+    return np.stack(seen)[:, best]
 
   def batch_size(self, count: int) -> int:
     """Returns the images of a compiled batch for `count` images in all.
@@ -344,18 +507,13 @@ class Search:
 
   def warm_up(self, weights: Weights, shape: tuple[int, ...]) -> None:
     """Compiles what a search by batches of `shape`, [size, H, W, 3], runs."""
-    rows = shape[0]
-    one, many = sharding.replicated(self._mesh), sharding.split(self._mesh)
-    weights = jax.device_put(weights, one)
-    images = jax.device_put(np.zeros((rows, *shape[1:]), np.float32), many)
-    indices = jax.device_put(np.zeros(rows, np.uint32), many)
-    states = self._begin(jnp.uint32(0), indices)
-    for steps in {
-      min(self._steps_per_call, self._config.steps),
-      self._config.steps % self._steps_per_call,
-    } - {0}:
-      states = self._advance(states, weights, images, images[..., :1], steps)
-    jax.block_until_ready(self._end(states, weights, images, images[..., :1]))
+    weights = jax.device_put(weights, sharding.replicated(self._mesh))
+    many = sharding.split(self._mesh)
+    images = jax.device_put(np.zeros(shape, np.float32), many)
+    indices = jax.device_put(np.zeros(shape[0], np.uint32), many)
+    self._run_batch(
+      weights, images, images[..., :1], indices, each_call_once=True
+    )
 
   def __call__(
     self,

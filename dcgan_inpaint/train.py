@@ -317,19 +317,19 @@ def train(
       in_flight.append((step, metrics))
       collect(_CALLS_IN_FLIGHT)
 
-      due = functools.partial(_due, before=before, step=step, last=steps)
-      if due(settings.sample_every):
+      is_due = functools.partial(due, before=before, step=step, last=steps)
+      if is_due(settings.sample_every):
         collect(0)
-      if due(settings.log_every) or due(settings.save_every):
+      if is_due(settings.log_every) or is_due(settings.save_every):
         collect(0)
         writer.scalars(step, running.take())
-      if due(settings.sample_every):
+      if is_due(settings.sample_every):
         with bar.paused():
           samples = report.grid(
             np.asarray(sample(state.generator_ema)), columns=8
           )
           writer.images(step, {"samples": samples})
-      if due(settings.save_every):
+      if is_due(settings.save_every):
         with bar.paused():
           if validation:
             error, pictures = validation(state)
@@ -357,7 +357,7 @@ def train(
   ]
 
 
-def _due(every: int, before: int, step: int, last: int) -> bool:
+def due(every: int, before: int, step: int, last: int) -> bool:
   """Tells whether a call from `before` to `step` passed a multiple of `every`.
 
   The last step is due for everything that is wanted at all (`every` > 0).

@@ -1,6 +1,12 @@
-"""A trained model: what the job `train` leaves, loaded to be searched."""
+"""A trained model, loaded to be searched.
+
+It is what the job `train` leaves, with the encoder that `train_encoder` leaves
+where there is one; or a folder that `export` wrote, such as the model that
+comes with the package.
+"""
 
 import functools
+import hashlib
 import pathlib
 from typing import Any
 from typing import NamedTuple
@@ -12,10 +18,12 @@ import ml_collections
 import numpy as np
 
 from dcgan_inpaint import checkpoints as checkpoints_lib
+from dcgan_inpaint import encoder as encoder_lib
 from dcgan_inpaint import errors
 from dcgan_inpaint import gan
 from dcgan_inpaint import losses
 from dcgan_inpaint import models
+from dcgan_inpaint import pretrained
 from dcgan_inpaint import report
 from dcgan_inpaint import search as search_lib
 from dcgan_inpaint import sharding
@@ -25,16 +33,32 @@ class Trained(NamedTuple):
   """A trained model.
 
   Attributes:
-    weights: G's moving average and D, with their running statistics.
-    config: the whole config that it was trained with.
-    step: the training step of its checkpoint.
+    weights: G's moving average and D, with their running statistics, and the
+      encoder's, if any.
+    config: the whole config that G and D were trained with.
+    step: the training step of their checkpoint.
     mean_image: uint8 [64, 64, 3], the mean of its training images.
+    encoder: the encoder's module, or None.
   """
 
   weights: search_lib.Weights
   config: ml_collections.ConfigDict
   step: int
   mean_image: np.ndarray
+  encoder: encoder_lib.Encoder | None = None
+
+
+def digest(variables: models.Variables) -> str:
+  """Returns 12 hexadecimal digits that tell one network's values from others.
+
+  Args:
+    variables: of any network.
+  """
+  digest = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+    digest.update(jax.tree_util.keystr(path).encode())
+    digest.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
+  return digest.hexdigest()[:12]
 
 
 def load(config: Any, mesh: jax.sharding.Mesh) -> Trained:
@@ -45,8 +69,65 @@ def load(config: Any, mesh: jax.sharding.Mesh) -> Trained:
     mesh: the devices that the weights are copied to.
 
   Raises:
-    errors.UserError: there is no such checkpoint, or none can be read.
+    errors.UserError: there is no such checkpoint, none can be read, or the
+      encoder is another generator's.
   """
+  folder = pretrained.find(config.path)
+  model = _read_exported(folder, mesh) if folder else _load_run(config, mesh)
+  return load_encoder(model, config, mesh) if config.encoder else model
+
+
+def export(
+  config: ml_collections.ConfigDict, workdir: str, mesh: jax.sharding.Mesh
+) -> list[dict[str, Any]]:
+  """The job `export`: writes a model as plain arrays, see `pretrained`.
+
+  Args:
+    config: the whole config.
+    workdir: where the model goes by default.
+    mesh: the devices.
+
+  Returns:
+    A row with the size of what was written, for results.json.
+  """
+  model = load(config.checkpoint, mesh)
+  folder = pathlib.Path(config.output or pathlib.Path(workdir) / "model")
+  encoder = None
+  if model.encoder:
+    encoder = {"width": model.encoder.width, "rank": model.encoder.rank}
+  about = {
+    "config": checkpoints_lib.as_json(model.config),
+    "step": model.step,
+    "encoder": encoder,
+  }
+  arrays = {"weights": model.weights._asdict(), "mean_image": model.mean_image}
+  size = pretrained.write(folder.expanduser(), jax.device_get(arrays), about)
+  return [{"model": str(folder), "step": model.step, "bytes": size}]
+
+
+def _read_exported(folder: pathlib.Path, mesh: jax.sharding.Mesh) -> Trained:
+  """Reads what `export` wrote."""
+  arrays, about = pretrained.read(folder)
+  config = ml_collections.ConfigDict(about["config"])
+  encoder = None
+  if about["encoder"]:
+    generator, _, _ = gan.networks(config)
+    encoder = encoder_lib.create(
+      ml_collections.ConfigDict({"dtype": "float32", **about["encoder"]}),
+      generator,
+    )
+  weights = search_lib.Weights(**arrays["weights"])
+  return Trained(
+    weights=jax.device_put(weights, sharding.replicated(mesh)),
+    config=config,
+    step=about["step"],
+    mean_image=arrays["mean_image"],
+    encoder=encoder,
+  )
+
+
+def _load_run(config: Any, mesh: jax.sharding.Mesh) -> Trained:
+  """Loads from the workdir of a training run."""
   reason = ""
   with checkpoints_lib.existing(config.path) as checkpoints:
     for step in checkpoints.candidates(config.step):
@@ -91,6 +172,45 @@ def _load_step(
     mean_image=report.load_png(
       pathlib.Path(workdir).expanduser() / "mean_image.png"
     ),
+  )
+
+
+def load_encoder(
+  model: Trained, config: Any, mesh: jax.sharding.Mesh
+) -> Trained:
+  """Returns the model with the encoder of `config.encoder`.
+
+  Args:
+    model: the model whose generator the encoder was trained for.
+    config: the section `config.checkpoint`; the best encoder is taken.
+    mesh: the devices that the weights are copied to.
+
+  Raises:
+    errors.UserError: there is none, or it is another generator's.
+  """
+  field = "config.checkpoint.encoder"
+  with checkpoints_lib.existing(
+    config.encoder, field, checkpoints_lib.COMPLETION_MSE
+  ) as checkpoints:
+    step = checkpoints.candidates("best")[0]
+    meta = checkpoints.meta(step)
+    if meta["generator"] != digest(model.weights.generator):
+      raise errors.UserError(
+        f"{field}={config.encoder!r} was trained for the generator "
+        f"{meta['generator']}, and this one is "
+        f"{digest(model.weights.generator)}: train an encoder for it"
+      )
+    settings = ml_collections.ConfigDict(meta["config"]["encoder"])
+    generator, _, _ = gan.networks(model.config)
+    encoder = encoder_lib.create(settings, generator)
+    shapes = jax.eval_shape(
+      functools.partial(encoder_lib.init_state, 0, encoder, settings)
+    )
+    state = checkpoints.restore(
+      step, checkpoints_lib.abstract(shapes, sharding.replicated(mesh))
+    )
+  return model._replace(
+    weights=model.weights._replace(encoder=state.variables), encoder=encoder
   )
 
 
@@ -143,4 +263,5 @@ def make_search(
     config,
     latent_size=model.config.model.latent_size,
     mesh=mesh,
+    encoder=model.encoder and model.encoder.clone(dtype=dtype),
   )

@@ -75,6 +75,11 @@ def start(index, number, seed=0):
   return models.sample_latents(key, 1, tiny.LATENT_SIZE)[0]
 
 
+def at(latent):
+  """Returns the state of a start that stands at a latent."""
+  return search_lib.SearchState(latent, None, None, ())
+
+
 def papers_objective(networks, weights, latent, image, mask, prior_weight):
   """Returns equation 3 in numpy, of what the networks give."""
   generator, discriminator = networks
@@ -109,7 +114,7 @@ def test_the_objective_is_the_papers_equation(prior_weight):
   for index in range(3):
     latent = start(index, 0)
     loss, generated = search.objective(
-      latent, SKETCH_WEIGHTS, images[index], masks[index]
+      at(latent), SKETCH_WEIGHTS, images[index], masks[index]
     )
     expected = papers_objective(
       SKETCH, SKETCH_WEIGHTS, latent, images[index], masks[index], prior_weight
@@ -498,13 +503,49 @@ def test_devices_have_nothing_to_say_to_each_other():
   search = default(DCGAN, 4, steps=5, starts=2)
   images, masks = some_images(4, side=tiny.SIZE)
   indices = np.arange(4, dtype=np.uint32)
-  paths = search._begin(np.uint32(0), indices)
-  begin = search._begin.lower(np.uint32(0), indices)
-  advance = search._advance.lower(paths, dcgan_weights(), images, masks, 1)
-  end = search._end.lower(paths, dcgan_weights(), images, masks)
-  for lowered in (begin, advance, end):
+  batch = (images, masks)
+  begun = (dcgan_weights(), np.uint32(0), indices, *batch)
+  states = search._enter(search._begin(*begun), 0)
+  programs = (
+    search._begin.lower(*begun),
+    search._enter.lower(states, 0),
+    search._advance.lower(states, dcgan_weights(), *batch, 0, 1),
+    search._end.lower(states, dcgan_weights(), *batch),
+  )
+  for lowered in programs:
     compiled = lowered.compile()
     assert not [name for name in COLLECTIVES if name in compiled.as_text()]
     for leaf in jax.tree.leaves(compiled.output_shardings):
       assert len(leaf.device_set) == 4
       assert not leaf.is_fully_replicated
+
+
+# --- the path -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  "options",
+  [{}, {"steps_per_call": 2}, {"keep": "mean"}],
+  ids=["best", "some steps in a call", "mean"],
+)
+def test_the_path_ends_where_the_search_ends(options):
+  images, masks = some_images()
+  search = make(**options)
+  found = search(SKETCH_WEIGHTS, images, masks, indices=range(7, 7 + COUNT))
+  path = search.path(SKETCH_WEIGHTS, images[2], masks[2], index=9, frames=4)
+  assert path.shape == (5, SIDE, SIDE, 3)  # Eight steps, two a frame.
+  np.testing.assert_allclose(path[-1], found.generated[2], atol=1e-5)
+  # Every frame is another moment, and the first is before the first step.
+  assert np.abs(np.diff(path, axis=0)).max(axis=(1, 2, 3)).min() > 0
+  before = make(**{**options, "steps": 0})(
+    SKETCH_WEIGHTS, images[2:3], masks[2:3], indices=[9]
+  )
+  if "keep" in options:  # Which start wins is another at that moment.
+    np.testing.assert_allclose(path[0], before.generated[0], atol=1e-5)
+
+
+def test_a_path_is_not_longer_than_the_search():
+  images, masks = some_images()
+  path = make(steps=3).path(SKETCH_WEIGHTS, images[0], masks[0])
+  assert len(path) == 4
+  assert np.abs(np.diff(path, axis=0)).max(axis=(1, 2, 3)).min() > 0

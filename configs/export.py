@@ -1,0 +1,15 @@
+"""Writes a trained model, with its encoder, as plain arrays to be given away.
+
+  python -m dcgan_inpaint.main --config=configs/export.py \
+      --config.checkpoint.path=runs/celeba \
+      --config.checkpoint.encoder=runs/encoder --config.output=model
+
+Every config takes the folder as --config.checkpoint.path=model. Takes seconds.
+"""
+
+from dcgan_inpaint import config as defaults
+
+
+def get_config():
+  """Returns the config."""
+  return defaults.export_job()

@@ -1,0 +1,272 @@
+"""The encoder: from an image with a hole to the generator's activations.
+
+  image, mask      64 x 64 x 4
+  conv 5x5 / 2     32 x 32 x 128     GroupNorm and ReLU after each
+  conv 5x5 / 2     16 x 16 x 256
+  conv 5x5 / 2     8 x 8 x 512
+  conv 5x5 / 2     4 x 4 x 1024
+  dense, residual  4 x 4 x 1024      through `rank` values: every place sees all
+  dense            4 x 4 x C         an offset to G's first activations
+
+The channels are those of width 1. It starts the search where the frozen
+generator already completes the image well (Lahiri et al. 2019, arXiv
+1908.04968, predict z; the first activations say far more of a face than the
+100 values of z). Convolutions of the DCGAN's own kind have fast forms, which
+others lack on the CPU, and so there is no other kind here.
+
+What lies under the hole is not looked at, and an image's result does not depend
+on its neighbours.
+
+The generator stays as it is while the encoder is trained. E sees faces with
+holes of every family and learns the offset with which G gives the face back:
+the squared error in the hole, and a little of that on the known pixels. So a
+face is completed in one pass, near the mean of what could lie under the hole.
+"""
+
+import math
+from typing import Any
+
+from flax import linen as nn
+from flax import struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import gan
+from dcgan_inpaint import mask_families
+from dcgan_inpaint import masks as masks_lib
+from dcgan_inpaint import models
+from dcgan_inpaint import pixels
+
+CHANNELS = (128, 256, 512, 1024)
+
+
+class Encoder(nn.Module):
+  """E: images and masks to offsets of G's first activations.
+
+  Attributes:
+    features: C, the channels of G's first activations.
+    width: multiplies the channel counts.
+    rank: values between the two products of each dense pair; 0 = as many as
+      the last convolution has channels.
+    dtype: the type the layers compute in.
+    form: the form of the convolutions, see `convolutions`.
+  """
+
+  features: int
+  width: float = 1.0
+  rank: int = 0
+  dtype: Any = jnp.float32
+  form: str = "auto"
+
+  @nn.compact
+  def __call__(self, images: jax.Array, masks: jax.Array) -> jax.Array:
+    """Maps images and masks to offsets.
+
+    Args:
+      images: [B, 64, 64, 3] in [-1, 1]; anything under the hole.
+      masks: [B, 64, 64, 1], 1 = known.
+
+    Returns:
+      float32 [B, 4, 4, C], to be added to the first activations of z = 0.
+    """
+    known = jnp.where(masks > 0.5, images, 0)
+    x = jnp.concatenate([known, masks], axis=-1)
+    for layer, count in enumerate(models.scaled(CHANNELS, self.width)):
+      x = models.Conv(
+        count, False, False, self.dtype, self.form, name=f"conv_{layer}"
+      )(x)
+      x = nn.relu(self._norm(count, f"group_norm_{layer}")(x))
+
+    rank = self.rank or count
+    shape, x = x.shape, x.reshape(len(x), -1)
+    mixed = self._dense(rank, "mix_in")(x)
+    mixed = nn.relu(nn.LayerNorm(dtype=self.dtype, name="mix_norm")(mixed))
+    # Small last layers: it starts from the mean face, not from noise.
+    x = nn.relu(x + self._dense(x.shape[-1], "mix_out", 1e-3)(mixed))
+    wide = nn.relu(self._dense(rank, "out_in")(x))
+    wide = self._dense(16 * self.features, "out", 1e-3)(wide)
+    local = self._dense(self.features, "out_local", 1e-3)(x.reshape(shape))
+    return jnp.float32(wide.reshape(-1, 4, 4, self.features) + local)
+
+  def _dense(self, features: int, name: str, deviation: float = 0.0):
+    init = (
+      nn.initializers.normal(deviation)
+      if deviation
+      else nn.initializers.lecun_normal()
+    )
+    return nn.Dense(features, dtype=self.dtype, kernel_init=init, name=name)
+
+  def _norm(self, channels: int, name: str):
+    # Eight groups, or as many as divide the channels of a small width.
+    return nn.GroupNorm(math.gcd(8, channels), dtype=self.dtype, name=name)
+
+
+def create(config: Any, generator: models.Generator) -> Encoder:
+  """Returns the encoder that `config.encoder` describes, for a generator.
+
+  Args:
+    config: the section `config.encoder`.
+    generator: G, whose activations it predicts.
+  """
+  first = models.scaled(models.GENERATOR_CHANNELS, generator.width)[0]
+  return Encoder(
+    features=first,
+    width=config.width,
+    rank=config.rank,
+    dtype=jnp.dtype(config.dtype),
+    form=generator.form,
+  )
+
+
+@struct.dataclass
+class EncoderState:
+  """What is trained and checkpointed.
+
+  Attributes:
+    step: updates done, int32.
+    variables: of the encoder.
+    optimizer: AdamW's moments.
+  """
+
+  step: jax.Array
+  variables: models.Variables
+  optimizer: optax.OptState
+
+
+def optimizer(config: Any) -> optax.GradientTransformation:
+  """Returns AdamW with a cosine to 0, behind a clip of the gradient's norm.
+
+  Args:
+    config: the section `config.encoder`.
+  """
+  schedule = optax.warmup_cosine_decay_schedule(
+    0.0, config.learning_rate, min(100, config.steps // 10), config.steps
+  )
+  return optax.chain(
+    optax.clip_by_global_norm(1.0),
+    optax.adamw(schedule, weight_decay=config.weight_decay),
+  )
+
+
+def init_state(seed: int, encoder: Encoder, config: Any) -> EncoderState:
+  """Returns the state before the first step; `config` is `config.encoder`."""
+  size = models.IMAGE_SIZE
+  images = jnp.zeros((1, size, size, 3))
+  variables = encoder.init(jax.random.key(seed), images, images[..., :1])
+  return EncoderState(
+    step=jnp.int32(0),
+    variables=variables,
+    optimizer=optimizer(config).init(variables),
+  )
+
+
+def mask_pool(families: str, count: int, seed: int) -> np.ndarray:
+  """Draws the holes that an encoder is trained with.
+
+  Half of them have their family's usual size, the others from half of it to
+  one and a half.
+
+  Args:
+    families: names with commas; one that stands twice is drawn twice as often.
+    count: how many masks.
+    seed: what they are drawn from.
+
+  Returns:
+    float32 [count, 64, 64, 1], 1 = known.
+
+  Raises:
+    errors.UserError: a family is unknown.
+  """
+  names = [name.strip() for name in families.split(",")]
+  rng = np.random.default_rng(seed)
+  masks = []
+  for index in range(count):
+    settings = config_lib.mask()
+    settings.family = names[index % len(names)]
+    settings.seed = seed
+    settings.side = str(rng.choice(["left", "right", "top", "bottom"]))
+    factor = rng.uniform(0.5, 1.5)
+    if rng.random() < 0.5:
+      share = mask_families.USUAL_SHARES.get(settings.family)
+      size = mask_families.USUAL_SIZES.get(settings.family)
+      if share:
+        settings.share = min(0.95, factor * share)
+      elif size and size >= 1:
+        settings.size = float(max(2, round(factor * size)))
+    masks.append(masks_lib.make(settings, [index])[0])
+  return np.stack(masks)
+
+
+def train_step(
+  state: EncoderState,
+  generator_variables: models.Variables,
+  images: jax.Array,
+  masks: jax.Array,
+  seed: jax.Array,
+  *,
+  encoder: Encoder,
+  generator: models.Generator,
+  latent_size: int,
+  config: Any,
+) -> tuple[EncoderState, jax.Array]:
+  """Updates the encoder once.
+
+  Args:
+    state: the state before.
+    generator_variables: of the frozen generator.
+    images: uint8 [B, 64, 64, 3], real ones.
+    masks: float32 [K, 64, 64, 1], the pool that masks are drawn from.
+    seed: the run's seed; what is random is a function of it and of the step.
+    encoder: E.
+    generator: G.
+    latent_size: values of z.
+    config: the section `config.encoder`.
+
+  Returns:
+    The state after, and the mean squared error in the hole on the 8-bit scale.
+  """
+  key = jax.random.fold_in(jax.random.key(seed), state.step)
+  flip_key, mask_key, latent_key = jax.random.split(key, 3)
+  count = len(images)
+  images = gan.flip(flip_key, pixels.to_float(images))
+  generated = round(config.generated_share * count)
+  if generated:
+    # Faces that G can give back exactly, in the place of real ones.
+    latents = models.sample_latents(latent_key, generated, latent_size)
+    fakes = generator.apply(generator_variables, latents, train=False)
+    images = jnp.concatenate([fakes, images[generated:]])
+  masks = masks[jax.random.randint(mask_key, (count,), 0, len(masks))]
+  origin = generator.apply(
+    generator_variables,
+    jnp.zeros((1, latent_size)),
+    train=False,
+    method="first_activations",
+  )
+
+  def loss(variables):
+    completed = generator.apply(
+      generator_variables,
+      origin + encoder.apply(variables, images, masks),
+      train=False,
+      method="from_activations",
+    )
+    error = jnp.mean((completed - images) ** 2, axis=-1, keepdims=True)
+    weight = 1 - masks + config.known_weight * masks
+    in_hole = jnp.sum((1 - masks) * error) / jnp.sum(1 - masks)
+    return jnp.sum(weight * error) / jnp.sum(weight), in_hole
+
+  (_, in_hole), gradient = jax.value_and_grad(loss, has_aux=True)(
+    state.variables
+  )
+  updates, optimizer_state = optimizer(config).update(
+    gradient, state.optimizer, state.variables
+  )
+  state = EncoderState(
+    step=state.step + 1,
+    variables=optax.apply_updates(state.variables, updates),
+    optimizer=optimizer_state,
+  )
+  return state, in_hole * 127.5**2

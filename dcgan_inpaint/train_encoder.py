@@ -1,0 +1,262 @@
+"""The job `train_encoder`: the loop around `encoder.train_step`.
+
+The same command again goes on where the last checkpoint stands.
+"""
+
+from collections.abc import Callable
+import functools
+import json
+import pathlib
+from typing import Any
+
+from absl import logging
+import jax
+import ml_collections
+import numpy as np
+
+from dcgan_inpaint import checkpoints as checkpoints_lib
+from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import data
+from dcgan_inpaint import encoder as encoder_lib
+from dcgan_inpaint import errors
+from dcgan_inpaint import gan
+from dcgan_inpaint import masks as masks_lib
+from dcgan_inpaint import metric_writer
+from dcgan_inpaint import metrics as metrics_lib
+from dcgan_inpaint import models
+from dcgan_inpaint import pixels
+from dcgan_inpaint import progress
+from dcgan_inpaint import report
+from dcgan_inpaint import sharding
+from dcgan_inpaint import train
+from dcgan_inpaint import trained
+from dcgan_inpaint.data import batches
+
+# Calls that may wait on the devices at a time.
+_CALLS_IN_FLIGHT = 8
+_SHOWN = 12
+
+
+def _validation(
+  config: ml_collections.ConfigDict,
+  model: trained.Trained,
+  encoder: encoder_lib.Encoder,
+  mesh: jax.sharding.Mesh,
+) -> Callable[[models.Variables], tuple[float, dict[str, np.ndarray]]]:
+  """Returns the function that completes held-out images by the encoder alone.
+
+  It gives the mean squared error of the completed images (8-bit, whole) and
+  the rows of a contact sheet.
+  """
+  originals = data.load(
+    config.data, "validation", limit=config.encoder.validation_images
+  ).images
+  masks = masks_lib.make(config.mask, np.arange(len(originals)))
+  settings = config_lib.search()
+  settings.mode = "fidelity"
+  settings.refine_steps = 0
+  devices = mesh.devices.size
+  settings.batch_size = -(-16 // devices) * devices
+  search = trained.make_search(model._replace(encoder=encoder), settings, mesh)
+
+  def validate(variables):
+    found = search(
+      model.weights._replace(encoder=variables),
+      pixels.to_float(originals),
+      masks,
+    )
+    completed = pixels.to_uint8(found.completed)
+    error = float(np.mean(metrics_lib.mse(completed, originals)))
+    shown = slice(0, _SHOWN)
+    return error, {
+      "original": originals[shown],
+      "masked": report.masked_view(originals[shown], masks[shown]),
+      "G": pixels.to_uint8(found.generated[shown]),
+      "completed": completed[shown],
+    }
+
+  return validate
+
+
+def train_encoder(
+  config: ml_collections.ConfigDict, workdir: str, mesh: jax.sharding.Mesh
+) -> list[dict[str, Any]]:
+  """Trains an encoder, or goes on with the training that `workdir` holds.
+
+  Leaves in `workdir`: checkpoints/, metrics.jsonl, completed/ and config.json.
+
+  Args:
+    config: the whole config.
+    workdir: where the run lives.
+    mesh: the devices.
+
+  Returns:
+    A row with the throughput and the last validation, for results.json.
+
+  Raises:
+    errors.UserError: the data or the generator's checkpoint is missing, or the
+      workdir holds the encoder of another generator.
+  """
+  settings = config.encoder
+  sharding.check_divisible(
+    settings.batch_size, mesh, "config.encoder.batch_size"
+  )
+  workdir = pathlib.Path(workdir)
+  first_process = jax.process_index() == 0
+
+  model = trained.load(config.checkpoint, mesh)
+  generator, _, _ = gan.networks(model.config)
+  encoder = encoder_lib.create(settings, generator)
+  real = data.load(config.data, "train").images
+  dataset, image_count = sharding.place_images(real, mesh), len(real)
+  del real  # The devices have it.
+  one = sharding.replicated(mesh)
+  pool = jax.device_put(
+    encoder_lib.mask_pool(settings.families, settings.mask_pool, config.seed),
+    one,
+  )
+
+  init = functools.partial(
+    encoder_lib.init_state, config.seed, encoder, settings
+  )
+  shapes = jax.eval_shape(init)
+  logging.info(
+    "%s training images, %s steps of %s; parameters: encoder %s",
+    f"{image_count:,}", f"{settings.steps:,}", settings.batch_size,
+    f"{sum(leaf.size for leaf in jax.tree.leaves(shapes.variables)):,}",
+  )  # fmt: skip
+  meta = {
+    "config": checkpoints_lib.as_json(config),
+    "images": image_count,
+    "generator": trained.digest(model.weights.generator),
+  }
+  checkpoints = checkpoints_lib.Checkpoints(
+    workdir / "checkpoints",
+    settings.keep,
+    metric=checkpoints_lib.COMPLETION_MSE,
+  )
+  restored = checkpoints.restore_latest(
+    checkpoints_lib.abstract(shapes, one),
+    check=lambda then: _check_same_run(then, meta),
+  )
+  if restored is None:
+    step, state = 0, jax.jit(init, out_shardings=one)()
+  else:
+    step, state = restored
+    logging.info("resuming %s at step %s", workdir, f"{step:,}")
+  if first_process:
+    with report.replacing(workdir / "config.json") as path:
+      path.write_text(json.dumps(meta["config"], indent=2))
+
+  on_cpu = mesh.devices.flat[0].platform == "cpu"
+  steps_per_call = settings.steps_per_call or (1 if on_cpu else 20)
+  train_steps = _compile_steps(
+    mesh,
+    encoder=encoder,
+    generator=generator,
+    latent_size=model.config.model.latent_size,
+    config=settings,
+  )
+  validate = None
+  if settings.validation_images:
+    validate = _validation(config, model, encoder, mesh)
+
+  writer = metric_writer.MetricWriter(workdir, resume_step=step)
+  bar = progress.Progress(
+    settings.steps * settings.batch_size,
+    description="train encoder",
+    initial=step * settings.batch_size,
+  )
+  error, pending, means = None, [], []
+  with checkpoints, writer, bar:
+    while step < settings.steps:
+      count = min(steps_per_call, settings.steps - step)
+      indices = batches.indices(
+        step,
+        count,
+        batch_size=settings.batch_size,
+        count=image_count,
+        seed=config.seed,
+      )
+      state, hole_mse = train_steps(
+        state,
+        model.weights.generator,
+        dataset,
+        indices,
+        pool,
+        np.uint32(config.seed),
+      )
+      before, step = step, step + count
+      pending.append(hole_mse)
+      due = functools.partial(
+        train.due, before=before, step=step, last=settings.steps
+      )
+      saving = due(settings.save_every)
+      # Reading a figure bounds the steps in flight.
+      if len(pending) >= _CALLS_IN_FLIGHT or due(settings.log_every) or saving:
+        figures = np.concatenate(jax.device_get(pending))
+        if not np.isfinite(figures).all():
+          raise errors.UserError(
+            f"non-finite loss before step {step}: lower "
+            "config.encoder.learning_rate, and start in another --workdir"
+          )
+        bar.update(
+          len(figures) * settings.batch_size, hole_mse=float(figures.mean())
+        )
+        means.extend(figures)
+        pending.clear()
+      if due(settings.log_every) or saving:
+        writer.scalars(step, {"hole_mse": float(np.mean(means))})
+        means.clear()
+      if saving:
+        with bar.paused():
+          if validate:
+            error, pictures = validate(state.variables)
+            writer.scalars(step, {checkpoints_lib.COMPLETION_MSE: error})
+            logging.info("step %s: completion MSE %.1f", f"{step:,}", error)
+            if first_process:
+              report.contact_sheet(
+                workdir / "completed" / f"step_{step:06d}.png", pictures
+              )
+          checkpoints.save(step, state, meta, error)
+          writer.flush()
+  return [
+    {
+      "what": "train_encoder",
+      "batch": settings.batch_size,
+      "steps": step,
+      "per_second": bar.rate or None,
+      checkpoints_lib.COMPLETION_MSE: error,
+    }
+  ]
+
+
+def _compile_steps(mesh: jax.sharding.Mesh, **networks):
+  """Returns many steps as one compiled function, as `gan.compile_steps`."""
+  one, many = sharding.replicated(mesh), sharding.split(mesh)
+
+  def steps(state, frozen, dataset, indices, masks, seed):
+    def step(state, rows):
+      images = jax.lax.with_sharding_constraint(dataset[rows], many)
+      return encoder_lib.train_step(
+        state, frozen, images, masks, seed, **networks
+      )
+
+    return jax.lax.scan(step, state, indices)
+
+  return jax.jit(
+    steps,
+    in_shardings=(one, one, many, one, one, one),
+    out_shardings=(one, one),
+    donate_argnums=0,
+  )
+
+
+def _check_same_run(then: dict[str, Any], now: dict[str, Any]) -> None:
+  """Refuses to go on for another generator, data set or encoder."""
+  for name in ("generator", "images"):
+    if then[name] != now[name]:
+      raise errors.UserError(
+        f"the encoder in --workdir was trained for other {name}: take another "
+        "--workdir"
+      )
