@@ -158,21 +158,24 @@ def _align(
 ) -> Face:
   """Returns the face by its landmarks, or by its box where these are missing.
 
-  Landmarks in the hole are guesses: with an eye or a corner of the mouth in it,
-  the box is taken.
+  Landmarks in the hole are guesses: with an eye or a corner of the mouth hidden
+  the box is taken. It is hidden if most of what is around it is hole; a scratch
+  leaves enough. The nose is guessed well from the others.
   """
-  if found.points is not None:
-    points = found.points * reduction
-    columns, rows = np.int64(points.T)
-    inside = (rows >= 0) & (rows < hole.shape[0])
-    inside &= (columns >= 0) & (columns < hole.shape[1])
-    missing = np.zeros(len(points), bool)
-    missing[inside] = hole[rows[inside], columns[inside]]
-    missing[2] = False  # The nose alone is guessed well from the others.
-    if not missing.any():
-      return Face(alignment.similarity(POINTS, points), "landmarks")
   left, upper, right, lower = np.multiply(found.box, reduction)
   width = right - left
+  if found.points is not None:
+    points = found.points * reduction
+    reach = max(1, round(width / 12))
+
+    def hidden(x: int, y: int) -> bool:
+      rows = slice(max(0, y - reach), max(0, y + reach + 1))
+      columns = slice(max(0, x - reach), max(0, x + reach + 1))
+      patch = hole[rows, columns]
+      return patch.size > 0 and patch.mean() > 0.5
+
+    if not any(hidden(*points[i].astype(int)) for i in (0, 1, 3, 4)):
+      return Face(alignment.similarity(POINTS, points), "landmarks")
   scale, dx, dy = around
   side = scale * width
   return Face(

@@ -36,6 +36,7 @@ NOTHING = box(0, 0, 0, 0)
 EYE = box(92, 112, 192, 215)
 MOUTH = box(136, 158, 198, 250)
 NOSE = box(120, 132, 215, 232)
+SCRATCH = box(40, 180, 201, 206) | box(139, 143, 180, 270)
 
 
 def misses(face, points=ASTRONAUT):
@@ -79,7 +80,13 @@ def test_a_large_photograph_is_searched_small_and_aligned_at_its_size(
 
 @needs_dlib
 @pytest.mark.parametrize(
-  "hole, how", [(NOSE, "landmarks"), (EYE, "box"), (MOUTH, "box")]
+  "hole, how",
+  [
+    (NOSE, "landmarks"),
+    (SCRATCH, "landmarks"),
+    (EYE, "box"),
+    (MOUTH, "box"),
+  ],
 )
 def test_eyes_and_mouth_in_the_hole_leave_the_box(astronaut, hole, how):
   face = faces.create("dlib")(astronaut, hole)[0]
