@@ -45,7 +45,7 @@ POINTS = (_ALIGNED_POINTS + 0.5 - decoding.FACE_BOX[:2]) * (
 _DLIB_BOX = (1.42, -0.02, -0.117)
 _CASCADE_BOX = (1.22, 0.0, -0.032)
 
-# Detectors see at most so many pixels a side: about a second for dlib.
+# Detectors see at most so many pixels a side: 0.4 s for dlib.
 _LONGEST_SIDE = 1280
 # Scores of dlib's detector above which a face is sure, and above which it may
 # be one with a hole in it.

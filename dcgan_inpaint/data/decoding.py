@@ -79,10 +79,10 @@ def transparency(encoded):
     encoded: bytes of an image file.
   """
   with Image.open(io.BytesIO(encoded)) as image:
-    if not image.has_transparency_data:
-      return np.zeros(ImageOps.exif_transpose(image).size[::-1], bool)
-    image = ImageOps.exif_transpose(image.convert("RGBA"))
-  return np.asarray(image)[..., 3] < 128
+    image = ImageOps.exif_transpose(image)
+  if not image.has_transparency_data:
+    return np.zeros(image.size[::-1], bool)
+  return np.asarray(image.convert("RGBA"))[..., 3] < 128
 
 
 def crop_box(size):
