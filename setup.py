@@ -60,6 +60,8 @@ setuptools.setup(
     # To let tfds itself download and prepare its `celeb_a`, which the job
     # `prepare` then reads; this package never imports it.
     "tf": ["tensorflow-cpu>=2.21"],
+    # To find and align faces in photographs: dlib with its models (100 MB).
+    "faces": ["dlib-bin>=20.0.0", "face-recognition-models>=0.3.0"],
     # The method `telea`.
     "opencv": ["opencv-python-headless>=4.10.0.84"],
     "test": [

@@ -66,6 +66,11 @@ def _run(config, workdir: str) -> None:
     from dcgan_inpaint import inpaint
 
     rows = inpaint.inpaint(config, workdir, mesh)
+  elif config.data.name == "folder":
+    from dcgan_inpaint.data import photographs
+
+    source, output = config.data.source, config.data.path
+    rows = [photographs.prepare(source, output, config.faces)]
   else:
     from dcgan_inpaint.data import celeba
 

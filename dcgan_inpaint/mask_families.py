@@ -108,22 +108,14 @@ def _file(config, height, width):
     raise _wrong("path", config.path, "family 'file' needs an image file")
   try:
     encoded = pathlib.Path(config.path).expanduser().read_bytes()
-    with decoding.open_image(encoded) as image:
-      image = decoding.upright(image)
-      grey = np.asarray(image.convert("L"))
-      alpha = np.full_like(grey, 255)
-      if image.has_transparency_data:
-        alpha = np.asarray(image.convert("RGBA"))[..., 3]
+    grey = decoding.open_grey(encoded)
+    hole = decoding.transparency(encoded)
   # Pillow raises many kinds for broken files, and its own for huge ones.
   except Exception as error:  # noqa: BLE001
     reason = getattr(error, "strerror", None) or str(error)
     raise _wrong("path", config.path, reason) from error
-  if alpha.min() < 128:
-    hole = alpha < 128
-  elif polarity == "white_is_hole":
-    hole = grey >= 128
-  else:
-    hole = grey < 128
+  if not hole.any():
+    hole = grey >= 128 if polarity == "white_is_hole" else grey < 128
   picture = Image.fromarray(hole)
   if height == width:
     picture = picture.crop(decoding.crop_box(picture.size))

@@ -112,6 +112,26 @@ def load_png(path):
     raise errors.UserError(f"{path} cannot be read: {error}.") from None
 
 
+def save_gif(path, frames, milliseconds=80):
+  """Writes an animated GIF, which stands still at its end and starts anew.
+
+  Args:
+    path: the file.
+    frames: list of uint8 [H, W, 3].
+    milliseconds: how long a frame is shown; the last one for two seconds.
+  """
+  first, *others = map(Image.fromarray, frames)
+  with replacing(path) as temporary:
+    first.save(
+      temporary,
+      format="GIF",
+      save_all=True,
+      append_images=others,
+      duration=[milliseconds] * len(others) + [2000],
+      loop=0,
+    )
+
+
 def grid(images, columns, padding=2):
   """Returns images side by side on white, row by row.
 

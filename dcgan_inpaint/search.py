@@ -285,6 +285,53 @@ class Search:
       states = self._advance(states, weights, images, masks, rest)
     return jax.device_get(self._end(states, weights, images, masks))
 
+  def path(
+    self,
+    weights: Weights,
+    image: np.ndarray,
+    mask: np.ndarray,
+    *,
+    index: int = 0,
+    frames: int = 50,
+  ) -> np.ndarray:
+    """Returns what the search of one image goes through, for a film.
+
+    Args:
+      weights: the frozen networks.
+      image: float32 [H, W, 3] in [-1, 1].
+      mask: float32 [H, W, 1], 1 = known.
+      index: the image's number, as in a call.
+      frames: moments to see; no more than there are steps.
+
+    Returns:
+      float32 [frames + 1, H, W, 3]: G(z) of the start that wins, before the
+      first step and after every so many.
+    """
+    # A whole batch of the one image: the shape is what devices can split.
+    rows = self.batch_size(1)
+    many = sharding.split(self._mesh)
+    weights = jax.device_put(weights, sharding.replicated(self._mesh))
+    known = np.where(mask > 0.5, image, np.float32(0))
+    images, masks, indices = (
+      jax.device_put(np.stack([x] * rows), many)
+      for x in (known, np.float32(mask), np.uint32(index))
+    )
+    states = self._begin(jnp.uint32(self._config.seed), indices)
+    moments = self._config.steps * np.arange(frames + 1) // frames
+    latents = [jax.device_get(states.latent)[0]]
+    for steps in np.diff(np.unique(moments)).tolist():
+      while steps:
+        part = min(steps, self._steps_per_call)
+        states = self._advance(states, weights, images, masks, part)
+        steps -= part
+      latents.append(jax.device_get(states.latent)[0])
+    loss = self._end(states, weights, images, masks).loss[0]
+    best = jnp.argmin(jnp.where(jnp.isfinite(loss), loss, jnp.inf))
+    seen = np.stack(latents)[:, int(best)]
+    return jax.device_get(
+      self._generator.apply(weights.generator, seen, train=False)
+    )
+
   def batch_size(self, count: int) -> int:
     """Returns the images of a compiled batch for `count` images in all.
 

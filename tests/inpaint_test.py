@@ -194,24 +194,27 @@ def test_one_mask_file_serves_all_images(job, photos, tmp_path):
 
 
 @pytest.mark.parametrize(
-  "width, height, left, top, scale",
-  # A wide photograph is cut to its centre, an aligned one of CelebA to its
-  # face; both are then halved.
-  [(200, 128, 36, 0, 2), (178, 218, 25, 57, 2)],
+  "width, height, box",
+  # The part of a mask that is filled: the centre square of a wide photograph,
+  # and the face of an aligned one of CelebA.
+  [(200, 128, (36, 0, 164, 128)), (178, 218, (25, 57, 153, 185))],
 )
-def test_a_mask_stays_where_it_was_drawn(
-  job, tmp_path, width, height, left, top, scale
+def test_an_image_of_another_size_keeps_it(
+  job, tmp_path, caplog, width, height, box
 ):
   photo = np.random.default_rng(0).integers(0, 256, (height, width, 3))
   report.save_png(tmp_path / "in" / "a.png", photo.astype(np.uint8))
   hole = np.zeros((height, width), bool)
-  y, x = top + 20 * scale, left + 30 * scale
-  hole[y : y + 8 * scale, x : x + 16 * scale] = True
+  hole[30:100, 10:90] = True
   save_mask(tmp_path / "mask.png", hole)
-  job(tmp_path / "in", tmp_path / "mask.png")
-  original = decoding.decode((tmp_path / "in" / "a.png").read_bytes(), 64)
-  made = results(tmp_path / "out")["a.png"]
-  assert_filled(made, original, hole_of(20, 28, 30, 46))
+  job(tmp_path / "in", tmp_path / "mask.png", faces="whole")
+  filled = np.zeros_like(hole)
+  left, upper, right, lower = box
+  filled[upper:lower, left:right] = hole[upper:lower, left:right]
+  assert_filled(results(tmp_path / "out")["a.png"], photo, filled)
+  assert f"{100 * (1 - filled.sum() / hole.sum()):.2g} % of the hole" in (
+    caplog.text
+  )
 
 
 def test_what_cannot_be_done_is_named_and_the_rest_is_done(
@@ -247,7 +250,8 @@ def test_what_cannot_be_done_is_named_and_the_rest_is_done(
     ({"images": ""}, "config.input is empty"),
     ({"masks": "center"}, "config.masks='center'.*'?centre"),
     ({"masks": ""}, "config.masks=''"),
-    ({"mask__size": 99.0}, "config.mask.size is 99.0"),
+    ({"masks": "pattern", "mask__share": 2.0}, "config.mask.share is 2.0"),
+    ({"gif": "nobody"}, "config.gif='nobody' is none of the images.*'ann'"),
     ({"checkpoint__path": "none"}, "config.checkpoint.path='none'"),
     ({"checkpoint__step": "5"}, "'5': take best"),
     ({"search__batch_size": 3}, "config.search.batch_size=3"),

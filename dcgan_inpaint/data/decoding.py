@@ -33,16 +33,33 @@ _CHUNK = 64  # Images a thread takes at once.
 def decode(encoded, size, name=""):
   """Decodes one image, crops it to a square and resizes it.
 
+  Args:
+    encoded: bytes of an image file; see `open_rgb`, also for what is raised.
+    size: side of the result in pixels.
+    name: see `open_rgb`.
+
+  Returns:
+    uint8 array [size, size, 3].
+  """
+  image = open_rgb(encoded, name)
+  if image.size != (size, size):
+    image = image.crop(crop_box(image.size))
+    image = image.resize((size, size), Image.Resampling.LANCZOS)
+  return np.asarray(image)
+
+
+def open_rgb(encoded, name=""):
+  """Decodes one image as it is.
+
   The orientation in EXIF is applied, transparency is laid over white, 16-bit
   grey is scaled to 8 bits, and of an animation the first frame is taken.
 
   Args:
     encoded: bytes of a PNG, JPEG, WebP or any other file that Pillow reads.
-    size: side of the result in pixels.
     name: of the file, to say that it is an animation; '' says nothing.
 
   Returns:
-    uint8 array [size, size, 3].
+    A Pillow image in mode RGB.
 
   Raises:
     Exception: of many kinds, from Pillow, for a file that is damaged, is no
@@ -51,7 +68,7 @@ def decode(encoded, size, name=""):
       8 pixels a side, or of a kind that has no agreed brightness (32-bit
       numbers).
   """
-  with open_image(encoded) as image:
+  with _open(encoded) as image:
     if min(image.size) < _MIN_SIDE:
       raise ValueError(f"only {image.width}x{image.height} pixels")
     if name and image.format in _ANIMATED and image.is_animated:
@@ -59,14 +76,53 @@ def decode(encoded, size, name=""):
         "%s is an animation of %s frames: the first is taken",
         name, image.n_frames,
       )  # fmt: skip
-    image = _to_rgb(upright(image))
-  if image.size != (size, size):
-    image = image.crop(crop_box(image.size))
-    image = image.resize((size, size), Image.Resampling.LANCZOS)
-  return np.asarray(image)
+    return _to_rgb(_upright(image))
 
 
-def open_image(encoded):
+def open_grey(encoded):
+  """Decodes one image as grey, whatever lies under its transparent pixels.
+
+  Args:
+    encoded: bytes of an image file; see `open_rgb`, also for what is raised.
+
+  Returns:
+    uint8 array [H, W].
+  """
+  with _open(encoded) as image:
+    return np.asarray(_upright(image).convert("L"))
+
+
+def transparency(encoded):
+  """Returns where an image file is transparent, bool [H, W].
+
+  Alpha below half counts, as in a mask file. The orientation in EXIF is
+  applied.
+
+  Args:
+    encoded: bytes of an image file; see `open_rgb`, also for what is raised.
+  """
+  with _open(encoded) as image:
+    image = _upright(image)
+  if not image.has_transparency_data:
+    return np.zeros(image.size[::-1], bool)
+  return np.asarray(image.convert("RGBA"))[..., 3] < 128
+
+
+def crop_box(size):
+  """Returns the box (left, upper, right, lower) that is cut from an image.
+
+  Args:
+    size: (width, height) in pixels.
+  """
+  if size == ALIGNED_SIZE:
+    return FACE_BOX
+  width, height = size
+  side = min(size)
+  left, upper = (width - side) // 2, (height - side) // 2
+  return left, upper, left + side, upper + side
+
+
+def _open(encoded):
   """Opens an image file; its pixels are not read yet.
 
   Args:
@@ -88,11 +144,11 @@ def open_image(encoded):
     raise ValueError("it is not an image that Pillow can read") from None
 
 
-def upright(image):
+def _upright(image):
   """Returns a Pillow image turned as its EXIF says, with 8 bits a channel.
 
   Args:
-    image: of any mode, as `open_image` returned it.
+    image: of any mode, as `_open` returned it.
 
   Raises:
     ValueError: for 32-bit numbers, whose brightness is not agreed upon.
@@ -109,20 +165,6 @@ def upright(image):
   if image.mode in ("I", "F"):
     raise ValueError("32-bit pixels; save it with 8 or 16 bits a channel")
   return image
-
-
-def crop_box(size):
-  """Returns the box (left, upper, right, lower) that is cut from an image.
-
-  Args:
-    size: (width, height) in pixels.
-  """
-  if size == ALIGNED_SIZE:
-    return FACE_BOX
-  width, height = size
-  side = min(size)
-  left, upper = (width - side) // 2, (height - side) // 2
-  return left, upper, left + side, upper + side
 
 
 def _to_rgb(image):
