@@ -11,7 +11,6 @@ from dcgan_inpaint import errors
 from dcgan_inpaint import inpaint
 from dcgan_inpaint import report
 from dcgan_inpaint import trained
-from dcgan_inpaint.data import decoding
 from dcgan_inpaint.data import synthetic
 
 NAMES = ("ann.png", "bob.png", "family/eve.png")
