@@ -328,9 +328,8 @@ class Search:
     loss = self._end(states, weights, images, masks).loss[0]
     best = jnp.argmin(jnp.where(jnp.isfinite(loss), loss, jnp.inf))
     seen = np.stack(latents)[:, int(best)]
-    return jax.device_get(
-      self._generator.apply(weights.generator, seen, train=False)
-    )
+    generate = jax.jit(functools.partial(self._generator.apply, train=False))
+    return jax.device_get(generate(weights.generator, seen))
 
   def batch_size(self, count: int) -> int:
     """Returns the images of a compiled batch for `count` images in all.
