@@ -21,6 +21,7 @@ there, in the hole only and after the solution. Pixels that are known come back
 to the bit, in either mode.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -34,6 +35,10 @@ TOLERANCE = 1e-6
 
 # Images solved at a time.
 _BATCH = 256
+
+# Heights and widths are filled up to multiples of this, so that photographs of
+# many sizes share a few compiled programs.
+_STEP = 64
 
 
 class Solution(NamedTuple):
@@ -73,6 +78,10 @@ def blend(
   images, masks = np.asarray(images), np.asarray(masks)
   if mode == "paste":
     return np.where(masks > 0.5, images, np.asarray(generated))
+  generated = np.asarray(generated)
+  height, width = images.shape[1:3]
+  inside = np.ones((height, width, 1), np.float32)
+  edges = ((0, -height % _STEP), (0, -width % _STEP), (0, 0))
   completed = np.empty(images.shape, np.float32)
   size = min(len(images), _BATCH)
   for first in range(0, len(images), size or 1):
@@ -80,8 +89,13 @@ def blend(
     # compilation.
     first = min(first, len(images) - size)
     part = slice(first, first + size)
-    solution = poisson(generated[part], images[part], masks[part])
-    completed[part] = solution.completed
+    solution = poisson(
+      np.pad(generated[part], ((0, 0), *edges)),
+      np.pad(images[part], ((0, 0), *edges)),
+      np.pad(masks[part], ((0, 0), *edges), constant_values=1),
+      np.pad(inside, edges),
+    )
+    completed[part] = solution.completed[:, :height, :width]
   return completed
 
 
@@ -93,7 +107,10 @@ def warm_up(mode: str, shape: tuple[int, ...]) -> None:
 
 @jax.jit
 def poisson(
-  generated: jax.Array, images: jax.Array, masks: jax.Array
+  generated: jax.Array,
+  images: jax.Array,
+  masks: jax.Array,
+  inside: jax.Array | float = 1.0,
 ) -> Solution:
   """Returns the images with their holes Poisson blended, and the residuals.
 
@@ -107,23 +124,27 @@ def poisson(
     images: float32 [N, H, W, C] in [-1, 1]. What lies in the hole is ignored.
     masks: float32 [N, H, W, 1], 1 = known, 0 = hole. Where all is hole there is
       no rim, and the generated image itself is the solution.
+    inside: float32 [H, W, 1], 1 in the images, 0 in padding beyond their
+      border, where `masks` must be 1.
   """
-  return jax.vmap(_blend_image)(generated, images, masks)
+  inside = jnp.broadcast_to(inside, masks.shape[1:])
+  blend_image = functools.partial(_blend_image, inside=inside)
+  return jax.vmap(blend_image)(generated, images, masks)
 
 
 def _blend_image(
-  generated: jax.Array, image: jax.Array, mask: jax.Array
+  generated: jax.Array, image: jax.Array, mask: jax.Array, inside: jax.Array
 ) -> Solution:
   known = mask > 0.5
   hole = jnp.float32(~known)
-  degree = _neighbours(jnp.ones_like(hole))
+  degree = _neighbours(inside)
 
   def laplacian(offset):
     return hole * (degree * offset - _neighbours(offset))
 
   # `where`, not a product: what is under the hole may even be NaN.
   rim = jnp.where(known, image - generated, 0)
-  right = hole * _neighbours(rim)
+  right = hole * _neighbours(inside * rim)
   # Float32 may stall above the tolerance; then the bound on steps ends it.
   offset, _ = jax.scipy.sparse.linalg.cg(
     laplacian, right, tol=TOLERANCE, maxiter=4 * sum(hole.shape)

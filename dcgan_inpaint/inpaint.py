@@ -112,6 +112,7 @@ def inpaint(
   workdir = pathlib.Path(workdir)
   output = pathlib.Path(config.output or workdir / "completed").expanduser()
   _check_apart(config.input, output)
+  report.make_folder(output, "config.output")
   files = _by_stem(folder.list_files(config.input, "config.input"))
   if config.gif and config.gif not in files:
     raise errors.UserError(
@@ -282,7 +283,9 @@ def _hole_reader(
   def make(stem, height, width, **fields):
     own = settings.copy_and_resolve_references()  # Threads share `settings`.
     own.update(fields)
-    (mask,) = masks_lib.make(own, [_number(stem)], height, width)
+    (mask,) = masks_lib.make(
+      own, [_number(stem)], height, width, allow_empty=True
+    )
     return mask[..., 0] < 0.5
 
   if config.masks == "alpha":
@@ -349,7 +352,7 @@ def _read(
   rest: str,
 ) -> _Photograph:
   """Reads an image, its hole and its faces."""
-  image = np.asarray(decoding.open_rgb(encoded))
+  image = np.asarray(decoding.open_rgb(encoded, stem))
   height, width = image.shape[:2]
   hole = hole_of(stem, encoded, height, width)
   found = find(image, hole) if hole.any() else []
@@ -529,7 +532,10 @@ def _status(
       "aligned by the detector's box: eyes or mouth lie in the hole, or the "
       "detector knows no landmarks"
     )
-  status = "completed" if photograph.hole.any() else "no hole"
+  status = "completed"
+  if not photograph.hole.any():
+    status = "no hole"
+    reasons.append("the mask leaves no hole, and the image comes back as it is")
   if left.any():
     share = f"{100 * left.sum() / photograph.hole.sum():.2g} % of the hole"
     if rest == "leave":

@@ -21,6 +21,7 @@ from ml_collections import config_flags
 
 from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import errors
+from dcgan_inpaint import report
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "What to do: a file of configs/.", lock_config=True
@@ -45,7 +46,6 @@ _COMPILATION_CACHE = flags.DEFINE_string(
 
 def _run(config, workdir: str) -> None:
   """Runs the job, and leaves its rows in results.json."""
-  from dcgan_inpaint import report
   from dcgan_inpaint import sharding
 
   mesh = sharding.create_mesh()
@@ -119,12 +119,7 @@ def _check(argv: list[str]) -> tuple[Any, str]:
   workdir = os.path.expanduser(
     _WORKDIR.value or os.path.join("runs", path.stem)
   )
-  try:
-    os.makedirs(workdir, exist_ok=True)
-  except OSError as error:
-    raise errors.UserError(
-      f"--workdir={workdir} cannot be made: {error.strerror}"
-    ) from error
+  report.make_folder(workdir, "--workdir")
   return config, workdir
 
 

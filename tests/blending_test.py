@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 import scipy.sparse
 import scipy.sparse.linalg
 
@@ -187,3 +188,52 @@ def test_many_images_are_blended_in_parts(pair, monkeypatch):
 def test_an_unknown_mode_is_refused(pair):
   with pytest.raises(ValueError, match="'alpha': choose one of paste, poisson"):
     blending.blend("alpha", *pair, make_masks("centre"))
+
+
+def test_images_of_many_sizes_share_a_program(pair):
+  images, generated = pair
+  masks = make_masks("pattern")
+  blending.poisson.clear_cache()
+  for height, width in [(64, 64), (63, 64), (5, 9), (40, 1)]:
+    cut = np.s_[:2, :height, :width]
+    blending.blend("poisson", generated[cut], images[cut], masks[cut])
+  assert blending.poisson._cache_size() == 1
+
+
+def test_opencv_differs_near_the_rim_by_construction(pair):
+  """OpenCV's `seamlessClone` solves another equation near the rim.
+
+  It erodes its mask by three pixels, takes the gradients of the destination in
+  that band, true pixels under the hole included, and solves over the whole
+  bounding box, so that known pixels in it change too. On a mask that is three
+  pixels larger, the band is known, and the two agree but near the rim.
+  """
+  cv2 = pytest.importorskip("cv2")
+  images, generated = map(pixels.to_uint8, pair)
+  masks = make_masks("centre")
+  hole = masks[0, ..., 0] < 0.5
+
+  def clone(image, source, hole):
+    return cv2.seamlessClone(
+      source, image, np.uint8(255 * hole), (32, 32), cv2.NORMAL_CLONE
+    )
+
+  ours = pixels.to_uint8(blending.blend("poisson", pair[1], pair[0], masks))
+  larger = ndimage.binary_dilation(hole, np.ones((3, 3)), 3)
+  difference = np.array(
+    [
+      clone(image, source, larger) - np.float64(mine)
+      for image, source, mine in zip(images, generated, ours, strict=True)
+    ]
+  )
+  difference = np.abs(difference).mean((0, 3))
+  depth = ndimage.distance_transform_cdt(hole, "chessboard")
+  pasted = np.abs(generated - np.float64(ours))[:, hole].mean()
+  # In 8-bit steps; G(z) itself lies many times as far away.
+  assert difference[depth >= 8].mean() < 4 < difference[depth == 1].mean() < 12
+  assert pasted > 20
+  # With the mask as it is, OpenCV reads what the hole hides.
+  blanked = np.where(hole[..., None], np.uint8(128), images[0])
+  change = np.float64(clone(blanked, generated[0], hole))
+  change -= clone(images[0], generated[0], hole)
+  assert np.abs(change)[hole].mean() > 10

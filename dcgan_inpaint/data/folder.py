@@ -92,7 +92,10 @@ def load(
       )
   files = files[: max_images or None]
   images, failures = decoding.decode_all(
-    lambda i: files[i].read(), len(files), image_size
+    lambda i: files[i].read(),
+    len(files),
+    image_size,
+    names=[file.name for file in files],
   )
   if failures:
     _report(paths, files, failures)
