@@ -67,6 +67,8 @@ setuptools.setup(
     "tf": ["tensorflow-cpu>=2.21"],
     # Training images that stream from disk: `config.data.placement`.
     "stream": ["grain>=0.2.18"],
+    # To find and align faces in photographs: dlib with its models (100 MB).
+    "faces": ["dlib-bin>=20.0.0", "face-recognition-models>=0.3.0"],
     # The methods `telea` and `navier_stokes`.
     "opencv": ["opencv-python-headless>=4.10.0.84"],
     "test": [

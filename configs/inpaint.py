@@ -6,13 +6,21 @@
 
 The input is a folder, a zip or an image file. The masks are a folder with a
 mask for each image, of the same name but for the suffix; one mask file for all
-images; or a family of `config.mask`, such as --config.masks=centre. White is
-the hole, unless --config.mask.file_polarity=white_is_known.
+images; alpha, the images' own transparent pixels; or a family of `config.mask`,
+such as --config.masks=centre. White is the hole, unless
+--config.mask.file_polarity=white_is_known.
 
-The model knows faces of 64x64 pixels, and so images and masks are cropped and
-resized to 64x64 as in training: an aligned image of CelebA (178x218) to its
-face, any other to its centre square. The results are PNG files of 64x64 under
-the images' names. The same command again goes on where it was cut.
+Images keep their size. The model knows faces of 64x64 pixels: each face that a
+hole touches is found, brought to that size, completed and laid back into the
+hole, and all other pixels stay as they are (docs/photographs.md). With
+--config.faces=whole each image is one face, its centre square. The results are
+PNG files under the images' names. The same command again goes on where it was
+cut.
+
+The workdir gets results.csv, a row an image, and contact_sheet.png. More on
+request: --config.samples=4 for four completions of each image,
+--config.strips=masked for strips of image, mask and result, --config.gif=NAME
+for the search's path as a film, --config.search.blending=poisson for no seams.
 """
 
 from dcgan_inpaint import config as defaults

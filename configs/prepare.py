@@ -1,4 +1,6 @@
-"""Makes the data set of 64x64 face crops from CelebA as you downloaded it.
+"""Makes a data set of 64x64 face crops, from CelebA or from your photographs.
+
+From CelebA as you downloaded it:
 
   python -m dcgan_inpaint.main --config=configs/prepare.py \
       --config.data.source=img_align_celeba.zip --config.data.path=DIR
@@ -6,6 +8,15 @@
 Download img_align_celeba.zip (1.34 GiB) and list_eval_partition.txt by hand
 from the CelebA page, into one folder. Needs no TensorFlow and no network, and
 about six minutes on two cores.
+
+From a folder of photographs, in which every face is found and aligned; with the
+extra `faces` by its landmarks (docs/photographs.md):
+
+  python -m dcgan_inpaint.main --config=configs/prepare.py \
+      --config.data.name=folder --config.data.source=photos \
+      --config.data.path=DIR
+
+DIR is then read by --config.data.name=folder --config.data.path=DIR.
 """
 
 from dcgan_inpaint import config as defaults

@@ -12,8 +12,10 @@ from typing import Any
 
 import ml_collections
 
+from dcgan_inpaint import blending
 from dcgan_inpaint import convolutions
 from dcgan_inpaint import errors
+from dcgan_inpaint import faces
 from dcgan_inpaint import losses
 
 ConfigDict = ml_collections.ConfigDict
@@ -173,6 +175,9 @@ def search() -> ConfigDict:
   config.prior_weight = placeholder(float)
   # The prior's loss variant; '' = the one that the checkpoint was trained with.
   config.loss = ""
+  # How G(z) fills the hole: paste (the paper's), or poisson, which keeps its
+  # gradients and takes the values on the rim from the image.
+  config.blending = "paste"
   # Steps on the first activations, after those on z; their learning rate, and
   # the weight of the squared distance to where they set out.
   config.refine_steps = placeholder(int)
@@ -389,13 +394,32 @@ def inpaint_job() -> ConfigDict:
   # Images to complete: a folder, a zip or an image file, or several with
   # commas.
   config.input = ""
-  # One of the families of `config.mask`, a mask file for all images, or a
-  # folder with a mask for each, of the same name but for the suffix.
+  # One of the families of `config.mask`, a mask file for all images, a folder
+  # with a mask for each, of the same name but for the suffix, or alpha: the
+  # images' own transparent pixels.
   config.masks = "centre"
+  # How faces are found: dlib (the extra `faces`), cascade (scikit-image's own,
+  # worse), whole (each image is one face, its centre square), or auto: dlib
+  # where it is there, else cascade, but images of 64x64, and CelebA's aligned
+  # ones of 178x218, are faces as they are.
+  config.faces = "auto"
+  # What becomes of a hole that no face covers: leave, or biharmonic (slow where
+  # such a hole has more than some thousand pixels).
+  config.rest = "leave"
   # Where the completed images go; '' = `completed` in the workdir.
   config.output = ""
   # Make anew what is there already.
   config.overwrite = False
+  # Different completions of each image, from different starts: NAME_1.png,
+  # NAME_2.png and so on; 1 makes NAME.png.
+  config.samples = 1
+  # Leave strips/NAME.png in the workdir, image, mask and result side by side:
+  # '' = none, original or masked says how the image is shown.
+  config.strips = ""
+  # The name of an image (without suffix) whose search is left as path.gif.
+  config.gif = ""
+  # Columns of contact_sheet.png, a face each; 0 = none.
+  config.contact_sheet = 12
   config.mask = mask()
   config.search = search()
   return config
@@ -445,11 +469,16 @@ def prepare_job() -> ConfigDict:
   config = ConfigDict()
   config.job = "prepare"
   config.data = ConfigDict()
-  # What was downloaded: img_align_celeba.zip or the folder it unpacks to, with
-  # list_eval_partition.txt beside it; or a prepared `celeb_a` of tfds.
+  # celeba, or folder: photographs, out of which faces are cut and aligned.
+  config.data.name = "celeba"
+  # celeba: what was downloaded: img_align_celeba.zip or the folder it unpacks
+  # to, with list_eval_partition.txt beside it; or a prepared `celeb_a` of tfds.
+  # folder: a folder, a zip, or several with commas.
   config.data.source = ""
   # Where the prepared set goes.
   config.data.path = ""
+  # folder: how faces are found; see `inpaint_job`.
+  config.faces = "auto"
   return config
 
 
@@ -459,6 +488,10 @@ _CHOICES = {
   "data.name": ("celeba", "folder", "synthetic"),
   "data.split": ("train", "validation", "test", "all"),
   "data.placement": ("auto", "device", "stream"),
+  "faces": faces.DETECTORS,
+  "rest": ("leave", "biharmonic"),
+  "strips": ("", "original", "masked"),
+  "search.blending": blending.MODES,
   "encoder.dtype": ("float32", "bfloat16"),
   "search.mode": tuple(SEARCH_MODES),
   "search.start": ("random", "encoder"),
@@ -538,6 +571,8 @@ _RANGES = types.MappingProxyType(
     "benchmark.slow_images": _at_least(0),
     "benchmark.chunk": _at_least(1),
     "benchmark.contact_sheet": _at_least(1),
+    "samples": _at_least(1),
+    "contact_sheet": _at_least(0),
   }
 )
 
@@ -567,12 +602,18 @@ def validate(config: ConfigDict) -> None:
     value = _lookup(config, field)
     if value is not None and value not in choices:
       raise errors.UserError(
-        f"config.{field}={value!r}: choose one of {', '.join(choices)}"
+        f"config.{field}={value!r}: choose one of "
+        f"{', '.join(choice or repr('') for choice in choices)}"
       )
   for field, (holds, text) in _RANGES.items():
     value = _lookup(config, field)
     if value is not None and not holds(value):
       raise errors.UserError(f"config.{field}={value!r}: must be {text}")
+  if config.job == "prepare" and config.data.name == "synthetic":
+    raise errors.UserError(
+      "config.data.name='synthetic': drawn faces need no preparation; choose "
+      "celeba or folder"
+    )
   if "train" in config:
     losses.get(config.train.loss, "config.train.loss")
   if "search" in config and config.search.loss:

@@ -23,6 +23,7 @@ from ml_collections import config_flags
 
 from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import errors
+from dcgan_inpaint import report
 from dcgan_inpaint import sharding
 
 # Jobs that several processes share.
@@ -63,8 +64,6 @@ _COMPILATION_CACHE = flags.DEFINE_string(
 
 def _run(config, workdir: str) -> None:
   """Runs the job, and leaves its rows in results.json."""
-  from dcgan_inpaint import report
-
   if jax.process_count() > 1 and config.job not in _TOGETHER:
     raise errors.UserError(
       f"config.job={config.job!r} is the work of one process: run it once, on "
@@ -108,6 +107,11 @@ def _run(config, workdir: str) -> None:
     from dcgan_inpaint import inpaint_files
 
     rows = inpaint_files.inpaint_files(config, workdir, mesh)
+  elif config.data.name == "folder":
+    from dcgan_inpaint.data import photographs
+
+    source, output = config.data.source, config.data.path
+    rows = [photographs.prepare(source, output, config.faces)]
   else:
     from dcgan_inpaint.data import celeba
 
@@ -154,12 +158,7 @@ def _check(argv: list[str]) -> tuple[Any, str]:
   workdir = os.path.expanduser(
     _WORKDIR.value or os.path.join("runs", path.stem)
   )
-  try:
-    os.makedirs(workdir, exist_ok=True)
-  except OSError as error:
-    raise errors.UserError(
-      f"--workdir={workdir} cannot be made: {error.strerror}"
-    ) from error
+  report.make_folder(workdir, "--workdir")
   return config, workdir
 
 

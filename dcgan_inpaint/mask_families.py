@@ -8,6 +8,7 @@ distributions may change their stream from one version to the next.
 """
 
 import math
+import pathlib
 
 import numpy as np
 from PIL import Image
@@ -95,6 +96,7 @@ def _file(config, height, width):
   White (128 or more) is the hole, as in IOPaint and LaMa, or the known part
   with `file_polarity='white_is_known'`. In a picture with transparent pixels
   (alpha below 128) these are the hole, whatever its colours and the polarity.
+  16-bit values are scaled to 8, and the orientation in EXIF is applied.
   """
   polarity = config.file_polarity
   polarities = ("white_is_hole", "white_is_known")
@@ -105,36 +107,19 @@ def _file(config, height, width):
   if not config.path:
     raise _wrong("path", config.path, "family 'file' needs an image file")
   try:
-    with Image.open(config.path) as image:
-      grey = np.asarray(image.convert("L"))
-      alpha = np.full_like(grey, 255)
-      if image.has_transparency_data:
-        alpha = np.asarray(image.convert("RGBA"))[..., 3]
+    encoded = pathlib.Path(config.path).expanduser().read_bytes()
+    grey = decoding.open_grey(encoded)
+    hole = decoding.transparency(encoded)
   # Pillow raises many kinds for broken files, and its own for huge ones.
   except Exception as error:  # noqa: BLE001
-    reason = getattr(error, "strerror", None) or (
-      "it is not an image that Pillow can read"
-    )
+    reason = getattr(error, "strerror", None) or str(error)
     raise _wrong("path", config.path, reason) from error
-  if alpha.min() < 128:
-    hole = alpha < 128
-  elif polarity == "white_is_hole":
-    hole = grey >= 128
-  else:
-    hole = grey < 128
+  if not hole.any():
+    hole = grey >= 128 if polarity == "white_is_hole" else grey < 128
   picture = Image.fromarray(hole)
   if height == width:
     picture = picture.crop(decoding.crop_box(picture.size))
-  hole = np.asarray(picture.resize((width, height), Image.Resampling.NEAREST))
-  if not hole.any():
-    raise _wrong(
-      "path",
-      config.path,
-      f"it leaves no hole at {height}x{width}: its values are "
-      f"{grey.min()}..{grey.max()}, white is 128 or more, and "
-      f"config.mask.file_polarity is {polarity!r}",
-    )
-  return hole
+  return np.asarray(picture.resize((width, height), Image.Resampling.NEAREST))
 
 
 def _box(config, rng, height, width):

@@ -26,6 +26,8 @@ def make(
   indices: Sequence[int],
   height: int = 64,
   width: int = 64,
+  *,
+  allow_empty: bool = False,
 ) -> np.ndarray:
   """Returns the masks of some images.
 
@@ -37,6 +39,9 @@ def make(
       neighbours.
     height: of the images, pixels.
     width: of the images, pixels.
+    allow_empty: whether a mask file may leave no hole at all. What is scored
+      needs one, and a hole that is missing is most often drawn in the wrong
+      colour.
 
   Returns:
     float32 [n, height, width, 1], 1 = known, 0 = hole.
@@ -55,7 +60,14 @@ def make(
     )
   holes = np.empty((len(indices), height, width), bool)
   if config.family in mask_families.FIXED:
-    holes[:] = mask_families.FIXED[config.family](config, height, width)
+    hole = mask_families.FIXED[config.family](config, height, width)
+    if not (hole.any() or allow_empty):
+      raise errors.UserError(
+        f"config.mask.path is {config.path!r}: it leaves no hole at "
+        f"{height}x{width}; config.mask.file_polarity is "
+        f"{config.file_polarity!r}, and white is 128 or more"
+      )
+    holes[:] = hole
   else:
     draw = mask_families.RANDOM[config.family]
     for hole, index in zip(holes, indices, strict=True):

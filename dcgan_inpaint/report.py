@@ -16,6 +16,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import tempfile
 
 import jax
 import numpy as np
@@ -58,6 +59,28 @@ def replacing(path):
     os.replace(temporary, path)
   finally:
     temporary.unlink(missing_ok=True)
+
+
+def make_folder(path, field):
+  """Makes a folder, if need be, and makes sure that it can be written to.
+
+  Args:
+    path: the folder.
+    field: the flag or config field that names it, for the message.
+
+  Raises:
+    errors.UserError: it cannot be made or written to.
+  """
+  path = pathlib.Path(path)
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path):
+      pass
+  except OSError as error:
+    raise errors.UserError(
+      f"{field}={str(path)!r} cannot be written to ({error.strerror}): take "
+      "a folder elsewhere"
+    ) from error
 
 
 def set_aside(path):
@@ -110,6 +133,26 @@ def load_png(path):
     ) from None
   except OSError as error:
     raise errors.UserError(f"{path} cannot be read: {error}.") from None
+
+
+def save_gif(path, frames, milliseconds=80):
+  """Writes an animated GIF, which stands still at its end and starts anew.
+
+  Args:
+    path: the file.
+    frames: list of uint8 [H, W, 3].
+    milliseconds: how long a frame is shown; the last one for two seconds.
+  """
+  first, *others = map(Image.fromarray, frames)
+  with replacing(path) as temporary:
+    first.save(
+      temporary,
+      format="GIF",
+      save_all=True,
+      append_images=others,
+      duration=[milliseconds] * len(others) + [2000],
+      loop=0,
+    )
 
 
 def grid(images, columns, padding=2):

@@ -436,6 +436,64 @@ class Search:
         states = self._advance(states, weights, images, masks, stage, rest)
     return jax.device_get(self._end(states, weights, images, masks))
 
+  def path(
+    self,
+    weights: Weights,
+    image: np.ndarray,
+    mask: np.ndarray,
+    *,
+    index: int = 0,
+    frames: int = 50,
+  ) -> np.ndarray:
+    """Returns what the search of one image goes through, for a film.
+
+    Args:
+      weights: the frozen networks.
+      image: float32 [H, W, 3] in [-1, 1].
+      mask: float32 [H, W, 1], 1 = known.
+      index: the image's number, as in a call.
+      frames: about how many moments to see; at most one a step.
+
+    Returns:
+      float32 [F, H, W, 3]: what is generated before the first step and after
+      every so many, by the start that wins, or in the mean (`keep`).
+    """
+    # A whole batch of the one image: the shape is what devices can split.
+    rows = self.batch_size(1)
+    many = sharding.split(self._mesh)
+    weights = jax.device_put(weights, sharding.replicated(self._mesh))
+    known = np.where(mask > 0.5, image, np.float32(0))
+    images, masks, indices = (
+      jax.device_put(np.stack([x] * rows), many)
+      for x in (known, np.float32(mask), np.uint32(index))
+    )
+    generate = jax.jit(jax.vmap(self._generate, in_axes=(0, 0, None)))
+
+    def look(states: SearchState) -> np.ndarray:
+      latents, offsets = jax.device_get((states.latent, states.offset))
+      of_starts = jax.tree.map(lambda x: x[0], (latents, offsets))
+      return jax.device_get(generate(*of_starts, weights))[:, 0]
+
+    states = self._begin(
+      weights, jnp.uint32(self._config.seed), indices, images, masks
+    )
+    seen = [look(states)]
+    every = max(1, sum(stage.steps for stage in self._stages) // frames)
+    for number, stage in enumerate(self._stages):
+      states = self._enter(states, number)
+      for first in range(0, stage.steps, every):
+        last = min(first + every, stage.steps)
+        while first < last:
+          part = min(last - first, self._steps_per_call)
+          states = self._advance(states, weights, images, masks, number, part)
+          first += part
+        seen.append(look(states))
+    if self._config.keep == "mean":
+      return np.stack(seen).mean(axis=1)
+    loss = jax.device_get(self._end(states, weights, images, masks).loss[0])
+    best = np.argmin(np.where(np.isfinite(loss), loss, np.inf))
+    return np.stack(seen)[:, best]
+
   def batch_size(self, count: int) -> int:
     """Returns the images of a compiled batch for `count` images in all.
 

@@ -93,6 +93,7 @@ def test_the_flags_of_a_docstring_are_fields_of_the_config(path):
     ("search.refine_steps", -1, "at least 0"),
     ("search.refine_learning_rate", 0.0, "above 0"),
     ("search.refine_pull", -1.0, "at least 0"),
+    ("search.blending", "alpha", "paste, poisson"),
     ("search.dtype", "half", "float32, bfloat16"),
     ("search.batch_size", 0, "at least 1"),
     ("search.steps_per_call", -1, "at least 0"),
@@ -129,10 +130,13 @@ def test_a_wrong_value_is_refused_with_its_field_and_the_remedy(
 
 def test_every_limit_is_that_of_a_field():
   # A misspelt one would be passed over in silence.
-  config = every_section()
+  jobs = (every_section(), config_lib.inpaint_job())
   for field in [*config_lib._CHOICES, *config_lib._RANGES]:
     section, _, name = field.rpartition(".")
-    assert name in (config[section] if section else config), field
+    assert any(
+      name in (config.get(section, ()) if section else config)
+      for config in jobs
+    ), field
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,14 @@ from scipy import stats
 from skimage import metrics as skimage_metrics
 import tiny
 
+from dcgan_inpaint import blending
 from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import errors
 from dcgan_inpaint import evaluate
+from dcgan_inpaint import masks as masks_lib
 from dcgan_inpaint import methods
 from dcgan_inpaint import pixels
+from dcgan_inpaint import trained
 from dcgan_inpaint.data import synthetic
 from dcgan_inpaint.methods import ppca
 from dcgan_inpaint.methods import ridge
@@ -225,3 +228,19 @@ def test_methods_whose_library_is_missing_are_refused_at_once(monkeypatch):
   config = tiny.train_config(evaluation__methods="telea")
   with pytest.raises(errors.UserError, match="needs OpenCV: pip install"):
     evaluate.check(config, tiny.mesh(4))
+
+
+@pytest.mark.parametrize("mode", blending.MODES)
+def test_what_the_search_found_is_blended_as_the_config_says(trained_run, mode):
+  config = tiny.train_config(search__blending=mode)
+  config.checkpoint.path = str(trained_run)
+  mesh = tiny.mesh(4)
+  model = trained.load(config.checkpoint, mesh)
+  images = pixels.to_float(synthetic.load("test", 3))
+  masks = masks_lib.make(config.mask, range(3))
+  method = methods.create("dcgan", model, config.search, mesh, images.shape)
+  completion = method(images, masks)
+  np.testing.assert_array_equal(
+    completion.completed,
+    blending.blend(mode, completion.generated, images, masks),
+  )

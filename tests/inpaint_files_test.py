@@ -1,9 +1,12 @@
+import csv
 import io
+import itertools
 import zipfile
 
 import numpy as np
 from PIL import Image
 import pytest
+from skimage import data as pictures
 import tiny
 
 from dcgan_inpaint import config as config_lib
@@ -11,7 +14,6 @@ from dcgan_inpaint import errors
 from dcgan_inpaint import inpaint_files
 from dcgan_inpaint import report
 from dcgan_inpaint import trained
-from dcgan_inpaint.data import decoding
 from dcgan_inpaint.data import synthetic
 
 NAMES = ("ann.png", "bob.png", "family/eve.png")
@@ -43,6 +45,16 @@ def job(trained_run, tmp_path):
     return row
 
   return run
+
+
+@pytest.fixture
+def lively(monkeypatch):
+  """Gives the model weights whose images differ; a short training's do not."""
+  load = trained.load
+  weights = tiny.weights(*tiny.networks())
+  monkeypatch.setattr(
+    trained, "load", lambda *args: load(*args)._replace(weights=weights)
+  )
 
 
 def results(folder):
@@ -194,24 +206,27 @@ def test_one_mask_file_serves_all_images(job, photos, tmp_path):
 
 
 @pytest.mark.parametrize(
-  "width, height, left, top, scale",
-  # A wide photograph is cut to its centre, an aligned one of CelebA to its
-  # face; both are then halved.
-  [(200, 128, 36, 0, 2), (178, 218, 25, 57, 2)],
+  "width, height, box",
+  # The part of a mask that is filled: the centre square of a wide photograph,
+  # and the face of an aligned one of CelebA.
+  [(200, 128, (36, 0, 164, 128)), (178, 218, (25, 57, 153, 185))],
 )
-def test_a_mask_stays_where_it_was_drawn(
-  job, tmp_path, width, height, left, top, scale
+def test_an_image_of_another_size_keeps_it(
+  job, tmp_path, caplog, width, height, box
 ):
   photo = np.random.default_rng(0).integers(0, 256, (height, width, 3))
   report.save_png(tmp_path / "in" / "a.png", photo.astype(np.uint8))
   hole = np.zeros((height, width), bool)
-  y, x = top + 20 * scale, left + 30 * scale
-  hole[y : y + 8 * scale, x : x + 16 * scale] = True
+  hole[30:100, 10:90] = True
   save_mask(tmp_path / "mask.png", hole)
-  job(tmp_path / "in", tmp_path / "mask.png")
-  original = decoding.decode((tmp_path / "in" / "a.png").read_bytes(), 64)
-  made = results(tmp_path / "out")["a.png"]
-  assert_filled(made, original, hole_of(20, 28, 30, 46))
+  job(tmp_path / "in", tmp_path / "mask.png", faces="whole")
+  filled = np.zeros_like(hole)
+  left, upper, right, lower = box
+  filled[upper:lower, left:right] = hole[upper:lower, left:right]
+  assert_filled(results(tmp_path / "out")["a.png"], photo, filled)
+  assert f"{100 * (1 - filled.sum() / hole.sum()):.2g} % of the hole" in (
+    caplog.text
+  )
 
 
 def test_what_cannot_be_done_is_named_and_the_rest_is_done(
@@ -227,12 +242,10 @@ def test_what_cannot_be_done_is_named_and_the_rest_is_done(
   (folder / "torn.png").write_bytes(broken.getvalue()[:500])
   save_mask(tmp_path / "masks" / "torn.png", hole)
   (tmp_path / "masks" / "bob.png").unlink()
-  save_mask(tmp_path / "masks" / "ann.png", np.zeros_like(hole))
   row = job(folder, tmp_path / "masks")
-  assert (row["n"], row["failed"]) == (1, 3)
-  assert results(tmp_path / "out").keys() == {"family/eve.png"}
+  assert (row["n"], row["failed"]) == (2, 2)
+  assert results(tmp_path / "out").keys() == {"ann.png", "family/eve.png"}
   for name, reason in {
-    "ann.png": "no hole",
     "bob.png": "no mask of that name",
     "torn.png": "truncated",
   }.items():
@@ -247,7 +260,8 @@ def test_what_cannot_be_done_is_named_and_the_rest_is_done(
     ({"images": ""}, "config.input is empty"),
     ({"masks": "center"}, "config.masks='center'.*'?centre"),
     ({"masks": ""}, "config.masks=''"),
-    ({"mask__size": 99.0}, "config.mask.size is 99.0"),
+    ({"masks": "pattern", "mask__share": 2.0}, "config.mask.share is 2.0"),
+    ({"gif": "nobody"}, "config.gif='nobody' is none of the images.*'ann'"),
     ({"checkpoint__path": "none"}, "config.checkpoint.path='none'"),
     ({"checkpoint__step": "5"}, "'5': take best"),
     ({"search__batch_size": 3}, "config.search.batch_size=3"),
@@ -278,3 +292,199 @@ def test_two_images_of_one_name_are_refused(job, photos, tmp_path):
   report.save_png(tmp_path / "ann.png", np.zeros((64, 64, 3), np.uint8))
   with pytest.raises(errors.UserError, match="ann.png and ann.png have one"):
     job(f"{photos},{tmp_path / 'ann.png'}")
+
+
+def rows(folder):
+  """Returns {name: row} of results.csv."""
+  with (folder / "results.csv").open(encoding="utf-8", newline="") as file:
+    return {row["name"]: row for row in csv.DictReader(file)}
+
+
+# The astronaut's nose; what lies beyond her face is none of it.
+NOSE = np.zeros((512, 512), bool)
+NOSE[118:134, 212:236] = True
+FAR = np.zeros((512, 512), bool)
+FAR[450:480, 20:60] = True
+
+
+@pytest.fixture(scope="module")
+def astronaut(tmp_path_factory):
+  """A folder of one photograph whose name is no plain one."""
+  root = tmp_path_factory.mktemp("astronaut")
+  report.save_png(root / "Sally’s Fläche 1.png", pictures.astronaut())
+  return root
+
+
+@pytest.mark.parametrize("blending", ["paste", "poisson"])
+def test_a_photograph_changes_in_its_hole_alone(
+  job, astronaut, tmp_path, blending
+):
+  save_mask(tmp_path / "mask.png", NOSE)
+  job(
+    astronaut,
+    tmp_path / "mask.png",
+    faces="cascade",
+    search__blending=blending,
+  )
+  ((name, made),) = results(tmp_path / "out").items()
+  assert name == "Sally’s Fläche 1.png"
+  assert_filled(made, pictures.astronaut(), NOSE)
+  row = rows(tmp_path)[name]
+  assert (row["status"], row["faces"]) == ("completed", "2")
+  assert row["aligned_by"] == "box" and "no landmarks" in row["reason"]
+  assert float(row["hole_share"]) == pytest.approx(NOSE.mean(), rel=1e-4)
+  assert float(row["loss"]) > 0 and float(row["seconds"]) > 0
+
+
+def test_what_lies_under_the_hole_of_a_photograph_is_not_looked_at(
+  job, astronaut, tmp_path
+):
+  save_mask(tmp_path / "mask.png", NOSE | FAR)
+  other = pictures.astronaut()
+  other[NOSE | FAR] = (0, 255, 0)
+  for root in (astronaut, tmp_path / "other"):
+    if root != astronaut:
+      report.save_png(root / "Sally’s Fläche 1.png", other)
+    job(
+      root,
+      tmp_path / "mask.png",
+      output=tmp_path / "out" / root.name,
+      faces="cascade",
+      rest="biharmonic",
+      search__blending="poisson",
+    )
+  first, second = results(tmp_path / "out").values()
+  np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+  "rest, status, left",
+  [("leave", "partly", FAR), ("biharmonic", "completed", 0)],
+)
+def test_a_hole_beyond_the_faces_is_left_or_filled_and_named(
+  job, astronaut, tmp_path, caplog, rest, status, left
+):
+  save_mask(tmp_path / "mask.png", NOSE | FAR)
+  job(astronaut, tmp_path / "mask.png", faces="cascade", rest=rest)
+  ((name, made),) = results(tmp_path / "out").items()
+  assert_filled(
+    made, pictures.astronaut(), (NOSE | FAR) & ~np.array(left, bool)
+  )
+  assert rows(tmp_path)[name]["status"] == status
+  assert "76 % of the hole lies outside of every face" in caplog.text
+
+
+@pytest.mark.parametrize(
+  "picture, hole, words",
+  [
+    (pictures.astronaut, FAR, "no face at the hole: --config.faces=whole"),
+    (pictures.brick, NOSE, "no face found: --config.faces=whole"),
+  ],
+)
+def test_a_hole_without_a_face_gets_a_clear_message(
+  job, tmp_path, caplog, picture, hole, words
+):
+  Image.fromarray(picture()).convert("RGB").save(tmp_path / "a.png")
+  save_mask(tmp_path / "mask.png", hole)
+  row = job(tmp_path / "a.png", tmp_path / "mask.png", faces="cascade")
+  assert (row["n"], row["failed"]) == (0, 1)
+  assert f"left out a.png: {words}" in caplog.text
+  assert rows(tmp_path)["a.png"]["status"] == "failed"
+  row = job(tmp_path / "a.png", tmp_path / "mask.png", faces="whole")
+  assert (row["n"], row["failed"]) == (1, 0)
+
+
+def test_families_grow_with_the_image(job, tmp_path):
+  photo = np.random.default_rng(0).integers(0, 256, (192, 256, 3), np.uint8)
+  report.save_png(tmp_path / "a.png", photo)
+  job(tmp_path / "a.png", "centre", faces="whole")
+  hole = np.zeros((192, 256), bool)
+  hole[48:144, 80:176] = True  # Half of the shorter side, as 32 of 64.
+  assert_filled(results(tmp_path / "out")["a.png"], photo, hole)
+
+
+def test_transparency_is_the_mask(job, tmp_path):
+  photo = np.random.default_rng(0).integers(0, 256, (70, 60, 4), np.uint8)
+  hole = np.zeros((70, 60), bool)
+  hole[20:40, 10:30] = True
+  photo[..., 3] = np.where(hole, 0, 255)
+  report.save_png(tmp_path / "in" / "a.png", photo)
+  report.save_png(tmp_path / "in" / "whole.png", photo[..., :3])
+  job(tmp_path / "in", "alpha", faces="whole")
+  made = results(tmp_path / "out")
+  assert_filled(made["a.png"], photo[..., :3], hole)
+  # Nothing is missing, and the image comes back.
+  np.testing.assert_array_equal(made["whole.png"], photo[..., :3])
+  assert rows(tmp_path)["whole.png"]["status"] == "no hole"
+
+
+def test_samples_differ_in_the_hole_alone(job, lively, photos, tmp_path):
+  row = job(photos, samples=3)
+  assert (row["n"], row["failed"]) == (3, 0)
+  made = results(tmp_path / "out")
+  hole = hole_of(16, 48, 16, 48)
+  for name, original in results(photos).items():
+    stem = name.removesuffix(".png")
+    samples = [made.pop(f"{stem}_{number}.png") for number in (1, 2, 3)]
+    for sample in samples:
+      assert_filled(sample, original, hole)
+    for a, b in itertools.combinations(samples, 2):
+      assert (a != b)[hole].mean() > 0.5
+    assert len(rows(tmp_path)[name]["loss"].split()) == 3
+  assert not made
+  # The first is what one sample would be.
+  first = results(tmp_path / "out")["bob_1.png"]
+  job(photos / "bob.png", output=tmp_path / "one")
+  np.testing.assert_array_equal(results(tmp_path / "one")["bob.png"], first)
+  # One that is missing is made with its siblings; what is there is left.
+  (tmp_path / "out" / "bob_2.png").unlink()
+  row = job(photos, samples=3)
+  assert (row["n"], row["skipped"]) == (1, 2)
+
+
+def test_every_image_has_its_row(job, photos, tmp_path):
+  job(photos)
+  table = rows(tmp_path)
+  assert table.keys() == set(NAMES)
+  for row in table.values():
+    assert row["status"] == "completed" and row["aligned_by"] == "whole"
+    assert row["faces"] == "1" and row["hole_share"] == "0.25"
+  job(photos)
+  assert {row["status"] for row in rows(tmp_path).values()} == {"there already"}
+  assert (tmp_path / "results.1.csv").exists()  # The first run's.
+
+
+@pytest.mark.parametrize("first", ["original", "masked"])
+def test_strips_on_request(job, photos, tmp_path, first):
+  job(photos, strips=first)
+  made = results(tmp_path / "strips")
+  assert made.keys() == set(NAMES)
+  strip = made["family/eve.png"]
+  original = results(photos)["family/eve.png"]
+  hole = hole_of(16, 48, 16, 48)
+  left, mask, right = (strip[2:66, x : x + 64] for x in (2, 68, 134))
+  same = np.ones_like(hole) if first == "original" else ~hole
+  np.testing.assert_array_equal(left[same], original[same])
+  assert (first == "masked") == bool((left != original).any())
+  np.testing.assert_array_equal(mask, 255 * hole[..., None].repeat(3, -1))
+  np.testing.assert_array_equal(
+    right, results(tmp_path / "out")["family/eve.png"]
+  )
+
+
+def test_no_contact_sheet_where_none_is_wanted(job, photos, tmp_path):
+  job(photos, contact_sheet=0)
+  assert not (tmp_path / "contact_sheet.png").exists()
+
+
+def test_the_path_of_one_image_is_a_film(job, lively, photos, tmp_path):
+  job(photos, gif="family/eve", search__steps=3)
+  with Image.open(tmp_path / "path.gif") as film:
+    assert film.n_frames == 4  # The start, and after each step.
+    film.seek(3)
+    last = np.asarray(film.convert("RGB"))
+  # On the right the completed image, four times as large.
+  right = last[8:-8:4, 8 + 256 + 8 : -8 : 4]
+  made = results(tmp_path / "out")["family/eve.png"]
+  # A GIF has 256 colours.
+  assert np.abs(np.int32(right) - made).mean() < 12

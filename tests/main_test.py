@@ -228,6 +228,24 @@ def test_prepare_makes_a_data_set_that_can_be_scored(trained, tmp_path):
   assert row["n"] == 2
 
 
+def test_prepare_makes_a_data_set_of_photographs(tmp_path):
+  photo = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+  report.save_png(tmp_path / "photos" / "a.png", photo)
+  out, _ = succeed(
+    "--config=configs/prepare.py",
+    f"--workdir={tmp_path / 'run'}",
+    "--config.data.name=folder",
+    f"--config.data.source={tmp_path / 'photos'}",
+    f"--config.data.path={tmp_path / 'faces'}",
+    "--config.faces=whole",
+  )
+  (row,) = report.read_results(tmp_path / "run")["rows"]
+  assert (row["photographs"], row["faces"]) == (1, 1)
+  assert "faces" in out
+  with Image.open(tmp_path / "faces" / "a.png") as face:
+    assert face.size == (64, 64)
+
+
 QUICKSTART = "--config=configs/quickstart.py"
 MISTAKES = {
   "no config": ([], ["--config=configs/quickstart.py"]),
@@ -269,6 +287,10 @@ MISTAKES = {
   "nothing prepared": (
     ["--config=configs/celeba.py", "--config.data.path=none"],
     ["configs/prepare.py"],
+  ),
+  "drawn faces to prepare": (
+    ["--config=configs/prepare.py", "--config.data.name=synthetic"],
+    ["config.data.name='synthetic'", "celeba or folder"],
   ),
   "nothing to inpaint": (
     ["--config=configs/inpaint.py", "--config.input=none"],

@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 from PIL import Image
 import pytest
@@ -348,6 +350,7 @@ def test_transparent_pixels_are_the_hole(tmp_path, polarity):
     (dict(family="file"), "path", "needs an image file"),
     (dict(family="file", path="none.png"), "path", "No such file"),
     (dict(family="file", path=__file__), "path", "Pillow"),
+    (dict(family="file", path="."), "path", "Is a directory"),
     (dict(family="file", file_polarity="dark"), "file_polarity", "'white_is_k"),
   ],
 )
@@ -360,23 +363,85 @@ def test_wrong_values_are_refused_by_name(fields, field, remedy):
   assert remedy in message and "\n" not in message
 
 
-def test_a_mask_file_of_a_size_that_bursts_the_memory_is_refused(
-  tmp_path, monkeypatch
+def _encoded(picture, kind="png", **options):
+  buffer = io.BytesIO()
+  picture.save(buffer, kind, **options)
+  return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+  "content, reason",
+  [
+    (b"", "the file is empty"),
+    (b"These are words.", "not an image that Pillow can read"),
+    (_encoded(Image.effect_noise((32, 32), 90))[:300], "truncated"),
+    (_encoded(Image.new("F", (32, 32)), "tiff"), "32-bit pixels"),
+    (_encoded(Image.new("LAB", (32, 32)), "tiff"), "conversion from LAB"),
+    (_encoded(Image.new("1", (64, 64))), "decompression bomb"),
+  ],
+)
+def test_a_bad_mask_file_is_refused_with_its_reason(
+  tmp_path, monkeypatch, content, reason
 ):
+  monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40 * 40)  # Twice is refused.
   path = tmp_path / "mask.png"
-  Image.fromarray(np.full((8, 8), 255, np.uint8)).save(path)
-  monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 31)  # Twice this is refused.
-  with pytest.raises(errors.UserError, match="config.mask.path .* Pillow"):
+  path.write_bytes(content)
+  with pytest.raises(errors.UserError) as refused:
     masks.make(_config(family="file", path=str(path)), range(2))
+  message = str(refused.value)
+  assert message.startswith(f"config.mask.path is {str(path)!r}: ")
+  assert reason in message and "\n" not in message
 
 
-def test_a_mask_file_without_a_hole_is_refused(tmp_path):
+@pytest.mark.parametrize("kind", ["png", "tiff", "ppm"])
+def test_a_mask_of_16_bits_is_cut_at_half_of_its_range(tmp_path, kind):
+  # Pillow's own conversion makes white of all that is above 255.
+  values = np.uint16([[0, 300], [32767, 32896]])
+  path = tmp_path / "mask.tif"
+  path.write_bytes(_encoded(Image.fromarray(values), kind))
+  expected = np.kron([[0, 0], [0, 1]], np.ones((4, 4))) == 1
+  np.testing.assert_array_equal(
+    _hole(8, 8, family="file", path=str(path)), expected
+  )
+
+
+def test_a_mask_is_turned_as_its_exif_says(tmp_path):
+  exif = Image.Exif()
+  exif[0x0112] = 6  # To be shown turned a quarter clockwise.
+  hole = _rectangle((2, 9), (4, 20), 24, 32)
+  path = tmp_path / "mask.png"
+  Image.fromarray(np.uint8(255 * hole)).save(path, exif=exif)
+  np.testing.assert_array_equal(
+    _hole(32, 24, family="file", path=str(path)), np.rot90(hole, k=-1)
+  )
+
+
+def test_of_an_animated_mask_the_first_frame_counts(tmp_path):
+  hole = _rectangle((2, 9), (4, 20), 24, 32)
+  first, second = (Image.fromarray(np.uint8(255 * h)) for h in (hole, ~hole))
+  path = tmp_path / "mask.gif"
+  first.save(path, save_all=True, append_images=[second])
+  np.testing.assert_array_equal(
+    _hole(24, 32, family="file", path=str(path)), hole
+  )
+
+
+@pytest.mark.parametrize("name", ["my mask.png", "маска.png", "マスク ü.png"])
+def test_a_mask_file_may_have_any_name(tmp_path, name):
+  Image.new("1", (8, 8), 1).save(tmp_path / name)
+  assert _hole(family="file", path=str(tmp_path / name)).all()
+
+
+def test_a_mask_file_without_a_hole_is_refused_unless_allowed(tmp_path):
   path = tmp_path / "mask.png"
   Image.fromarray(np.eye(8, dtype=np.uint8)).save(path)
+  section = _config(family="file", path=str(path))
   with pytest.raises(
-    errors.UserError, match=r"config.mask.path .* 0\.\.1, white"
+    errors.UserError, match="config.mask.path .* no hole .*'white_is_hole'"
   ):
-    masks.make(_config(family="file", path=str(path)), range(2))
+    masks.make(section, range(2))
+  known = masks.make(section, range(2), allow_empty=True)
+  np.testing.assert_array_equal(known, np.ones((2, 64, 64, 1)))
 
 
 @pytest.mark.parametrize(

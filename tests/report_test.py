@@ -4,6 +4,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,29 @@ def read_png(path):
   with Image.open(path) as image:
     assert image.format == "PNG"
     return np.asarray(image)
+
+
+def test_a_folder_is_made_and_left_empty(tmp_path):
+  for _ in range(2):
+    report.make_folder(tmp_path / "new" / "folder", "--workdir")
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["file", "file/folder"])
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, name):
+  (tmp_path / "file").write_text("taken")
+  with pytest.raises(errors.UserError, match="--workdir=.*file.* cannot be wr"):
+    report.make_folder(tmp_path / name, "--workdir")
+
+
+def test_a_folder_without_permission_is_named(tmp_path, monkeypatch):
+  def refuse(**_):
+    raise PermissionError(13, "Permission denied")
+
+  # The superuser may write everywhere, and tests may run as one.
+  monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+  with pytest.raises(errors.UserError, match=r"\(Permission denied\)"):
+    report.make_folder(tmp_path, "--workdir")
 
 
 @pytest.mark.parametrize("shape", [(8, 6, 3), (8, 6)])

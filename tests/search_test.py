@@ -713,3 +713,34 @@ def test_a_mode_that_wants_an_encoder_says_so_where_there_is_none():
   message = str(error.value)
   assert message.startswith("config.search.mode='fidelity'")
   assert "configs/encoder.py" in message
+
+
+# --- the path -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  "options",
+  [{}, {"steps_per_call": 2}, {"keep": "mean"}],
+  ids=["best", "some steps in a call", "mean"],
+)
+def test_the_path_ends_where_the_search_ends(options):
+  images, masks = some_images()
+  search = make(**options)
+  found = search(SKETCH_WEIGHTS, images, masks, indices=range(7, 7 + COUNT))
+  path = search.path(SKETCH_WEIGHTS, images[2], masks[2], index=9, frames=4)
+  assert path.shape == (5, SIDE, SIDE, 3)  # Eight steps, two a frame.
+  np.testing.assert_allclose(path[-1], found.generated[2], atol=1e-5)
+  # Every frame is another moment, and the first is before the first step.
+  assert np.abs(np.diff(path, axis=0)).max(axis=(1, 2, 3)).min() > 0
+  before = make(**{**options, "steps": 0})(
+    SKETCH_WEIGHTS, images[2:3], masks[2:3], indices=[9]
+  )
+  if "keep" in options:  # Which start wins is another at that moment.
+    np.testing.assert_allclose(path[0], before.generated[0], atol=1e-5)
+
+
+def test_a_path_is_not_longer_than_the_search():
+  images, masks = some_images()
+  path = make(steps=3).path(SKETCH_WEIGHTS, images[0], masks[0])
+  assert len(path) == 4
+  assert np.abs(np.diff(path, axis=0)).max(axis=(1, 2, 3)).min() > 0

@@ -15,6 +15,7 @@ import concurrent.futures
 import io
 import os
 
+from absl import logging
 import numpy as np
 from PIL import Image
 from PIL import ImageOps
@@ -25,36 +26,86 @@ FACE_BOX = (25, 57, 153, 185)  # Left, upper, right, lower; ends excluded.
 ALIGNED_SIZE = (178, 218)  # Width and height of an aligned CelebA image.
 
 _MIN_SIDE = 8  # Fewer pixels hold no picture: a tracking pixel, a damaged file.
+_ANIMATED = ("GIF", "PNG", "WEBP")  # Formats.
 _CHUNK = 64  # Images a thread takes at once.
 
 
-def decode(encoded, size):
+def decode(encoded, size, name=""):
   """Decodes one image, crops it to a square and resizes it.
+
+  Args:
+    encoded: bytes of an image file; see `open_rgb`, also for what is raised.
+    size: side of the result in pixels.
+    name: see `open_rgb`.
+
+  Returns:
+    uint8 array [size, size, 3].
+  """
+  image = open_rgb(encoded, name)
+  if image.size != (size, size):
+    image = image.crop(crop_box(image.size))
+    image = image.resize((size, size), Image.Resampling.LANCZOS)
+  return np.asarray(image)
+
+
+def open_rgb(encoded, name=""):
+  """Decodes one image as it is.
 
   The orientation in EXIF is applied, transparency is laid over white, 16-bit
   grey is scaled to 8 bits, and of an animation the first frame is taken.
 
   Args:
     encoded: bytes of a PNG, JPEG, WebP or any other file that Pillow reads.
-    size: side of the result in pixels.
+    name: of the file, to say that it is an animation; '' says nothing.
 
   Returns:
-    uint8 array [size, size, 3].
+    A Pillow image in mode RGB.
 
   Raises:
     Exception: of many kinds, from Pillow, for a file that is damaged, is no
       image, or has more pixels than Pillow's limit (a decompression bomb).
-    ValueError: for an image of fewer than 8 pixels a side, or of a kind that
-      has no agreed brightness (32-bit numbers).
+    ValueError: for an empty file, one that is no image, an image of fewer than
+      8 pixels a side, or of a kind that has no agreed brightness (32-bit
+      numbers).
   """
-  with Image.open(io.BytesIO(encoded)) as image:
+  with _open(encoded) as image:
     if min(image.size) < _MIN_SIDE:
       raise ValueError(f"only {image.width}x{image.height} pixels")
-    image = _to_rgb(ImageOps.exif_transpose(image))
-  if image.size != (size, size):
-    image = image.crop(crop_box(image.size))
-    image = image.resize((size, size), Image.Resampling.LANCZOS)
-  return np.asarray(image)
+    if name and image.format in _ANIMATED and image.is_animated:
+      logging.info(
+        "%s is an animation of %s frames: the first is taken",
+        name, image.n_frames,
+      )  # fmt: skip
+    return _to_rgb(_upright(image))
+
+
+def open_grey(encoded):
+  """Decodes one image as grey, whatever lies under its transparent pixels.
+
+  Args:
+    encoded: bytes of an image file; see `open_rgb`, also for what is raised.
+
+  Returns:
+    uint8 array [H, W].
+  """
+  with _open(encoded) as image:
+    return np.asarray(_upright(image).convert("L"))
+
+
+def transparency(encoded):
+  """Returns where an image file is transparent, bool [H, W].
+
+  Alpha below half counts, as in a mask file. The orientation in EXIF is
+  applied.
+
+  Args:
+    encoded: bytes of an image file; see `open_rgb`, also for what is raised.
+  """
+  with _open(encoded) as image:
+    image = _upright(image)
+  if not image.has_transparency_data:
+    return np.zeros(image.size[::-1], bool)
+  return np.asarray(image.convert("RGBA"))[..., 3] < 128
 
 
 def crop_box(size):
@@ -71,16 +122,55 @@ def crop_box(size):
   return left, upper, left + side, upper + side
 
 
-def _to_rgb(image):
-  """Returns a Pillow image of any mode in mode RGB."""
-  if image.mode == "RGB" and "transparency" not in image.info:
-    return image
-  if image.mode.startswith("I;16"):
+def _open(encoded):
+  """Opens an image file; its pixels are not read yet.
+
+  Args:
+    encoded: its bytes.
+
+  Returns:
+    A Pillow image.
+
+  Raises:
+    ValueError: the file is empty or no image.
+    Image.DecompressionBombError: it has more pixels than Pillow's limit.
+  """
+  if not encoded:
+    raise ValueError("the file is empty")
+  try:
+    return Image.open(io.BytesIO(encoded))
+  except Image.UnidentifiedImageError:
+    # Pillow's own message names an address in memory.
+    raise ValueError("it is not an image that Pillow can read") from None
+
+
+def _upright(image):
+  """Returns a Pillow image turned as its EXIF says, with 8 bits a channel.
+
+  Args:
+    image: of any mode, as `_open` returned it.
+
+  Raises:
+    ValueError: for 32-bit numbers, whose brightness is not agreed upon.
+  """
+  # Pillow widens the 16 bits of a PGM file to 32.
+  deep = image.mode.startswith("I;16") or (
+    image.mode == "I" and image.format == "PPM"
+  )
+  image = ImageOps.exif_transpose(image)
+  if deep:
     # Pillow's own conversion clips at 255 instead of scaling.
     pixels = np.asarray(image).astype(np.float32) / 257
-    return Image.fromarray(np.round(pixels).astype(np.uint8)).convert("RGB")
+    return Image.fromarray(np.round(pixels).astype(np.uint8))
   if image.mode in ("I", "F"):
     raise ValueError("32-bit pixels; save it with 8 or 16 bits a channel")
+  return image
+
+
+def _to_rgb(image):
+  """Returns an 8-bit Pillow image of any mode in mode RGB."""
+  if image.mode == "RGB" and "transparency" not in image.info:
+    return image
   if image.has_transparency_data:
     image = image.convert("RGBA")
     white = Image.new("RGBA", image.size, "white")
@@ -88,7 +178,7 @@ def _to_rgb(image):
   return image.convert("RGB")
 
 
-def decode_all(read, count, size):
+def decode_all(read, count, size, names=None):
   """Reads and decodes many images in threads, with a progress bar.
 
   Args:
@@ -96,6 +186,7 @@ def decode_all(read, count, size):
       image file; called from several threads.
     count: number of images.
     size: side of the results in pixels.
+    names: of the files, to say which are animations; None says nothing.
 
   Returns:
     images: uint8 array [count, size, size, 3]; what could not be decoded is
@@ -108,7 +199,7 @@ def decode_all(read, count, size):
   def decode_chunk(chunk):
     for i in chunk:
       try:
-        images[i] = decode(read(i), size)
+        images[i] = decode(read(i), size, names[i] if names else "")
       except Exception as error:  # Pillow and zipfile raise many kinds.
         failures[i] = error
     return len(chunk)

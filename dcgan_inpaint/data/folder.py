@@ -80,7 +80,10 @@ def load(
   if rows:
     files = files[rows(count)]
   images, failures = decoding.decode_all(
-    lambda i: files[i].read(), len(files), image_size
+    lambda i: files[i].read(),
+    len(files),
+    image_size,
+    names=[file.name for file in files],
   )
   if failures:
     own = {"validation": validation_path, "test": test_path}

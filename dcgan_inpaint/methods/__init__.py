@@ -64,6 +64,7 @@ from absl import logging
 import jax
 import numpy as np
 
+from dcgan_inpaint import blending
 from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import errors
 from dcgan_inpaint import pixels
@@ -216,6 +217,8 @@ def create(
     search = trained.make_search(model, search_config, mesh)
     size = search.batch_size(shape[0])
     search.warm_up(model.weights, (size, *shape[1:]))
+    blend = search_config.blending
+    blending.warm_up(blend, shape)
 
     def dcgan(
       images: np.ndarray,
@@ -230,7 +233,8 @@ def create(
         size=size,
         on_batch=on_batch,
       )
-      return Completion(found.completed, found.generated)
+      completed = blending.blend(blend, found.generated, images, masks)
+      return Completion(completed, found.generated)
 
     return dcgan
 

@@ -87,49 +87,6 @@ def test_images_of_the_right_size_come_through_to_the_bit(
   np.testing.assert_array_equal(folder.load(root, "all").images[0], noise(0))
 
 
-def deep_grey(value):
-  return Image.fromarray(np.full((64, 64), value, np.uint16))
-
-
-def palette(transparent=None):
-  image = Image.new("P", (64, 64), 1)
-  image.putpalette([9, 9, 9, 200, 100, 50])
-  if transparent is not None:
-    image.info["transparency"] = transparent
-  return image
-
-
-@pytest.mark.parametrize(
-  "image, kind, expected",
-  [
-    (Image.new("L", (64, 64), 7), "png", (7, 7, 7)),
-    (Image.new("1", (64, 64), 1), "png", (255, 255, 255)),
-    (palette(), "png", (200, 100, 50)),
-    (palette(transparent=1), "png", (255, 255, 255)),
-    (Image.new("LA", (64, 64), (100, 255)), "png", (100, 100, 100)),
-    (Image.new("RGBA", (64, 64), (9, 8, 7, 255)), "png", (9, 8, 7)),
-    # Half transparent over white.
-    (Image.new("RGBA", (64, 64), (0, 100, 200, 128)), "png", (127, 177, 227)),
-    (deep_grey(65535), "png", (255, 255, 255)),
-    (deep_grey(257 * 90), "png", (90, 90, 90)),
-    (deep_grey(257 * 90), "tiff", (90, 90, 90)),
-    (Image.new("CMYK", (64, 64), (255, 0, 0, 0)), "tiff", (0, 255, 255)),
-  ],
-)
-def test_every_kind_of_pixel_becomes_rgb(tmp_path, image, kind, expected):
-  root = write(tmp_path, {f"a.{kind}": encode(image, kind)})
-  pixels = folder.load(root, "all").images[0]
-  assert np.abs(pixels.astype(int) - expected).max() <= 1
-
-
-def test_exif_orientation_is_applied(tmp_path):
-  exif = Image.Exif()
-  exif[0x0112] = 6  # To be shown turned a quarter clockwise.
-  root = write(tmp_path, {"a.png": encode(noise(1), exif=exif)})
-  expected = np.rot90(noise(1), k=-1)
-  np.testing.assert_array_equal(folder.load(root, "all").images[0], expected)
-
-
 def test_names_are_kept_sorted_and_only_visible_images_taken(tmp_path):
   files = {
     "b.PNG": encode(noise(0)),
@@ -148,6 +105,29 @@ def test_names_are_kept_sorted_and_only_visible_images_taken(tmp_path):
   zipped = folder.load(archive, "all")
   assert zipped.names == loaded.names
   np.testing.assert_array_equal(zipped.images, loaded.images)
+
+
+@pytest.mark.parametrize(
+  "name", ["my photo.png", "sub folder/Zoë.png", "писатель.png", "写真 1.png"]
+)
+def test_names_may_have_spaces_and_letters_of_any_kind(tmp_path, name):
+  root = write(tmp_path / "my фото", {name: encode(noise(3))})
+  archive = write_zip(tmp_path / "all photos é.zip", {name: encode(noise(3))})
+  for path in (root, archive):
+    loaded = folder.load(path, "all")
+    assert loaded.names == [name]
+    np.testing.assert_array_equal(loaded.images, [noise(3)])
+  (file,) = folder.list_files(f"{root}/{name}")
+  assert file.name == name.rpartition("/")[2]
+
+
+def test_an_animation_is_named(tmp_path, caplog):
+  caplog.set_level("INFO", logger="absl")
+  frames = [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue")]
+  moving = encode(frames[0], "gif", save_all=True, append_images=frames[1:])
+  loaded = folder.load(write(tmp_path, {"moving.gif": moving}), "all")
+  np.testing.assert_array_equal(loaded.images[0, 0, 0], [255, 0, 0])
+  assert "moving.gif is an animation of 2 frames: the first" in caplog.text
 
 
 def test_several_paths_follow_one_another(tmp_path):
@@ -220,20 +200,12 @@ def damaged_zip_member(tmp_path):
 @pytest.mark.parametrize(
   "content, reason",
   [
-    (b"", "cannot identify"),
-    (b"These are words.", "cannot identify"),
-    (encode(noise(0), "jpeg")[:1000], "truncated"),
+    (b"", "the file is empty"),
     (encode(noise(0))[:1000], "truncated"),
-    (encode(noise(0, (1, 1))), "only 1x1 pixels"),
-    (encode(Image.new("F", (64, 64)), "tiff"), "32-bit"),
-    (encode(noise(0, (300, 300))), "decompression bomb"),
     (damaged_zip_member, "Bad CRC-32"),
   ],
 )
-def test_bad_files_are_named_in_one_line(
-  tmp_path, monkeypatch, content, reason
-):
-  monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64)
+def test_bad_files_are_named_in_one_line(tmp_path, content, reason):
   if callable(content):
     path = content(tmp_path)
   else:

@@ -1,0 +1,165 @@
+"""How what was generated is put into the hole: pasted, or Poisson blended.
+
+`paste` is the paper's `M * y + (1 - M) * G(z)`. It leaves a seam where G(z)
+and y differ in brightness or colour along the hole's rim.
+
+`poisson` takes the gradients from G(z) and the values on the rim from y (Perez,
+Gangnet and Blake, "Poisson Image Editing", SIGGRAPH 2003, equations 1 to 7 with
+the guidance field of equation 9; as Yeh et al., CVPR 2017, section 3.3). The
+completed image x solves, for every pixel p of the hole,
+
+  sum_q (x_p - x_q) = sum_q (G_p - G_q)    with x_q = y_q where q is known,
+
+over p's neighbours q above, below, left and right, those of them that lie in
+the image: on the image's own border the difference to G is free (natural
+boundary), and only the rim pulls. Put differently, the error y - G(z) on the
+rim is spread over the hole by the smoothest surface, and added to G(z). The
+equation reads y on the rim alone, never under the hole.
+
+The values that Poisson blending gives may leave [-1, 1]; they are clipped
+there, in the hole only and after the solution. Pixels that are known come back
+to the bit, in either mode.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+MODES = ("paste", "poisson")
+
+# Where the solver stops: the residual over the right side, in the 2-norm.
+TOLERANCE = 1e-6
+
+# Images solved at a time.
+_BATCH = 256
+
+# Heights and widths are filled up to multiples of this, so that photographs of
+# many sizes share a few compiled programs.
+_STEP = 64
+
+
+class Solution(NamedTuple):
+  """What Poisson blending made of a batch.
+
+  Attributes:
+    completed: float32 [N, H, W, C] in [-1, 1] in the hole.
+    residual: float32 [N], of the equation before clipping: its 2-norm over
+      that of the right side; 0 where there is nothing to solve.
+  """
+
+  completed: jax.Array
+  residual: jax.Array
+
+
+def blend(
+  mode: str, generated: np.ndarray, images: np.ndarray, masks: np.ndarray
+) -> np.ndarray:
+  """Returns the images with their holes filled from the generated ones.
+
+  Args:
+    mode: one of `MODES`.
+    generated: float32 [N, H, W, C] in [-1, 1], G(z) over the whole image.
+    images: float32 [N, H, W, C] in [-1, 1]. What lies in the hole is ignored.
+    masks: float32 [N, H, W, 1], 1 = known, 0 = hole.
+
+  Returns:
+    float32 [N, H, W, C]: the known pixels are those of `images`, to the bit;
+    the others lie in [-1, 1] if `generated` does. An image does not depend on
+    its neighbours in the batch.
+
+  Raises:
+    ValueError: there is no such mode.
+  """
+  if mode not in MODES:
+    raise ValueError(f"{mode!r}: choose one of {', '.join(MODES)}")
+  images, masks = np.asarray(images), np.asarray(masks)
+  if mode == "paste":
+    return np.where(masks > 0.5, images, np.asarray(generated))
+  generated = np.asarray(generated)
+  height, width = images.shape[1:3]
+  inside = np.ones((height, width, 1), np.float32)
+  edges = ((0, -height % _STEP), (0, -width % _STEP), (0, 0))
+  completed = np.empty(images.shape, np.float32)
+  size = min(len(images), _BATCH)
+  for first in range(0, len(images), size or 1):
+    # The last part reaches back to be as large as the others: one shape, one
+    # compilation.
+    first = min(first, len(images) - size)
+    part = slice(first, first + size)
+    solution = poisson(
+      np.pad(generated[part], ((0, 0), *edges)),
+      np.pad(images[part], ((0, 0), *edges)),
+      np.pad(masks[part], ((0, 0), *edges), constant_values=1),
+      np.pad(inside, edges),
+    )
+    completed[part] = solution.completed[:, :height, :width]
+  return completed
+
+
+def warm_up(mode: str, shape: tuple[int, ...]) -> None:
+  """Compiles what `blend` runs for images of `shape`, [N, H, W, C]."""
+  blank = np.zeros((min(shape[0], _BATCH), *shape[1:]), np.float32)
+  blend(mode, blank, blank, blank[..., :1])
+
+
+@jax.jit
+def poisson(
+  generated: jax.Array,
+  images: jax.Array,
+  masks: jax.Array,
+  inside: jax.Array | float = 1.0,
+) -> Solution:
+  """Returns the images with their holes Poisson blended, and the residuals.
+
+  By conjugate gradients, image by image, all colours together, until the
+  residual is `TOLERANCE` of the right side. The work grows with the image and
+  with the width of the hole. Only a hole and the ring of pixels around it
+  count: a caller with large photographs may cut out that much.
+
+  Args:
+    generated: float32 [N, H, W, C] in [-1, 1].
+    images: float32 [N, H, W, C] in [-1, 1]. What lies in the hole is ignored.
+    masks: float32 [N, H, W, 1], 1 = known, 0 = hole. Where all is hole there is
+      no rim, and the generated image itself is the solution.
+    inside: float32 [H, W, 1], 1 in the images, 0 in padding beyond their
+      border, where `masks` must be 1.
+  """
+  inside = jnp.broadcast_to(inside, masks.shape[1:])
+  blend_image = functools.partial(_blend_image, inside=inside)
+  return jax.vmap(blend_image)(generated, images, masks)
+
+
+def _blend_image(
+  generated: jax.Array, image: jax.Array, mask: jax.Array, inside: jax.Array
+) -> Solution:
+  known = mask > 0.5
+  hole = jnp.float32(~known)
+  degree = _neighbours(inside)
+
+  def laplacian(offset):
+    return hole * (degree * offset - _neighbours(offset))
+
+  # `where`, not a product: what is under the hole may even be NaN.
+  rim = jnp.where(known, image - generated, 0)
+  right = hole * _neighbours(inside * rim)
+  # Float32 may stall above the tolerance; then the bound on steps ends it.
+  offset, _ = jax.scipy.sparse.linalg.cg(
+    laplacian, right, tol=TOLERANCE, maxiter=4 * sum(hole.shape)
+  )
+  error = jnp.linalg.norm(right - laplacian(offset))
+  norm = jnp.linalg.norm(right)
+  return Solution(
+    jnp.where(known, image, jnp.clip(generated + offset, -1, 1)),
+    jnp.where(norm > 0, error / norm, 0),
+  )
+
+
+def _neighbours(values: jax.Array) -> jax.Array:
+  """Returns the sum of each pixel's up to four neighbours, [H, W, C]."""
+  padded = jnp.pad(values, ((1, 1), (1, 1), (0, 0)))
+  return (
+    padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
+  )

@@ -1,0 +1,173 @@
+import io
+import zlib
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from dcgan_inpaint.data import decoding
+
+
+def noise(seed, size=(64, 64)):
+  rng = np.random.default_rng(seed)
+  return rng.integers(0, 256, (*size[::-1], 3), np.uint8)
+
+
+def encode(image, kind="png", **options):
+  if isinstance(image, np.ndarray):
+    image = Image.fromarray(image)
+  buffer = io.BytesIO()
+  image.save(buffer, kind, **options)
+  return buffer.getvalue()
+
+
+def deep_grey(value):
+  return Image.fromarray(np.full((64, 64), value, np.uint16))
+
+
+def palette(transparent=None):
+  image = Image.new("P", (64, 64), 1)
+  image.putpalette([9, 9, 9, 200, 100, 50])
+  if transparent is not None:
+    image.info["transparency"] = transparent
+  return image
+
+
+@pytest.mark.parametrize(
+  "image, kind, expected",
+  [
+    (Image.new("L", (64, 64), 7), "png", (7, 7, 7)),
+    (Image.new("1", (64, 64), 1), "png", (255, 255, 255)),
+    (Image.new("1", (64, 64), 0), "tiff", (0, 0, 0)),
+    (palette(), "png", (200, 100, 50)),
+    (palette(), "gif", (200, 100, 50)),
+    (palette(transparent=1), "png", (255, 255, 255)),
+    (palette(transparent=1), "gif", (255, 255, 255)),
+    (Image.new("LA", (64, 64), (100, 255)), "png", (100, 100, 100)),
+    (Image.new("RGBA", (64, 64), (9, 8, 7, 255)), "png", (9, 8, 7)),
+    # Half transparent over white.
+    (Image.new("RGBA", (64, 64), (0, 100, 200, 128)), "png", (127, 177, 227)),
+    (deep_grey(65535), "png", (255, 255, 255)),
+    (deep_grey(257 * 90), "png", (90, 90, 90)),
+    (deep_grey(257 * 90), "tiff", (90, 90, 90)),
+    (deep_grey(257 * 90), "ppm", (90, 90, 90)),
+    (Image.new("CMYK", (64, 64), (255, 0, 0, 0)), "tiff", (0, 255, 255)),
+    (Image.new("CMYK", (64, 64), (255, 0, 0, 0)), "jpeg", (0, 255, 255)),
+  ],
+)
+def test_every_kind_of_pixel_becomes_rgb(image, kind, expected):
+  pixels = decoding.decode(encode(image, kind), 64)
+  assert pixels.shape == (64, 64, 3) and pixels.dtype == np.uint8
+  assert np.abs(pixels.astype(int) - expected).max() <= 1
+
+
+def test_16_bits_a_colour_become_8():
+  cv2 = pytest.importorskip("cv2")  # Pillow cannot write them.
+  _, encoded = cv2.imencode(".png", np.uint16(noise(0)[..., ::-1]) * 257)
+  np.testing.assert_array_equal(
+    decoding.decode(encoded.tobytes(), 64), noise(0)
+  )
+
+
+@pytest.mark.parametrize(
+  "orientation, turned",
+  [
+    (1, lambda x: x),
+    (2, np.fliplr),
+    (3, lambda x: np.rot90(x, 2)),
+    (4, np.flipud),
+    (5, lambda x: x.swapaxes(0, 1)),
+    (6, lambda x: np.rot90(x, -1)),
+    (7, lambda x: np.rot90(x, 2).swapaxes(0, 1)),
+    (8, np.rot90),
+  ],
+)
+def test_exif_orientation_is_applied(orientation, turned):
+  exif = Image.Exif()
+  exif[0x0112] = orientation
+  picture = noise(1)
+  np.testing.assert_array_equal(
+    decoding.decode(encode(picture, exif=exif), 64), turned(picture)
+  )
+  grey = picture[..., 0]
+  deep = Image.fromarray(np.uint16(grey) * 257)
+  np.testing.assert_array_equal(
+    decoding.decode(encode(deep, "tiff", exif=exif), 64)[..., 0], turned(grey)
+  )
+
+
+@pytest.mark.parametrize("kind", ["gif", "png", "webp"])
+def test_of_an_animation_the_first_frame_is_taken_and_said(kind, caplog):
+  caplog.set_level("INFO", logger="absl")
+  frames = [
+    Image.new("RGB", (64, 64), colour) for colour in ("red", "lime", "blue")
+  ]
+  still = encode(frames[0], kind)
+  moving = encode(frames[0], kind, save_all=True, append_images=frames[1:])
+  images, failures = decoding.decode_all(
+    [still, moving].__getitem__, 2, 64, ["still", "moving"]
+  )
+  assert not failures
+  # WebP is not exact.
+  np.testing.assert_allclose(
+    np.int32(images), [[[[255, 0, 0]] * 64] * 64] * 2, atol=4
+  )
+  (line,) = caplog.messages
+  assert line == "moving is an animation of 3 frames: the first is taken"
+
+
+BAD = [
+  (b"", "the file is empty"),
+  (b"These are words.", "not an image that Pillow can read"),
+  (b"\x89PNG\r\n\x1a\n", "not an image that Pillow can read"),
+  (encode(noise(0), "jpeg")[:1000], "truncated"),
+  (encode(noise(0))[:1000], "truncated"),
+  (encode(noise(0), "gif")[:1000], "truncated"),
+  (encode(noise(0), "bmp")[:1000], "truncated"),
+  (encode(noise(0, (1, 1))), "only 1x1 pixels"),
+  (encode(noise(0, (300, 7))), "only 300x7 pixels"),
+  (encode(Image.new("F", (64, 64)), "tiff"), "32-bit"),
+  (encode(Image.new("I", (64, 64)), "tiff"), "32-bit"),
+  (encode(Image.new("1", (300, 300))), "decompression bomb"),
+]
+
+
+@pytest.mark.parametrize("content, reason", BAD)
+def test_a_bad_file_is_refused_with_its_reason(monkeypatch, content, reason):
+  monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64)  # Twice is refused.
+  with pytest.raises(Exception, match=reason) as refused:
+    decoding.decode(content, 64)
+  # No address in memory, and one line.
+  assert "<" not in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_bomb_is_refused_by_its_header():
+  # A PNG file begins with 8 bytes, then its first chunk's length, name, content
+  # (width and height first) and check sum. This one speaks of 400 megapixels.
+  fine = encode(noise(0))
+  header = b"IHDR" + 2 * (20000).to_bytes(4) + fine[24:29]
+  bomb = fine[:12] + header + zlib.crc32(header).to_bytes(4) + fine[33:]
+  with pytest.raises(Image.DecompressionBombError, match="400000000 pixels"):
+    decoding.decode(bomb, 64)
+
+
+def test_a_bad_file_costs_that_file_alone(monkeypatch):
+  monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64)
+  good = [encode(noise(i)) for i in range(len(BAD))]
+  files = [
+    file
+    for (bad, _), fine in zip(BAD, good, strict=True)
+    for file in (bad, fine)
+  ]
+
+  def read(i):
+    if i == 2:
+      raise PermissionError(13, "Permission denied")
+    return files[i]
+
+  images, failures = decoding.decode_all(read, len(files), 64)
+  assert sorted(failures) == list(range(0, len(files), 2))
+  assert "Permission denied" in str(failures[2])
+  np.testing.assert_array_equal(
+    images[1::2], [noise(i) for i in range(len(BAD))]
+  )
