@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 import reference_weights
+import tiny
 
 from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import data
@@ -86,7 +87,11 @@ def test_a_short_search_beats_the_mean_face(reference, faces):
   config.learning_rate = 0.1
   config.batch_size = 4
   search = search_lib.Search(
-    generator, discriminator, losses.VARIANTS["sigmoid_cross_entropy"], config
+    generator,
+    discriminator,
+    losses.VARIANTS["sigmoid_cross_entropy"],
+    config,
+    mesh=tiny.mesh(4),
   )
   masks = masks_lib.make(config_lib.mask(), np.arange(4))
   found = search(weights, pixels.to_float(originals), masks)
