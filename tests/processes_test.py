@@ -135,7 +135,9 @@ def story(tmp_path_factory, trained_run):
   first.send_signal(signal.SIGTERM)
   first = finish(first)
   assert first[0] == 0, first
-  stopped = int(re.search(r"saved at step (\d+)", first[1][0])[1])
+  saved = re.search(r"saved at step ([\d,]+)", "\n".join(first[1]))
+  assert saved, first
+  stopped = int(saved[1].replace(",", ""))
   shutil.copytree(workdir, root / "stopped")
 
   second = finish(start(*command, f"--config.train.steps={stopped + 2}"))
@@ -173,7 +175,7 @@ def test_two_processes_give_the_losses_of_one(story, tmp_path):
 
 def test_a_request_to_stop_saves_and_says_how_to_go_on(story):
   status, lines, err = story.first
-  text = f"stopped and saved at step {story.stopped} of 100,000"
+  text = f"stopped and saved at step {story.stopped:,} of 100,000"
   assert sorted(lines) == [
     f"[{i}] {text}; resume by running the same command" for i in range(2)
   ]
@@ -184,7 +186,7 @@ def test_a_request_to_stop_saves_and_says_how_to_go_on(story):
 
 def test_the_same_command_goes_on(story):
   _, _, err = story.second
-  assert f"resuming {story.workdir} at step {story.stopped}" in err
+  assert f"resuming {story.workdir} at step {story.stopped:,}" in err
   assert set(losses(story.workdir)) == set(range(1, story.stopped + 3))
 
 
