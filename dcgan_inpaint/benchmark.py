@@ -509,8 +509,12 @@ def _write_pictures(
       "masked": report.masked_view(originals, of_mask[:shown]),
       **pictures,
     }
+    captioned = {
+      _caption(row, parts[row][mask]) if row in parts else row: images
+      for row, images in sheets[mask].items()
+    }
     path = workdir / "contact_sheets" / f"{_file_name(mask)}.png"
-    report.contact_sheet(path, sheets[mask])
+    report.contact_sheet(path, captioned)
   # A column a mask, each with another image.
   columns = [
     {row: images[i % len(images)] for row, images in sheet.items()}
@@ -520,6 +524,12 @@ def _write_pictures(
     workdir / "contact_sheet.png",
     {row: np.stack([column[row] for column in columns]) for row in columns[0]},
   )
+
+
+def _caption(name: str, part: Part) -> str:
+  """Returns a method's name with its means over all images."""
+  mse, ssim = (np.nanmean(part.figures[metric]) for metric in ("mse", "ssim"))
+  return f"{name}: MSE {mse:.0f}, SSIM {ssim:.2f}"
 
 
 def _shown(
