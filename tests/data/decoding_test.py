@@ -50,7 +50,8 @@ def palette(transparent=None):
     (deep_grey(65535), "png", (255, 255, 255)),
     (deep_grey(257 * 90), "png", (90, 90, 90)),
     (deep_grey(257 * 90), "tiff", (90, 90, 90)),
-    (deep_grey(257 * 90), "ppm", (90, 90, 90)),
+    # What Pillow 10 writes as PPM are 32 bits, of which it writes 16.
+    (deep_grey(257 * 90).convert("I"), "ppm", (90, 90, 90)),
     (Image.new("CMYK", (64, 64), (255, 0, 0, 0)), "tiff", (0, 255, 255)),
     (Image.new("CMYK", (64, 64), (255, 0, 0, 0)), "jpeg", (0, 255, 255)),
   ],
