@@ -164,6 +164,8 @@ def search() -> ConfigDict:
   config.starts = placeholder(int)
   # ... and what becomes of them: best (the lowest loss) or mean.
   config.keep = placeholder(str)
+  # Complete the mirror image too, and take the mean with that mirrored back.
+  config.mirrored = placeholder(bool)
   # Steps of gradient descent on z; the paper's "after many iterations".
   config.steps = placeholder(int)
   # Its first learning rate, and how that goes on: cosine (to 0) or constant.
@@ -201,6 +203,7 @@ SEARCH_MODES = types.MappingProxyType(
       "start": "random",
       "starts": 1,
       "keep": "best",
+      "mirrored": False,
       "steps": 1000,
       "learning_rate": 0.03,
       "prior_weight": 0.1,
@@ -212,17 +215,19 @@ SEARCH_MODES = types.MappingProxyType(
       "start": "encoder",
       "starts": 1,
       "keep": "mean",
+      "mirrored": True,
       "steps": 0,
       "learning_rate": 0.03,
       "prior_weight": 0.0,
       "refine_steps": 30,
       "refine_learning_rate": 0.01,
-      "refine_pull": 1.0,
+      "refine_pull": 10.0,
     },
     "realism": {
       "start": "encoder",
       "starts": 1,
       "keep": "best",
+      "mirrored": False,
       "steps": 0,
       "learning_rate": 0.03,
       "prior_weight": 10.0,

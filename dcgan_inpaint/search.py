@@ -16,7 +16,9 @@ et al. 2021), where the objective gains a pull to where the refinement began:
   L(h) = ||M * G(h) - M * y||_1 + lambda * log(1 - D(G(h))) + pull * |h - h0|^2
 
 `fidelity` and `realism` take h0 from an encoder, in one pass and without any
-search; `config.SEARCH_MODES` has what each mode sets.
+search. `fidelity` completes the mirror image as well and takes the mean: a face
+and its mirror image are as likely, but networks do not treat them alike.
+`config.SEARCH_MODES` has what each mode sets.
 
 The search is written for one image; `Search` maps it over many, compiles it
 once for each shape, and splits the images over the devices without any
@@ -87,7 +89,7 @@ class Result(NamedTuple):
   Attributes:
     completed: float32 [N, H, W, 3]; known pixels are the input's, to the bit.
     generated: float32 [N, H, W, 3], G of the best start, or the mean over the
-      starts (`keep`).
+      starts (`keep`), or over those and their mirror images (`mirrored`).
     latent: float32 [N, latent_size], z of the best start.
     loss: float32 [N, starts], the objective of every start at the end.
   """
@@ -140,6 +142,16 @@ def optimizer(
       "adam, sgd, rmsprop, nadam, lion or lbfgs"
     )
   return optax.with_extra_args_support(made)
+
+
+def _mean_with_mirrored(
+  found: Result, mirrored: Result, images: np.ndarray, masks: np.ndarray
+) -> Result:
+  """Returns a result whose faces are the mean with those of mirror images."""
+  generated = (found.generated + mirrored.generated[:, :, ::-1]) / 2
+  return found._replace(
+    completed=np.where(masks > 0.5, images, generated), generated=generated
+  )
 
 
 class Search:
@@ -456,8 +468,24 @@ class Search:
 
     Returns:
       float32 [F, H, W, 3]: what is generated before the first step and after
-      every so many, by the start that wins, or in the mean (`keep`).
+      every so many, by the start that wins, or in the mean (`keep`); of the
+      image and its mirror image in the mean (`mirrored`).
     """
+    seen = self._path(weights, image, mask, index, frames)
+    if self._config.mirrored:
+      other = self._path(weights, image[:, ::-1], mask[:, ::-1], index, frames)
+      seen = (seen + other[:, :, ::-1]) / 2
+    return seen
+
+  def _path(
+    self,
+    weights: Weights,
+    image: np.ndarray,
+    mask: np.ndarray,
+    index: int,
+    frames: int,
+  ) -> np.ndarray:
+    """Returns the path of one image, as it is, not mirrored."""
     # A whole batch of the one image: the shape is what devices can split.
     rows = self.batch_size(1)
     many = sharding.split(self._mesh)
@@ -545,7 +573,7 @@ class Search:
     size = size or self.batch_size(len(images))
     indices = np.uint32(range(len(images)) if indices is None else indices)
     weights = jax.device_put(weights, sharding.replicated(self._mesh))
-    many = sharding.split(self._mesh)
+    put = functools.partial(jax.device_put, device=sharding.split(self._mesh))
     results = []
     for first in range(0, len(images), size):
       # A ragged last batch is filled up with its first image: one shape, one
@@ -554,13 +582,20 @@ class Search:
       rows = np.where(rows < len(images), rows, first)
       # Zeros under the hole: nothing there can reach the loss, not even a NaN.
       known = np.where(masks[rows] > 0.5, images[rows], np.float32(0))
-      result = self._run_batch(
-        weights,
-        jax.device_put(known, many),
-        jax.device_put(masks[rows], many),
-        jax.device_put(indices[rows], many),
+      found = self._run_batch(
+        weights, *put((known, masks[rows], indices[rows]))
       )
-      results.append(result)
+      if self._config.mirrored:
+        found = _mean_with_mirrored(
+          found,
+          self._run_batch(
+            weights,
+            *put((known[:, :, ::-1], masks[rows, :, ::-1], indices[rows])),
+          ),
+          known,
+          masks[rows],
+        )
+      results.append(found)
       on_batch(min(size, len(images) - first))
     return jax.tree.map(
       lambda *leaves: np.concatenate(leaves)[: len(images)], *results

@@ -707,6 +707,24 @@ def test_the_mean_over_the_starts_is_kept_where_it_is_asked_for():
   np.testing.assert_allclose(mean.generated[:4], expected, atol=1e-5)
 
 
+def test_an_image_and_its_mirror_image_are_completed_alike():
+  images, masks = some_images()
+  plain, both = make(HALVES, steps=5), make(HALVES, steps=5, mirrored=True)
+  weights = halves_weights()
+  alone = plain(weights, images, masks).generated
+  turned = plain(weights, images[:, :, ::-1], masks[:, :, ::-1]).generated
+  found = both(weights, images, masks)
+  expected = (alone + turned[:, :, ::-1]) / 2
+  np.testing.assert_allclose(found.generated, expected, atol=1e-6)
+  np.testing.assert_array_equal(
+    found.completed, np.where(masks > 0.5, images, found.generated)
+  )
+  again = both(weights, images[:, :, ::-1], masks[:, :, ::-1])
+  np.testing.assert_allclose(
+    again.completed[:, :, ::-1], found.completed, atol=1e-6
+  )
+
+
 def test_a_mode_that_wants_an_encoder_says_so_where_there_is_none():
   with pytest.raises(errors.UserError) as error:
     make(mode="fidelity", steps=None, starts=None)
@@ -720,8 +738,8 @@ def test_a_mode_that_wants_an_encoder_says_so_where_there_is_none():
 
 @pytest.mark.parametrize(
   "options",
-  [{}, {"steps_per_call": 2}, {"keep": "mean"}],
-  ids=["best", "some steps in a call", "mean"],
+  [{}, {"steps_per_call": 2}, {"keep": "mean"}, {"mirrored": True}],
+  ids=["best", "some steps in a call", "mean", "mirrored"],
 )
 def test_the_path_ends_where_the_search_ends(options):
   images, masks = some_images()

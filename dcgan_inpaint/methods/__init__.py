@@ -79,7 +79,7 @@ class Spec(NamedTuple):
     extra: of setup.py, which holds the library that it needs; '' = none.
     fits: it learns from the training images, by `fit`.
     trained: it needs the trained model.
-    slow: it takes a large part of a second for an image of 64x64 on a CPU, or
+    slow: it takes some hundredths of a second for an image of 64x64 on a CPU, or
       more; the job `benchmark` gives it `config.benchmark.slow_images` images.
   """
 
@@ -93,10 +93,10 @@ class Spec(NamedTuple):
 METHODS = types.MappingProxyType(
   {
     "harmonic": Spec("diffusion"),
-    "total_variation": Spec("diffusion"),
+    "total_variation": Spec("diffusion", slow=True),
     "biharmonic": Spec("diffusion"),
-    "bertalmio": Spec("diffusion"),
-    "taylor3": Spec("diffusion"),
+    "bertalmio": Spec("diffusion", slow=True),
+    "taylor3": Spec("diffusion", slow=True),
     "telea": Spec("diffusion", extra="opencv"),
     "navier_stokes": Spec("diffusion", extra="opencv"),
     "efros_leung": Spec("texture", slow=True),
@@ -112,7 +112,7 @@ METHODS = types.MappingProxyType(
     "ppca": Spec("linear", fits=True, slow=True),
     "dcgan": Spec("dcgan", trained=True, slow=True),
     "dcgan_paper": Spec("dcgan", trained=True, slow=True),
-    "dcgan_fidelity": Spec("dcgan", trained=True, slow=True),
+    "dcgan_fidelity": Spec("dcgan", trained=True),
     "dcgan_realism": Spec("dcgan", trained=True, slow=True),
   }
 )
