@@ -103,7 +103,7 @@ METHODS = types.MappingProxyType(
     "quilting": Spec("texture", slow=True),
     "criminisi": Spec("exemplar", slow=True),
     "patchmatch": Spec("exemplar", slow=True),
-    "sparse_dct": Spec("sparse"),
+    "sparse_dct": Spec("sparse", slow=True),
     "sparse_wavelet": Spec("sparse", slow=True),
     "mca": Spec("sparse", slow=True),
     "dictionary": Spec("sparse", fits=True, slow=True),
