@@ -160,6 +160,9 @@ def search() -> ConfigDict:
   config.mode = "paper"
   # What a search starts from: random (latents) or encoder.
   config.start = placeholder(str)
+  # encoder: how far the starts after the first lie around its face; 1 = as far
+  # as G's own faces lie around their mean. Samples after the first, too.
+  config.spread = 0.5
   # How many starts an image has ...
   config.starts = placeholder(int)
   # ... and what becomes of them: best (the lowest loss) or mean.
@@ -415,8 +418,8 @@ def inpaint_job() -> ConfigDict:
   config.output = ""
   # Make anew what is there already.
   config.overwrite = False
-  # Different completions of each image, from different starts: NAME_1.png,
-  # NAME_2.png and so on; 1 makes NAME.png.
+  # Different completions of each image: NAME_1.png, NAME_2.png and so on; 1
+  # makes NAME.png. `search.spread` says how different.
   config.samples = 1
   # Leave strips/NAME.png in the workdir, image, mask and result side by side:
   # '' = none, original or masked says how the image is shown.
@@ -563,6 +566,7 @@ _RANGES = types.MappingProxyType(
     "encoder.validation_images": _at_least(0),
     "search.steps": _at_least(0),
     "search.learning_rate": _above(0),
+    "search.spread": _at_least(0),
     "search.starts": _at_least(1),
     "search.prior_weight": _at_least(0),
     "search.refine_steps": _at_least(0),

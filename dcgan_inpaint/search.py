@@ -145,10 +145,19 @@ def optimizer(
 
 
 def _mean_with_mirrored(
-  found: Result, mirrored: Result, images: np.ndarray, masks: np.ndarray
+  found: Result,
+  mirrored: Result,
+  images: np.ndarray,
+  masks: np.ndarray,
+  which: np.ndarray,
 ) -> Result:
-  """Returns a result whose faces are the mean with those of mirror images."""
-  generated = (found.generated + mirrored.generated[:, :, ::-1]) / 2
+  """Returns a result whose faces are the mean with those of mirror images.
+
+  Only `which` of them, bool [N], are: a sample after the first is one face of
+  those that could be there, and the mirror image's is another.
+  """
+  mean = (found.generated + mirrored.generated[:, :, ::-1]) / 2
+  generated = np.where(which[:, None, None, None], mean, found.generated)
   return found._replace(
     completed=np.where(masks > 0.5, images, generated), generated=generated
   )
@@ -221,7 +230,7 @@ class Search:
     many = sharding.split(self._mesh)
     self._begin = jax.jit(
       self._begin_batch,
-      in_shardings=(one, one, many, many, many),
+      in_shardings=(one, one, many, many, many, many),
       out_shardings=many,
     )
     self._enter = jax.jit(
@@ -292,13 +301,15 @@ class Search:
     return loss, generated[0]
 
   def _begin_start(
-    self, key: jax.Array, offset: jax.Array | None
+    self, key: jax.Array, number: jax.Array, offset: jax.Array | None
   ) -> SearchState:
+    """Makes the state before the first step, of an image's start `number`."""
+    key = jax.random.fold_in(key, number)
+    latent = models.sample_latents(key, 1, self._latent_size)[0]
     if self._config.start == "encoder":
-      # The encoder's offsets are from the activations of z = 0.
-      latent = jnp.zeros(self._latent_size)
-    else:
-      latent = models.sample_latents(key, 1, self._latent_size)[0]
+      # The encoder's offsets are from the activations of z = 0: the first start
+      # is where it says, the others lie around that.
+      latent *= jnp.where(number > 0, self._config.spread, 0.0)
     return SearchState(latent, offset, offset, ())
 
   def _enter_start(self, state: SearchState, stage: Stage) -> SearchState:
@@ -340,12 +351,18 @@ class Search:
   # One image, all its starts.
 
   def _begin_image(
-    self, seed: jax.Array, index: jax.Array, offset: jax.Array | None
+    self,
+    seed: jax.Array,
+    index: jax.Array,
+    sample: jax.Array,
+    offset: jax.Array | None,
   ) -> SearchState:
     key = jax.random.fold_in(jax.random.key(seed), index)
-    starts = jnp.arange(self._config.starts)
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, starts)
-    return jax.vmap(self._begin_start, in_axes=(0, None))(keys, offset)
+    # A sample's starts follow those of the sample before it.
+    count = self._config.starts
+    numbers = sample * count + jnp.arange(count, dtype=jnp.uint32)
+    begin = jax.vmap(self._begin_start, in_axes=(None, 0, None))
+    return begin(key, numbers, offset)
 
   def _end_image(
     self,
@@ -382,6 +399,7 @@ class Search:
     weights: Weights,
     seed: jax.Array,
     indices: jax.Array,
+    samples: jax.Array,
     images: jax.Array,
     masks: jax.Array,
   ) -> SearchState:
@@ -396,8 +414,8 @@ class Search:
         )
       ).shape
       offsets = jnp.zeros((len(images), *shape[1:]))
-    return jax.vmap(self._begin_image, in_axes=(None, 0, 0))(
-      seed, indices, offsets
+    return jax.vmap(self._begin_image, in_axes=(None, 0, 0, 0))(
+      seed, indices, samples, offsets
     )
 
   def _enter_batch(self, states: SearchState, stage: int) -> SearchState:
@@ -428,11 +446,11 @@ class Search:
     images: jax.Array,
     masks: jax.Array,
     indices: jax.Array,
+    samples: jax.Array,
     each_call_once: bool = False,
   ) -> Result:
-    states = self._begin(
-      weights, jnp.uint32(self._config.seed), indices, images, masks
-    )
+    seed = jnp.uint32(self._config.seed)
+    states = self._begin(weights, seed, indices, samples, images, masks)
     for stage, (_, steps, _) in enumerate(self._stages):
       states = self._enter(states, stage)
       calls, rest = divmod(steps, self._steps_per_call)
@@ -502,9 +520,8 @@ class Search:
       of_starts = jax.tree.map(lambda x: x[0], (latents, offsets))
       return jax.device_get(generate(*of_starts, weights))[:, 0]
 
-    states = self._begin(
-      weights, jnp.uint32(self._config.seed), indices, images, masks
-    )
+    seed, samples = jnp.uint32(self._config.seed), np.zeros_like(indices)
+    states = self._begin(weights, seed, indices, samples, images, masks)
     seen = [look(states)]
     every = max(1, sum(stage.steps for stage in self._stages) // frames)
     for number, stage in enumerate(self._stages):
@@ -540,7 +557,7 @@ class Search:
     images = jax.device_put(np.zeros(shape, np.float32), many)
     indices = jax.device_put(np.zeros(shape[0], np.uint32), many)
     self._run_batch(
-      weights, images, images[..., :1], indices, each_call_once=True
+      weights, images, images[..., :1], indices, indices, each_call_once=True
     )
 
   def __call__(
@@ -550,6 +567,7 @@ class Search:
     masks: np.ndarray,
     *,
     indices: Sequence[int] | None = None,
+    samples: Sequence[int] | None = None,
     size: int | None = None,
     on_batch: Callable[[int], None] = lambda count: None,
   ) -> Result:
@@ -563,6 +581,8 @@ class Search:
       indices: the images' numbers, of 32 bits; 0, 1, 2 ... by default. An
         image's starts are drawn from the seed and its number, so a set may be
         cut into several calls.
+      samples: which sample of its image each is to be; 0 by default. The starts
+        of sample 1 are other ones than those of sample 0, and so on.
       size: images of a compiled batch; `batch_size(N)` by default. Calls of
         one size share what is compiled.
       on_batch: called with the number of images that each batch finished.
@@ -572,6 +592,7 @@ class Search:
     """
     size = size or self.batch_size(len(images))
     indices = np.uint32(range(len(images)) if indices is None else indices)
+    samples = np.uint32(np.zeros(len(images)) if samples is None else samples)
     weights = jax.device_put(weights, sharding.replicated(self._mesh))
     put = functools.partial(jax.device_put, device=sharding.split(self._mesh))
     results = []
@@ -582,18 +603,14 @@ class Search:
       rows = np.where(rows < len(images), rows, first)
       # Zeros under the hole: nothing there can reach the loss, not even a NaN.
       known = np.where(masks[rows] > 0.5, images[rows], np.float32(0))
-      found = self._run_batch(
-        weights, *put((known, masks[rows], indices[rows]))
-      )
-      if self._config.mirrored:
+      numbers = indices[rows], samples[rows]
+      found = self._run_batch(weights, *put((known, masks[rows], *numbers)))
+      first_samples = samples[rows] == 0
+      if self._config.mirrored and first_samples.any():
+        flipped = known[:, :, ::-1], masks[rows, :, ::-1]
+        mirrored = self._run_batch(weights, *put((*flipped, *numbers)))
         found = _mean_with_mirrored(
-          found,
-          self._run_batch(
-            weights,
-            *put((known[:, :, ::-1], masks[rows, :, ::-1], indices[rows])),
-          ),
-          known,
-          masks[rows],
+          found, mirrored, known, masks[rows], first_samples
         )
       results.append(found)
       on_batch(min(size, len(images) - first))

@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import itertools
 
 from flax import linen as nn
 import jax
@@ -519,7 +520,7 @@ def test_devices_have_nothing_to_say_to_each_other(start):
   images, masks = some_images(4, side=tiny.SIZE)
   indices = np.arange(4, dtype=np.uint32)
   batch = (images, masks)
-  begun = (weights, np.uint32(0), indices, *batch)
+  begun = (weights, np.uint32(0), indices, 0 * indices, *batch)
   states = search._enter(search._begin(*begun), 1)
   programs = (
     search._begin.lower(*begun),
@@ -612,6 +613,37 @@ def test_without_steps_the_encoders_guess_fills_the_hole():
   np.testing.assert_array_equal(found.latent, 0)
 
 
+def test_the_starts_of_a_sample_follow_those_of_the_sample_before():
+  images, masks = some_images(2)
+  six = make(starts=6)(SKETCH_WEIGHTS, images, masks)
+  for sample in range(3):
+    two = make(starts=2)(SKETCH_WEIGHTS, images, masks, samples=[sample] * 2)
+    own = slice(2 * sample, 2 * sample + 2)
+    np.testing.assert_allclose(two.loss, six.loss[:, own], rtol=1e-5)
+
+
+def test_samples_after_the_first_lie_around_the_encoders_guess():
+  images, masks = some_images(1)
+  repeated = np.repeat(images, 4, axis=0), np.repeat(masks, 4, axis=0)
+  found = {
+    spread: from_guess(spread=spread)(
+      halves_weights(), *repeated, indices=[7] * 4, samples=range(4)
+    ).generated
+    for spread in (0.0, 0.1, 0.5)
+  }
+  (guess,) = from_guess()(
+    halves_weights(), images, masks, indices=[7]
+  ).generated
+  away = {
+    spread: np.abs(generated - guess).mean(axis=(1, 2, 3))
+    for spread, generated in found.items()
+  }
+  assert not away[0.0].any() and not away[0.1][0] and not away[0.5][0]
+  assert np.all(away[0.1][1:] > 0) and np.all(away[0.5] >= 2 * away[0.1])
+  for a, b in itertools.combinations(found[0.5], 2):
+    assert np.abs(a - b).mean() > 0.01
+
+
 def test_the_encoder_gets_no_pixel_from_under_the_hole():
   images, masks = some_images()
   search = from_guess(refine_steps=3)
@@ -695,6 +727,7 @@ def test_the_mean_over_the_starts_is_kept_where_it_is_asked_for():
       weights,
       np.uint32(0),
       np.arange(4, dtype=np.uint32),
+      np.zeros(4, np.uint32),
       images[:4],
       masks[:4],
     )
