@@ -48,8 +48,9 @@ _CASCADE_BOX = (1.22, 0.0, -0.032)
 # Detectors see at most so many pixels a side: 0.4 s for dlib.
 _LONGEST_SIDE = 1280
 # Scores of dlib's detector above which a face is sure, and above which it may
-# be one with a hole in it.
-_SURE, _UNSURE = 0.0, -0.5
+# be one with a hole in it. Of 120 faces of CelebA 113 are sure; the badge on
+# the suit of scikit-image's astronaut, 0.12, is not.
+_SURE, _UNSURE = 0.25, -0.5
 
 
 class Face(NamedTuple):

@@ -163,6 +163,52 @@ def list_files(paths, field="config.data.path"):
   return files
 
 
+def by_stem(files):
+  """Returns files under their names without suffix: `sub/NAME`.
+
+  Args:
+    files: list of `File`.
+
+  Returns:
+    A dict from a name to its file, in their order.
+
+  Raises:
+    UserError: where two have one name but for the suffix.
+  """
+  stems = {}
+  for file in files:
+    stem = str(pathlib.PurePosixPath(file.name).with_suffix(""))
+    if stem in stems:
+      raise errors.UserError(
+        f"{stems[stem].name} and {file.name} have one name but for the suffix: "
+        "rename one, or give them in separate runs"
+      )
+    stems[stem] = file
+  return stems
+
+
+def check_apart(output, field, inputs, inputs_field):
+  """Refuses an output folder in which the input itself lies.
+
+  Args:
+    output: the folder that is written to.
+    field: the config's name for it.
+    inputs: folders, zips and image files, with commas between.
+    inputs_field: the config's name for them.
+
+  Raises:
+    UserError: names both.
+  """
+  output = pathlib.Path(output).expanduser()
+  for path in inputs.split(","):
+    path = pathlib.Path(path.strip()).expanduser().resolve()
+    if path.is_dir() and output.resolve().is_relative_to(path):
+      raise errors.UserError(
+        f"{field}={str(output)!r} lies in {inputs_field}={str(path)!r}, and "
+        "what is made would be taken for input: take a folder elsewhere"
+      )
+
+
 def _list_folder(folder):
   """Returns the image files below `folder`, sorted."""
   files = [

@@ -39,32 +39,28 @@ def prepare(source: str, output: str, detector: str) -> dict[str, int]:
     left out and named.
 
   Raises:
-    errors.UserError: a path is missing, holds no image, or is the other's; or
-      nothing at all came out.
+    errors.UserError: a path is missing, holds no image, two of one name, or is
+      the other's; or nothing at all came out.
   """
   if not output:
     raise errors.UserError(
       "config.data.path is empty: name the folder for the faces"
     )
   root = pathlib.Path(output).expanduser()
-  for path in source.split(","):
-    inside = pathlib.Path(path.strip()).expanduser().resolve()
-    if inside.is_dir() and root.resolve().is_relative_to(inside):
-      raise errors.UserError(
-        f"config.data.path={output!r} lies in config.data.source={path!r}, and "
-        "faces would be taken for photographs: take a folder elsewhere"
-      )
-  files = folder.list_files(source, "config.data.source")
+  folder.check_apart(output, "config.data.path", source, "config.data.source")
+  files = folder.by_stem(folder.list_files(source, "config.data.source"))
   find = faces_lib.create(detector)
-  done = {_stem(path, root) for path in root.rglob("*.png")}
+  done = {
+    path.relative_to(root).with_suffix("").as_posix()
+    for path in root.rglob("*.png")
+  }
   counts = collections.Counter(
     photographs=0, faces=0, skipped=0, without_face=0, failed=0
   )
   with progress.Progress(
     len(files), unit="photographs", description="prepare"
   ) as bar:
-    for file in files:
-      stem = str(pathlib.PurePosixPath(file.name).with_suffix(""))
+    for stem, file in files.items():
       if {stem, f"{stem}_1"} & done:
         counts["skipped"] += 1
       else:
@@ -85,10 +81,6 @@ def prepare(source: str, output: str, detector: str) -> dict[str, int]:
       "--config.faces=whole takes each image for one face"
     )
   return dict(counts)
-
-
-def _stem(path: pathlib.Path, root: pathlib.Path) -> str:
-  return path.relative_to(root).with_suffix("").as_posix()
 
 
 def _cut(

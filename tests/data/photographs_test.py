@@ -77,6 +77,11 @@ def test_several_faces_are_numbered_and_a_second_run_goes_on(
 
 
 def test_what_cannot_work_is_refused(source, tmp_path):
+  save = tmp_path / "twice"
+  report.save_png(save / "a.png", pictures.astronaut())
+  (save / "a.jpg").write_bytes((save / "a.png").read_bytes())
+  with pytest.raises(errors.UserError, match="a.jpg and a.png have one name"):
+    photographs.prepare(str(save), str(tmp_path / "faces"), "whole")
   for output, part in (("", "config.data.path is empty"), ("in", "lies in")):
     path = output and str(source / output)
     with pytest.raises(errors.UserError, match=part):
