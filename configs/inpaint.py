@@ -1,7 +1,6 @@
-"""Fills the holes in images of your own with a trained model.
+"""Fills the holes in images of your own, with the model of the package.
 
   python -m dcgan_inpaint.main --config=configs/inpaint.py \
-      --config.checkpoint.path=runs/celeba \
       --config.input=photos --config.masks=masks --config.output=completed
 
 The input is a folder, a zip or an image file. The masks are a folder with a
@@ -18,9 +17,15 @@ PNG files under the images' names. The same command again goes on where it was
 cut.
 
 The workdir gets results.csv, a row an image, and contact_sheet.png. More on
-request: --config.samples=4 for four completions of each image,
+request: --config.samples=4 for four different completions of each image,
 --config.strips=masked for strips of image, mask and result, --config.gif=NAME
-for the search's path as a film, --config.search.blending=poisson for no seams.
+for the search's path as a film.
+
+A model of your own is the --workdir of a training run, with the encoder that
+configs/encoder.py trained for it, or with the paper's search, which needs none:
+
+  --config.checkpoint.path=runs/celeba --config.checkpoint.encoder=runs/encoder
+  --config.checkpoint.path=runs/celeba --config.search.mode=paper
 """
 
 from dcgan_inpaint import config as defaults
@@ -29,8 +34,8 @@ from dcgan_inpaint import config as defaults
 def get_config():
   """Returns the config."""
   config = defaults.inpaint_job()
-  # Several short searches find more than a long one.
-  config.search.starts = 4
-  config.search.steps = 250
-  config.search.learning_rate = 0.06
+  config.checkpoint.path = "pretrained"
+  config.search.mode = "fidelity"
+  # Photographs have another light than the faces that the model was trained on.
+  config.search.blending = "poisson"
   return config

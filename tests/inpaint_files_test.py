@@ -1,6 +1,8 @@
 import csv
 import io
 import itertools
+import pathlib
+import runpy
 import zipfile
 
 import numpy as np
@@ -436,10 +438,32 @@ def test_samples_differ_in_the_hole_alone(job, lively, photos, tmp_path):
   first = results(tmp_path / "out")["bob_1.png"]
   job(photos / "bob.png", output=tmp_path / "one")
   np.testing.assert_array_equal(results(tmp_path / "one")["bob.png"], first)
-  # One that is missing is made with its siblings; what is there is left.
+  # One that is missing is made, and its siblings stay.
   (tmp_path / "out" / "bob_2.png").unlink()
+  save_mask(tmp_path / "out" / "bob_3.png", hole)
   row = job(photos, samples=3)
   assert (row["n"], row["skipped"]) == (1, 2)
+  again = results(tmp_path / "out")
+  np.testing.assert_array_equal(again["bob_3.png"], 255 * np.uint8(hole))
+  assert_filled(again["bob_2.png"], results(photos)["bob.png"], hole)
+
+
+def test_the_config_needs_neither_training_nor_more_fields(photos, tmp_path):
+  """configs/inpaint.py as it is, with the model of the package."""
+  path = pathlib.Path(__file__).parents[1] / "configs" / "inpaint.py"
+  config = runpy.run_path(str(path))["get_config"]()
+  config.input, config.samples = str(photos / "bob.png"), 3
+  (row,) = inpaint_files.inpaint_files(config, str(tmp_path), tiny.mesh(1))
+  assert (row["n"], row["failed"]) == (1, 0)
+  original = results(photos)["bob.png"]
+  hole = hole_of(16, 48, 16, 48)
+  made = results(tmp_path / "completed")
+  assert made.keys() == {"bob_1.png", "bob_2.png", "bob_3.png"}
+  for sample in made.values():
+    assert_filled(sample, original, hole)
+  for a, b in itertools.combinations(made.values(), 2):
+    # Others to the eye, not by rounding.
+    assert np.abs(np.int32(a) - b)[hole].mean() > 4
 
 
 def test_every_image_has_its_row(job, photos, tmp_path):

@@ -182,6 +182,7 @@ def test_inpaint_does_what_it_can_and_says_what_it_could_not(trained, tmp_path):
     f"--config.input={tmp_path / 'in'}",
     f"--config.masks={tmp_path / 'masks'}",
     f"--config.output={tmp_path / 'out'}",
+    "--config.search.mode=paper",
     "--config.search.steps=2",
     "--config.search.batch_size=4",
   )

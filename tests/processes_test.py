@@ -4,6 +4,7 @@ The story is run once: a training is asked to stop, the same command goes on,
 and what it made inpaints a folder. The tests look at what it left.
 """
 
+import csv
 import os
 import pathlib
 import re
@@ -151,8 +152,8 @@ def story(tmp_path_factory, trained_run):
       f"--workdir={root / 'inpaint'}",
       f"--config.checkpoint.path={trained_run}",
       f"--config.input={root / 'photos'}",
+      "--config.search.mode=paper",
       "--config.search.steps=2",
-      "--config.search.starts=1",
       "--config.search.batch_size=4",
     )
   )
@@ -225,11 +226,15 @@ def test_disjoint_shares_of_a_folder_make_one_table(
   assert re.findall(r"\] (\d) images completed", err).count("2") == 1
   (row,) = report.read_results(story.root / "inpaint")["rows"]
   assert (row["n"], row["skipped"], row["failed"]) == (5, 0, 0)
+  with (story.root / "inpaint" / "results.csv").open() as table:
+    names = [row["name"] for row in csv.DictReader(table)]
+  assert sorted(names) == [f"{i}.png" for i in range(5)]
+  assert not list((story.root / "inpaint").glob("results.*process*"))
 
   config = config_lib.inpaint_job()
   config.checkpoint.path = str(trained_run)
   config.input = str(story.root / "photos")
-  config.search.update(steps=2, starts=1, batch_size=4, learning_rate=0.06)
+  config.search.update(steps=2, batch_size=4, blending="poisson")
   inpaint_files.inpaint_files(config, str(tmp_path), tiny.mesh(4))
   for i in range(5):
     made = report.load_png(story.root / "inpaint" / "completed" / f"{i}.png")
