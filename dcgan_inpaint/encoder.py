@@ -23,6 +23,8 @@ the squared error in the hole, and a little of that on the known pixels. So a
 face is completed in one pass, near the mean of what could lie under the hole.
 """
 
+from collections.abc import Callable
+import functools
 import math
 from typing import Any
 
@@ -39,6 +41,7 @@ from dcgan_inpaint import mask_families
 from dcgan_inpaint import masks as masks_lib
 from dcgan_inpaint import models
 from dcgan_inpaint import pixels
+from dcgan_inpaint import sharding
 
 CHANNELS = (128, 256, 512, 1024)
 
@@ -211,6 +214,7 @@ def train_step(
   generator: models.Generator,
   latent_size: int,
   config: Any,
+  split: Callable[[jax.Array], jax.Array] = lambda batch: batch,
 ) -> tuple[EncoderState, jax.Array]:
   """Updates the encoder once.
 
@@ -224,6 +228,7 @@ def train_step(
     generator: G.
     latent_size: values of z.
     config: the section `config.encoder`.
+    split: splits a batch over the devices.
 
   Returns:
     The state after, and the mean squared error in the hole on the 8-bit scale.
@@ -236,11 +241,15 @@ def train_step(
     images = gan.flip(flip_key, images)
   generated = round(config.generated_share * count)
   if generated:
-    # Faces that G can give back exactly, in the place of real ones.
-    latents = models.sample_latents(latent_key, generated, latent_size)
+    # Faces that G can give back exactly, in the place of real ones. Every row
+    # gets one, used or not: to fill some rows alone, devices would exchange
+    # images.
+    latents = split(models.sample_latents(latent_key, count, latent_size))
     fakes = generator.apply(generator_variables, latents, train=False)
-    images = jnp.concatenate([fakes, images[generated:]])
-  masks = masks[jax.random.randint(mask_key, (count,), 0, len(masks))]
+    first = jnp.arange(count)[:, None, None, None] < generated
+    images = jnp.where(first, fakes, images)
+  rows = split(jax.random.randint(mask_key, (count,), 0, len(masks)))
+  masks = masks[rows]
   origin = generator.apply(
     generator_variables,
     jnp.zeros((1, latent_size)),
@@ -272,3 +281,40 @@ def train_step(
     optimizer=optimizer_state,
   )
   return state, in_hole * 127.5**2
+
+
+def compile_steps(
+  mesh: jax.sharding.Mesh, **networks
+) -> Callable[..., tuple[EncoderState, jax.Array]]:
+  """Returns many steps as one compiled function, as `gan.compile_steps`.
+
+  Args:
+    mesh: the devices that batches are split over.
+    **networks: the keyword arguments of `train_step`.
+
+  Returns:
+    A function of the state (donated), the frozen generator's variables, the
+    data set uint8 [N, 64, 64, 3] that lies on the devices, indices int32
+    [steps, B] into it, the pool of masks and the seed; it gives the state after
+    and the error in the hole of each step, [steps].
+  """
+  one = sharding.replicated(mesh)
+  split = functools.partial(
+    jax.lax.with_sharding_constraint, shardings=sharding.split(mesh)
+  )
+
+  def steps(state, frozen, dataset, indices, masks, seed):
+    def step(state, rows):
+      images = split(dataset[rows])
+      return train_step(
+        state, frozen, images, masks, seed, split=split, **networks
+      )
+
+    return jax.lax.scan(step, state, indices)
+
+  return jax.jit(
+    steps,
+    in_shardings=(one, one, sharding.split(mesh), one, one, one),
+    out_shardings=(one, one),
+    donate_argnums=0,
+  )

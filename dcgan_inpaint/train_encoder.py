@@ -150,7 +150,7 @@ def train_encoder(
 
   on_cpu = mesh.devices.flat[0].platform == "cpu"
   steps_per_call = settings.steps_per_call or (1 if on_cpu else 20)
-  train_steps = _compile_steps(
+  train_steps = encoder_lib.compile_steps(
     mesh,
     encoder=encoder,
     generator=generator,
@@ -229,27 +229,6 @@ def train_encoder(
       checkpoints_lib.COMPLETION_MSE: error,
     }
   ]
-
-
-def _compile_steps(mesh: jax.sharding.Mesh, **networks):
-  """Returns many steps as one compiled function, as `gan.compile_steps`."""
-  one, many = sharding.replicated(mesh), sharding.split(mesh)
-
-  def steps(state, frozen, dataset, indices, masks, seed):
-    def step(state, rows):
-      images = jax.lax.with_sharding_constraint(dataset[rows], many)
-      return encoder_lib.train_step(
-        state, frozen, images, masks, seed, **networks
-      )
-
-    return jax.lax.scan(step, state, indices)
-
-  return jax.jit(
-    steps,
-    in_shardings=(one, one, many, one, one, one),
-    out_shardings=(one, one),
-    donate_argnums=0,
-  )
 
 
 def _check_same_run(then: dict[str, Any], now: dict[str, Any]) -> None:

@@ -192,3 +192,28 @@ def test_the_learning_rate_rises_and_falls_to_nothing():
   assert np.argmax(sizes) == 10
   np.testing.assert_allclose(max(sizes), 3e-3, rtol=1e-3)
   assert sizes[0] == 0 and sizes[-1] < 1e-5
+
+
+def test_devices_exchange_no_generated_images():
+  encoder, _, weights = networks()
+  config = settings(generated_share=0.25)
+  steps = encoder_lib.compile_steps(
+    tiny.mesh(4),
+    encoder=encoder,
+    generator=GENERATOR,
+    latent_size=tiny.LATENT_SIZE,
+    config=config,
+  )
+  state = encoder_lib.init_state(0, encoder, config)
+  faces = np.zeros((32, 64, 64, 3), np.uint8)
+  indices = np.zeros((1, 16), np.int32)
+  pool = np.ones((2, 64, 64, 1), np.float32)
+  text = (
+    steps.lower(state, weights, faces, indices, pool, np.uint32(0))
+    .compile()
+    .as_text()
+  )
+  assert "num_partitions=4" in text and "all-reduce" in text  # Of gradients.
+  assert "all-to-all" not in text and "collective-permute" not in text
+  # No device has all of a batch, but for the bytes it looks up.
+  assert "f32[4,64,64,3]" in text and "f32[16,64,64,3]" not in text
