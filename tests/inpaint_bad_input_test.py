@@ -39,6 +39,8 @@ def turned(image, kind="png"):
 
 MASK = encode(np.uint8(255 * HOLE))
 GREY = np.asarray(Image.fromarray(FACE).convert("L"))
+FEW = Image.fromarray(FACE).quantize(64)
+INK = Image.fromarray(FACE).convert("CMYK")
 
 # What is completed: name: (the file, what it shows).
 GOOD = {
@@ -52,6 +54,12 @@ GOOD = {
   ),
   "deep.png": (encode(np.uint16(GREY) * 257), np.stack([GREY] * 3, -1)),
   "alpha.png": (encode(Image.fromarray(FACE).convert("RGBA")), FACE),
+  "palette.png": (encode(FEW), np.asarray(FEW.convert("RGB"))),
+  "film.gif": (
+    encode(FEW, "gif", save_all=True, append_images=[FEW.rotate(90)]),
+    np.asarray(FEW.convert("RGB")),
+  ),
+  "ink.tif": (encode(INK, "tiff"), np.asarray(INK.convert("RGB"))),
   "turned.png": (turned(FACE), FACE),
   "moving.webp": (
     encode(
