@@ -21,6 +21,7 @@ import threading
 from typing import Any
 from typing import NamedTuple
 
+from absl import logging
 import numpy as np
 from PIL import Image
 
@@ -106,6 +107,12 @@ def create(name: str, field: str = "config.faces") -> Find:
   detect, around = _by_cascade, _CASCADE_BOX
   if name == "dlib" or (name == "auto" and _dlib_is_there()):
     detect, around = _by_dlib, _DLIB_BOX
+  elif name == "auto":
+    logging.info(
+      "faces in photographs are looked for by scikit-image's cascade: upright "
+      "ones from the front, by their boxes; pip install "
+      "'dcgan-inpaint[faces]' for OpenFace's detector and landmarks"
+    )
 
   def find(photograph: np.ndarray, hole: np.ndarray) -> list[Face]:
     height, width = hole.shape

@@ -18,7 +18,9 @@ et al. 2021), where the objective gains a pull to where the refinement began:
 `fidelity` and `realism` take h0 from an encoder, in one pass and without any
 search. `fidelity` completes the mirror image as well and takes the mean: a face
 and its mirror image are as likely, but networks do not treat them alike.
-`config.SEARCH_MODES` has what each mode sets.
+`config.SEARCH_MODES` has what each mode sets. Of several starts, or of several
+samples of one image, the first is the encoder's own; the others have a random z
+under its offset.
 
 The search is written for one image; `Search` maps it over many, compiles it
 once for each shape, and splits the images over the devices without any

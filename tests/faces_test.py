@@ -157,14 +157,20 @@ def test_what_is_a_face_already_is_not_searched(name, width, height, edges):
   assert face.how == "whole"
 
 
-def test_without_the_extra_auto_takes_the_cascade(astronaut, monkeypatch):
+def test_without_the_extra_auto_takes_the_cascade_and_says_so(
+  astronaut, monkeypatch, caplog
+):
+  caplog.set_level("INFO", logger="absl")
   find_spec = importlib.util.find_spec
   monkeypatch.setattr(
     importlib.util, "find_spec",
     lambda name: None if name == "dlib" else find_spec(name),
   )  # fmt: skip
   expected = faces.create("cascade")(astronaut, NOTHING)
+  assert not caplog.messages  # It was asked for.
   made = faces.create("auto")(astronaut, NOTHING)
+  (line,) = caplog.messages
+  assert "cascade" in line and "dcgan-inpaint[faces]" in line
   assert [x.matrix.tolist() for x in made] == [
     x.matrix.tolist() for x in expected
   ]
