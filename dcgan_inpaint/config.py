@@ -167,7 +167,8 @@ def search() -> ConfigDict:
   config.starts = placeholder(int)
   # ... and what becomes of them: best (the lowest loss) or mean.
   config.keep = placeholder(str)
-  # Complete the mirror image too, and take the mean with that mirrored back.
+  # Complete the mirror image too, and take the mean with that mirrored back; of
+  # an image's first sample only.
   config.mirrored = placeholder(bool)
   # Steps of gradient descent on z; the paper's "after many iterations".
   config.steps = placeholder(int)

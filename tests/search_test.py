@@ -756,6 +756,17 @@ def test_an_image_and_its_mirror_image_are_completed_alike():
   np.testing.assert_allclose(
     again.completed[:, :, ::-1], found.completed, atol=1e-6
   )
+  # A mean is no sample of what could be there.
+  samples = np.arange(COUNT) % 2
+  mixed, others = (
+    search(weights, images, masks, samples=samples) for search in (both, plain)
+  )
+  second = samples == 1
+  for field in ("generated", "completed"):
+    for one, expected in ((~second, found), (second, others)):
+      np.testing.assert_allclose(
+        getattr(mixed, field)[one], getattr(expected, field)[one], atol=1e-6
+      )
 
 
 def test_a_mode_that_wants_an_encoder_says_so_where_there_is_none():
