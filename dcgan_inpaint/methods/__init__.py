@@ -112,7 +112,7 @@ METHODS = types.MappingProxyType(
     "ppca": Spec("linear", fits=True, slow=True),
     "dcgan": Spec("dcgan", trained=True, slow=True),
     "dcgan_paper": Spec("dcgan", trained=True, slow=True),
-    "dcgan_fidelity": Spec("dcgan", trained=True),
+    "dcgan_fidelity": Spec("dcgan", trained=True, slow=True),
     "dcgan_realism": Spec("dcgan", trained=True, slow=True),
   }
 )
