@@ -189,6 +189,8 @@ def search() -> ConfigDict:
   config.refine_steps = placeholder(int)
   config.refine_learning_rate = placeholder(float)
   config.refine_pull = placeholder(float)
+  # The same between their images, averaged over cells of 4x4 pixels.
+  config.refine_coarse_pull = placeholder(float)
   # What the layers compute in: float32 or bfloat16.
   config.dtype = "float32"
   # Images searched at a time, over all devices.
@@ -214,6 +216,7 @@ SEARCH_MODES = types.MappingProxyType(
       "refine_steps": 0,
       "refine_learning_rate": 0.01,
       "refine_pull": 1.0,
+      "refine_coarse_pull": 0.0,
     },
     "fidelity": {
       "start": "encoder",
@@ -226,6 +229,7 @@ SEARCH_MODES = types.MappingProxyType(
       "refine_steps": 30,
       "refine_learning_rate": 0.01,
       "refine_pull": 10.0,
+      "refine_coarse_pull": 0.0,
     },
     "realism": {
       "start": "encoder",
@@ -234,10 +238,11 @@ SEARCH_MODES = types.MappingProxyType(
       "mirrored": False,
       "steps": 0,
       "learning_rate": 0.03,
-      "prior_weight": 10.0,
-      "refine_steps": 50,
-      "refine_learning_rate": 0.01,
-      "refine_pull": 1.0,
+      "prior_weight": 300.0,
+      "refine_steps": 60,
+      "refine_learning_rate": 0.03,
+      "refine_pull": 0.1,
+      "refine_coarse_pull": 160.0,
     },
   }
 )
@@ -573,6 +578,7 @@ _RANGES = types.MappingProxyType(
     "search.refine_steps": _at_least(0),
     "search.refine_learning_rate": _above(0),
     "search.refine_pull": _at_least(0),
+    "search.refine_coarse_pull": _at_least(0),
     "search.batch_size": _at_least(1),
     "search.steps_per_call": _at_least(0),
     "evaluation.images": _at_least(0),

@@ -18,6 +18,8 @@ et al. 2021), where the objective gains a pull to where the refinement began:
 `fidelity` and `realism` take h0 from an encoder, in one pass and without any
 search. `fidelity` completes the mirror image as well and takes the mean: a face
 and its mirror image are as likely, but networks do not treat them alike.
+`realism` lets D draw the details, with a large lambda, while a second pull
+keeps the means over cells of 4x4 pixels where the encoder put them.
 `config.SEARCH_MODES` has what each mode sets. Of several starts, or of several
 samples of one image, the first is the encoder's own; the others have a random z
 under its offset.
@@ -45,6 +47,9 @@ from dcgan_inpaint import losses
 from dcgan_inpaint import models
 from dcgan_inpaint import sharding
 
+# Side of the cells whose means a refinement may be pulled to, in pixels.
+_CELL = 4
+
 
 class Weights(NamedTuple):
   """The frozen networks; an argument everywhere, as closures are folded."""
@@ -62,12 +67,15 @@ class SearchState(NamedTuple):
     offset: what is added to G's first activations, [4, 4, C]; None in a search
       that moves z alone.
     anchor: the offset that the refinement set out from and is pulled to.
+    coarse: the image there in cells of `_CELL` pixels, [H / 4, W / 4, 3]; None
+      where nothing is pulled to it.
     optimizer: the optimiser's state, of the stage that runs.
   """
 
   latent: jax.Array
   offset: jax.Array | None
   anchor: jax.Array | None
+  coarse: jax.Array | None
   optimizer: optax.OptState
 
 
@@ -144,6 +152,13 @@ def optimizer(
       "adam, sgd, rmsprop, nadam, lion or lbfgs"
     )
   return optax.with_extra_args_support(made)
+
+
+def _in_cells(image: jax.Array) -> jax.Array:
+  """Returns the means of an image [H, W, C] over cells, [H / 4, W / 4, C]."""
+  height, width, channels = image.shape
+  cells = image.reshape(height // _CELL, _CELL, width // _CELL, _CELL, channels)
+  return cells.mean((1, 3))
 
 
 def _mean_with_mirrored(
@@ -237,9 +252,9 @@ class Search:
     )
     self._enter = jax.jit(
       self._enter_batch,
-      in_shardings=many,
+      in_shardings=(many, one),
       out_shardings=many,
-      static_argnums=1,
+      static_argnums=2,
     )
     self._advance = jax.jit(
       self._advance_batch,
@@ -300,6 +315,9 @@ class Search:
     if state.offset is not None:
       pull = jnp.sum((state.offset - state.anchor) ** 2)
       loss += self._config.refine_pull * pull
+    if state.coarse is not None:
+      pull = jnp.sum((_in_cells(generated[0]) - state.coarse) ** 2)
+      loss += self._config.refine_coarse_pull * pull
     return loss, generated[0]
 
   def _begin_start(
@@ -312,10 +330,15 @@ class Search:
       # The encoder's offsets are from the activations of z = 0: the first start
       # is where it says, the others lie around that.
       latent *= jnp.where(number > 0, self._config.spread, 0.0)
-    return SearchState(latent, offset, offset, ())
+    return SearchState(latent, offset, offset, None, ())
 
-  def _enter_start(self, state: SearchState, stage: Stage) -> SearchState:
-    """Makes the optimiser's state for a stage."""
+  def _enter_start(
+    self, state: SearchState, weights: Weights, stage: Stage
+  ) -> SearchState:
+    """Makes the optimiser's state for a stage, and what it is pulled to."""
+    if stage.variable == "offset" and self._config.refine_coarse_pull:
+      generated = self._generate(state.latent, state.offset, weights)
+      state = state._replace(coarse=_in_cells(generated[0]))
     variable = getattr(state, stage.variable)
     return state._replace(optimizer=stage.optimizer.init(variable))
 
@@ -420,9 +443,12 @@ class Search:
       seed, indices, samples, offsets
     )
 
-  def _enter_batch(self, states: SearchState, stage: int) -> SearchState:
+  def _enter_batch(
+    self, states: SearchState, weights: Weights, stage: int
+  ) -> SearchState:
     enter = functools.partial(self._enter_start, stage=self._stages[stage])
-    return jax.vmap(jax.vmap(enter))(states)
+    over_starts = jax.vmap(enter, in_axes=(0, None))
+    return jax.vmap(over_starts, in_axes=(0, None))(states, weights)
 
   def _advance_batch(
     self,
@@ -454,7 +480,7 @@ class Search:
     seed = jnp.uint32(self._config.seed)
     states = self._begin(weights, seed, indices, samples, images, masks)
     for stage, (_, steps, _) in enumerate(self._stages):
-      states = self._enter(states, stage)
+      states = self._enter(states, weights, stage)
       calls, rest = divmod(steps, self._steps_per_call)
       for call in range(min(calls, 1) if each_call_once else calls):
         states = self._advance(
@@ -527,7 +553,7 @@ class Search:
     seen = [look(states)]
     every = max(1, sum(stage.steps for stage in self._stages) // frames)
     for number, stage in enumerate(self._stages):
-      states = self._enter(states, number)
+      states = self._enter(states, weights, number)
       for first in range(0, stage.steps, every):
         last = min(first + every, stage.steps)
         while first < last:

@@ -79,7 +79,7 @@ def start(index, number, seed=0):
 
 def at(latent):
   """Returns the state of a start that stands at a latent."""
-  return search_lib.SearchState(latent, None, None, ())
+  return search_lib.SearchState(latent, None, None, None, ())
 
 
 def papers_objective(networks, weights, latent, image, mask, prior_weight):
@@ -521,10 +521,10 @@ def test_devices_have_nothing_to_say_to_each_other(start):
   indices = np.arange(4, dtype=np.uint32)
   batch = (images, masks)
   begun = (weights, np.uint32(0), indices, 0 * indices, *batch)
-  states = search._enter(search._begin(*begun), 1)
+  states = search._enter(search._begin(*begun), weights, 1)
   programs = (
     search._begin.lower(*begun),
-    search._enter.lower(states, 1),
+    search._enter.lower(states, weights, 1),
     search._advance.lower(states, weights, *batch, 1, 1),
     search._end.lower(states, weights, *batch),
   )
@@ -705,6 +705,22 @@ def test_a_strong_pull_leaves_the_guess_where_it_is():
   assert moved[1e6] < 1e-3 < 0.05 < moved[0.0]
 
 
+def test_a_strong_coarse_pull_leaves_the_means_of_cells_where_they_are():
+  images, masks = some_images()
+  _, generated = guessed(images, masks)
+  options = {"refine_steps": 20, "refine_pull": 0.0, "optimizer": "lbfgs"}
+  moved = {}
+  for pull in (0.0, 1e6):
+    search = from_guess(refine_coarse_pull=pull, **options)
+    found = search(halves_weights(), images, masks)
+    change = found.generated - generated
+    # An image of 8x8 has four cells of 4x4.
+    cells = change.reshape(-1, 2, 4, 2, 4, 3).mean((2, 4))
+    moved[pull] = np.abs(cells).max(), np.abs(change).max()
+  assert moved[1e6][0] < 1e-3 < 0.02 < moved[0.0][0]
+  assert moved[1e6][1] > 0.02  # Within the cells it moves.
+
+
 def test_random_latents_are_refined_too():
   images, masks = some_images()
   weights = halves_weights()
@@ -731,7 +747,7 @@ def test_the_mean_over_the_starts_is_kept_where_it_is_asked_for():
       images[:4],
       masks[:4],
     )
-    states = search._enter(states, 0)
+    states = search._enter(states, weights, 0)
     for _ in range(5):
       states = search._advance(states, weights, images[:4], masks[:4], 0, 1)
     latents = states.latent[:, number]

@@ -79,8 +79,8 @@ class Spec(NamedTuple):
     extra: of setup.py, which holds the library that it needs; '' = none.
     fits: it learns from the training images, by `fit`.
     trained: it needs the trained model.
-    slow: it takes some hundredths of a second for an image of 64x64 on a CPU, or
-      more; the job `benchmark` gives it `config.benchmark.slow_images` images.
+    slow: it takes some hundredths of a second or more for an image of 64x64 on
+      a CPU; `benchmark` gives it `config.benchmark.slow_images` images.
   """
 
   family: str
