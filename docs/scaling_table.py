@@ -39,7 +39,7 @@ SEARCHES = (
   ("4 starts of 250 steps", 4, 250, True),
   # Refinements of G's first activations, which cost as much as steps on z.
   ("realism: 50 steps from the encoder", 1, 50, True),
-  ("fidelity: 30 steps from the encoder, no prior", 1, 30, False),
+  ("fidelity: 2 x 30 steps, for the mirror image too", 2, 30, False),
 )
 
 

@@ -51,7 +51,8 @@ def start(*arguments):
 
 def finish(process):
   """Waits; returns the exit status, standard output and standard error."""
-  out, err = process.communicate(timeout=300)
+  # Long: the machine may be busy with other work.
+  out, err = process.communicate(timeout=900)
   return process.returncode, out, err
 
 
