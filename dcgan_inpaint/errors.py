@@ -7,8 +7,18 @@ class UserError(ValueError):
   Its message is one line that says what is wrong, where (the file, the field
   or the value) and what to do. `main` prints that line without a traceback and
   exits with status 2; every other exception is a defect of ours and keeps its
-  traceback.
+  traceback, but for those that `advice` knows.
   """
+
+  def __str__(self) -> str:
+    # A file's name or a library's message may hold a line's end, or what moves
+    # a terminal's cursor.
+    return "".join(
+      character
+      if character.isprintable()
+      else character.encode("unicode_escape").decode()
+      for character in super().__str__()
+    )
 
 
 class Stopped(Exception):

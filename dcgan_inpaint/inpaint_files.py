@@ -287,7 +287,8 @@ def _number(stem: str, face: int = 0, sample: int = 0) -> int:
   The first sample of the first face is what one image of one face has.
   """
   more = f"\0{face}\0{sample}" if face or sample else ""
-  return zlib.crc32(f"{stem}{more}".encode())
+  # A name on disk may hold bytes that are no text.
+  return zlib.crc32(f"{stem}{more}".encode(errors="surrogateescape"))
 
 
 def _hole_reader(
@@ -340,7 +341,7 @@ def _hole_reader(
   if path.is_file():
     settings.path = str(path)
     try:
-      with Image.open(path) as mask:
+      with Image.open(path, formats=decoding.FORMATS) as mask:
         width, height = mask.size
     except Exception:  # noqa: BLE001 (`make` finds words for it.)
       width = height = models.IMAGE_SIZE
@@ -553,7 +554,10 @@ def _table(path: pathlib.Path) -> Iterator[Callable[[dict[str, Any]], None]]:
   file is set aside.
   """
   report.set_aside(path)
-  with path.open("w", newline="", encoding="utf-8") as file:
+  # A name on disk may hold bytes that are no text.
+  with path.open(
+    "w", newline="", encoding="utf-8", errors="backslashreplace"
+  ) as file:
     writer = csv.DictWriter(file, _COLUMNS)
     writer.writeheader()
 

@@ -125,7 +125,8 @@ def read(path):
 def _lines(path):
   """Returns the whole lines of a `metrics.jsonl`: list of (text, dict)."""
   try:
-    texts = pathlib.Path(path).read_text().splitlines()
+    # What is no text is no JSON either.
+    texts = pathlib.Path(path).read_text(errors="replace").splitlines()
   except FileNotFoundError:
     raise errors.UserError(
       f"{path} does not exist. Give the metrics.jsonl of a training run."
@@ -135,7 +136,7 @@ def _lines(path):
     try:
       metrics = json.loads(text)
       metrics["step"]  # noqa: B018 (a line without it is no line of ours)
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
       if number == len(texts):
         break
       raise errors.UserError(

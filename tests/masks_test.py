@@ -373,7 +373,7 @@ def _encoded(picture, kind="png", **options):
   "content, reason",
   [
     (b"", "the file is empty"),
-    (b"These are words.", "not an image that Pillow can read"),
+    (b"These are words.", "not an image of BMP, GIF, JPEG"),
     (_encoded(Image.effect_noise((32, 32), 90))[:300], "truncated"),
     (_encoded(Image.new("F", (32, 32)), "tiff"), "32-bit pixels"),
     (_encoded(Image.new("LAB", (32, 32)), "tiff"), "conversion from LAB"),
