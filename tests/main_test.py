@@ -308,7 +308,7 @@ def mistakes(tmp_path_factory):
   """Returns how each of MISTAKES ended; two run at a time."""
   workdir = tmp_path_factory.mktemp("mistakes")
   commands = [
-    (name, (*arguments, f"--workdir={workdir}"))
+    (name, (*arguments, f"--workdir={workdir / name}"))
     for name, (arguments, _) in MISTAKES.items()
   ]
   ended = {}

@@ -118,9 +118,7 @@ def _crop(file):
   """Returns the face in an aligned image file as the bytes of a PNG."""
   try:
     encoded = file.read()
-    with Image.open(
-      io.BytesIO(encoded), formats=decoding.FORMATS
-    ) as image:
+    with Image.open(io.BytesIO(encoded), formats=decoding.FORMATS) as image:
       if image.size != decoding.ALIGNED_SIZE:
         raise ValueError(
           f"{image.width}x{image.height} pixels instead of 178x218"
