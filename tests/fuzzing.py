@@ -2,12 +2,12 @@
 
   python tests/fuzzing.py image [FLAGS OF LIBFUZZER] [FOLDER]
 
-feeds one of `READERS` with mutations of its corpus, `tests/corpus/NAME`, until
-it breaks the promise that all of them make (FOLDER gets the inputs that reach
-something new): whatever the bytes, a reader
-returns what its docstring says, or raises `errors.UserError` with a message of
-one printable line. A crash of the interpreter, a hang and memory beyond the
-limit count too.
+feeds one of `READERS`, or several with commas between, with mutations of its
+corpus, `tests/corpus/NAME`, until it breaks the promise that all of them make:
+whatever the bytes, a reader returns what its docstring says, or raises
+`errors.UserError` with a message of one printable line. A crash of the
+interpreter, a hang and memory beyond the limit count too. FOLDER gets the
+inputs that reach something new.
 
 Atheris (libFuzzer) sees the branches of this package, of Pillow's and numpy's
 Python code and of `zipfile`; the decoders that Pillow has in C are run, and
@@ -166,7 +166,8 @@ def main(argv: list[str]) -> None:
   """Fuzzes one reader; does not return."""
   import atheris
 
-  name, *flags = argv[1:]
+  names, *flags = argv[1:]
+  names = names.split(",")
   scratch = pathlib.Path(tempfile.mkdtemp())
   with atheris.instrument_imports(
     include=["dcgan_inpaint", "PIL", "zipfile", "numpy.lib"]
@@ -174,16 +175,22 @@ def main(argv: list[str]) -> None:
     from PIL import Image
 
     Image.init()  # All plug-ins, which are else imported when first needed.
-    for seed in sorted((CORPUS / name).iterdir()):
-      check(name, seed.read_bytes(), scratch)
+    # A bomb is refused as ever, and what is allowed takes no seconds.
+    Image.MAX_IMAGE_PIXELS = 1 << 18
+    for name in names:
+      for seed in (CORPUS / name).iterdir():
+        check(name, seed.read_bytes(), scratch)
+
+  def check_all(content):
+    for name in names:
+      check(name, content, scratch)
+
   # libFuzzer writes what is new to it into the first folder.
   if all(flag.startswith("-") for flag in flags):
     (scratch / "found").mkdir()
     flags.append(str(scratch / "found"))
-  flags.append(str(CORPUS / name))
-  atheris.Setup(
-    [argv[0], *_FLAGS, *flags], lambda content: check(name, content, scratch)
-  )
+  folders = [str(CORPUS / name) for name in names]
+  atheris.Setup([argv[0], *_FLAGS, *flags, *folders], check_all)
   atheris.Fuzz()
 
 
