@@ -67,6 +67,12 @@ def advice(error: BaseException) -> str | None:
       f"a file cannot be used ({reason}): mend that and run the same command "
       "again"
     )
+  # Orbax takes the time of a save by the wall clock, which may jump ahead.
+  if isinstance(error, TimeoutError):
+    return (
+      f"a save took too long by the clock ({reason}): run the same command "
+      "again; what was saved before is whole"
+    )
   # XLA's error for the memory of a device has no class of its own.
   if isinstance(error, MemoryError) or reason.startswith("RESOURCE_EXHAUSTED"):
     return f"out of memory ({reason})"
