@@ -10,17 +10,15 @@ import io
 import numpy as np
 from PIL import Image
 import pytest
-import tiny
+import search_test
 
 from dcgan_inpaint import alignment
 from dcgan_inpaint import blending
 from dcgan_inpaint import config as config_lib
-from dcgan_inpaint import losses
 from dcgan_inpaint import masks as masks_lib
 from dcgan_inpaint import methods
 from dcgan_inpaint import pixels
 from dcgan_inpaint import report
-from dcgan_inpaint import search as search_lib
 from dcgan_inpaint.data import decoding
 
 hypothesis = pytest.importorskip("hypothesis")
@@ -67,26 +65,15 @@ def assert_filled(completed, images, masks):
 
 @functools.cache
 def search(devices):
-  """A search of two steps, and its weights; batches of four."""
-  generator, discriminator = tiny.networks()
-  config = config_lib.search()
-  config.update({"steps": 2, "starts": 2, "batch_size": 4})
-  made = search_lib.Search(
-    generator,
-    discriminator,
-    losses.get("sigmoid_cross_entropy"),
-    config,
-    tiny.LATENT_SIZE,
-    tiny.mesh(devices),
-  )
-  weights = tiny.weights(generator, discriminator)
-  return functools.partial(made, weights, size=4)
+  """A search of two steps by networks of one layer, in batches of four."""
+  made = search_test.make(devices=devices, steps=2, starts=2)
+  return functools.partial(made, search_test.SKETCH_WEIGHTS, size=4)
 
 
-FACES = batches(tiny.SIZE, tiny.SIZE)
+FACES = batches(search_test.SIDE, search_test.SIDE)
 
 
-@few(max_examples=12)
+@few(max_examples=40)
 @hypothesis.given(FACES, st.sampled_from([1, 4]))
 def test_the_search_keeps_what_is_known_for_any_batch(batch, devices):
   images, masks = batch
@@ -94,7 +81,7 @@ def test_the_search_keeps_what_is_known_for_any_batch(batch, devices):
   assert_filled(search(devices)(hidden, masks).completed, images, masks)
 
 
-@few(max_examples=8)
+@few(max_examples=25)
 @hypothesis.given(FACES, st.randoms(use_true_random=False))
 def test_the_order_of_a_batch_does_not_matter(batch, random):
   images, masks = batch
@@ -106,7 +93,7 @@ def test_the_order_of_a_batch_does_not_matter(batch, random):
   np.testing.assert_array_equal(shuffled, straight[order])
 
 
-@few(max_examples=8)
+@few(max_examples=25)
 @hypothesis.given(FACES, FACES, st.data())
 def test_an_image_does_not_depend_on_its_neighbours(batch, others, data):
   (images, masks), (other_images, other_masks) = batch, others
@@ -119,7 +106,7 @@ def test_an_image_does_not_depend_on_its_neighbours(batch, others, data):
   )
 
 
-@few(max_examples=6)
+@few(max_examples=20)
 @hypothesis.given(FACES)
 def test_the_number_of_devices_does_not_matter(batch):
   # Not to the bit: a batch of one is summed in another order.
