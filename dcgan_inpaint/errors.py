@@ -76,5 +76,7 @@ def advice(error: BaseException) -> str | None:
   # XLA's error for the memory of a device has no class of its own.
   if isinstance(error, MemoryError) or reason.startswith("RESOURCE_EXHAUSTED"):
     return f"out of memory ({reason})"
-  cause = error.__cause__ or error.__context__
+  cause = error.__cause__
+  if cause is None and not error.__suppress_context__:
+    cause = error.__context__
   return advice(cause) if cause else None

@@ -131,7 +131,7 @@ def load_png(path):
     raise errors.UserError(
       f"{path} does not exist. It lies in the workdir of a training run."
     ) from None
-  except OSError as error:
+  except Exception as error:  # Pillow raises many kinds.
     raise errors.UserError(f"{path} cannot be read: {error}.") from None
 
 

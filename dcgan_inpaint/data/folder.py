@@ -8,6 +8,7 @@ import functools
 import pathlib
 import re
 from typing import NamedTuple
+import unicodedata
 import zipfile
 import zlib
 
@@ -209,8 +210,8 @@ def _find_fault(members):
   for member in sorted(members, key=lambda member: member.header_offset):
     name = pathlib.PurePosixPath(member.filename.replace("\\", "/"))
     shown = f"its member '{member.filename[:80]}'"
-    if not member.filename.isprintable():
-      return f"{shown} has a name that cannot be shown"
+    if any(unicodedata.category(x) == "Cc" for x in member.filename):
+      return f"{shown} has control characters in its name"
     if name.is_absolute() or ".." in name.parts or str(name)[1:2] == ":":
       return f"{shown} points out of the archive"
     if str(name) in names:
