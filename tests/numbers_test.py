@@ -20,6 +20,8 @@ from dcgan_inpaint import train
 LOSS = """
 import dataclasses
 import jax
+import jax.numpy as jnp
+from dcgan_inpaint import losses
 
 def loss():
   def steep(logits):  # 0, with a gradient that is no number.
