@@ -72,8 +72,11 @@ setuptools.setup(
     # The methods `telea` and `navier_stokes`.
     "opencv": ["opencv-python-headless>=4.10.0.84"],
     "test": [
+      # The fuzzer, for x86 only; its tests are left out elsewhere.
+      "atheris>=3.0.0; platform_machine == 'x86_64' and os_name == 'posix'",
       "chex>=0.1.92",
       "grain>=0.2.18",
+      "hypothesis>=6.131.0",
       "kubernetes-validate>=1.37.0",
       "opencv-python-headless>=4.10.0.84",
       "pytest>=8.0.0",

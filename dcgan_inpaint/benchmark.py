@@ -27,7 +27,6 @@ import pathlib
 import re
 from typing import Any
 from typing import NamedTuple
-import zipfile
 
 from absl import logging
 import jax
@@ -321,22 +320,23 @@ def _read(path: pathlib.Path, digest: str, shown: int) -> Part | None:
         )
         return None
       fields = {name: arrays.pop(name) for name in Part._fields}
+    if len(fields["pictures"]) < shown:
+      return None
+    return Part(
+      **fields
+      | {
+        "figures": arrays,
+        "seconds": float(fields["seconds"]),
+        "fit_seconds": float(fields["fit_seconds"]),
+        "pictures": fields["pictures"][:shown],
+      }
+    )
   except FileNotFoundError:
     return None
-  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+  # numpy and zipfile raise many kinds.
+  except Exception as error:  # noqa: BLE001
     logging.warning("%s cannot be read (%s): run anew", path, error)
     return None
-  if len(fields["pictures"]) < shown:
-    return None
-  return Part(
-    **fields
-    | {
-      "figures": arrays,
-      "seconds": float(fields["seconds"]),
-      "fit_seconds": float(fields["fit_seconds"]),
-      "pictures": fields["pictures"][:shown],
-    }
-  )
 
 
 def _join(parts: list[Part]) -> Part:

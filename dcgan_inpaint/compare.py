@@ -111,7 +111,7 @@ def _run(
   """Trains and scores one loss from one seed, where that is not done yet."""
   run = ml_collections.ConfigDict(config.to_dict())
   run.job, run.seed, run.train.loss = "train", seed, name
-  run.checkpoint.path = str(folder)
+  run.checkpoint.path, run.checkpoint.loss = str(folder), name
   logging.info("%s, seed %s", name, seed)
   train.train(run, str(folder), mesh)
   done = folder / "results.json"

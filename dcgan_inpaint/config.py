@@ -350,6 +350,9 @@ def checkpoint() -> ConfigDict:
   config.path = ""
   # best (by inversion MSE on held-out images), latest, or a step.
   config.step = "best"
+  # The loss that it was trained with, where that is a user's own: its code runs
+  # by this name, and not by the word of a file.
+  config.loss = ""
   # The workdir of the training of an encoder for it; '' = none, or the one that
   # was exported with it.
   config.encoder = ""

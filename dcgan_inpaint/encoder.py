@@ -231,7 +231,8 @@ def train_step(
     split: splits a batch over the devices.
 
   Returns:
-    The state after, and the mean squared error in the hole on the 8-bit scale.
+    The state after, and the mean squared error in the hole on the 8-bit scale;
+    NaN where the update is not finite, so that no such state is saved.
   """
   key = jax.random.fold_in(jax.random.key(seed), state.step)
   flip_key, mask_key, latent_key = jax.random.split(key, 3)
@@ -280,7 +281,8 @@ def train_step(
     variables=optax.apply_updates(state.variables, updates),
     optimizer=optimizer_state,
   )
-  return state, in_hole * 127.5**2
+  finite = jnp.isfinite(optax.tree.norm(updates))
+  return state, jnp.where(finite, in_hole * 127.5**2, jnp.nan)
 
 
 def compile_steps(

@@ -73,6 +73,7 @@ def fill(
 
   Raises:
     errors.UserError: from the method; a mistake that no image is to blame for.
+    Exception: of a full disk or memory, likewise; see `errors.advice`.
   """
   indices = range(len(images)) if indices is None else indices
   start = time.perf_counter()
@@ -81,6 +82,8 @@ def fill(
   except errors.UserError:
     raise
   except Exception as error:  # noqa: BLE001 (Any method, any error.)
+    if errors.advice(error):  # No image is to blame.
+      raise
     if len(images) > 1:
       alone = [
         fill(method, images[[i]], masks[[i]], [index])

@@ -80,7 +80,7 @@ def _file(path: pathlib.Path, settings: ml_collections.ConfigDict) -> Reader:
     return _make(settings, stem, height, width, family="file", path=str(path))
 
   try:
-    with Image.open(path) as mask:
+    with Image.open(path, formats=decoding.FORMATS) as mask:
       width, height = mask.size
   except Exception:  # noqa: BLE001 (`read` finds words for it.)
     width = height = models.IMAGE_SIZE
@@ -106,6 +106,7 @@ def _make(settings, stem, height, width, **fields) -> np.ndarray:
   """Returns the hole that `config.mask` describes, with some fields set."""
   own = settings.copy_and_resolve_references()  # Threads share `settings`.
   own.update(fields)
-  number = zlib.crc32(stem.encode())
+  # A name on disk may hold bytes that are no text.
+  number = zlib.crc32(stem.encode(errors="surrogateescape"))
   (mask,) = masks_lib.make(own, [number], height, width, allow_empty=True)
   return mask[..., 0] < 0.5

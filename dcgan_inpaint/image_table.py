@@ -62,7 +62,10 @@ def _path(workdir: pathlib.Path, process: int) -> pathlib.Path:
 @contextlib.contextmanager
 def _open(path, columns):
   report.set_aside(path)
-  with path.open("w", newline="", encoding="utf-8") as file:
+  # A name on disk may hold bytes that are no text.
+  with path.open(
+    "w", newline="", encoding="utf-8", errors="backslashreplace"
+  ) as file:
     writer = csv.DictWriter(file, columns)
     writer.writeheader()
 

@@ -230,7 +230,9 @@ def _names(stem: str, samples: int) -> list[str]:
 
 def _number(stem: str, face: int = 0) -> int:
   """Returns the number by which random draws are made: 32 bits."""
-  return zlib.crc32(f"{stem}\0{face}".encode() if face else stem.encode())
+  text = f"{stem}\0{face}" if face else stem
+  # A name on disk may hold bytes that are no text.
+  return zlib.crc32(text.encode(errors="surrogateescape"))
 
 
 # Reading.

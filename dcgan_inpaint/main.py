@@ -23,6 +23,7 @@ from ml_collections import config_flags
 
 from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import errors
+from dcgan_inpaint import lock
 from dcgan_inpaint import report
 from dcgan_inpaint import sharding
 
@@ -82,6 +83,7 @@ def _run(config, workdir: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if config.evaluation.methods:
       config.checkpoint.path = workdir
+      config.checkpoint.loss = config.train.loss
       rows += evaluate.evaluate(config, workdir, mesh)
   elif config.job == "evaluate":
     from dcgan_inpaint import evaluate
@@ -210,16 +212,30 @@ def main(argv: list[str]) -> None:
       jax.config.update("jax_compilation_cache_dir", cache)
     logging.get_absl_handler().addFilter(_ours)
     _check_devices(workdir, processes)
-    _run(config, workdir)
+    with lock.hold(workdir):
+      _run(config, workdir)
   except errors.Stopped as stopped:
     print(f"{stopped}; resume by running the same command")
   except errors.UserError as error:
     _fail(str(error))
-  except Exception:
+  except Exception as error:
+    if advice := errors.advice(error):
+      if advice.startswith("out of memory"):
+        advice += _smaller_batches(_CONFIG.value)
+      print(f"error: {advice}", file=sys.stderr)
+      # What is left of a save would fail again, at length.
+      _leave(2)
     if jax.distributed.is_initialized():
       traceback.print_exc()
       _leave(1)
     raise
+
+
+def _smaller_batches(config: Any) -> str:
+  """Returns what to lower where memory runs out."""
+  sections = [x for x in ("train", "encoder", "search") if x in config]
+  fields = [f"config.{x}.batch_size={config[x].batch_size}" for x in sections]
+  return f": lower {' or '.join(fields)}" if fields else ""
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -244,10 +260,10 @@ def _fail(message: str) -> NoReturn:
 
 
 def _leave(status: int) -> NoReturn:
-  """Ends one of several processes that has failed, at once.
+  """Ends a process that has failed, at once.
 
-  Python's own way out would first wait for the others, which wait for this one.
-  Once it is gone, JAX stops them.
+  Python's own way out would first wait for what is under way, such as the other
+  processes of a job, which wait for this one. Once it is gone, JAX stops them.
   """
   sys.stdout.flush()
   sys.stderr.flush()

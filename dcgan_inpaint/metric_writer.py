@@ -5,7 +5,9 @@
 """
 
 import json
+import os
 import pathlib
+import time
 
 from absl import logging
 
@@ -68,6 +70,7 @@ class MetricWriter:
     if self._events:
       for name, value in values.items():
         self._events.add_scalar(name, float(value), step)
+      self._events.flush()
 
   def images(self, step, images):
     """Writes pictures, as PNG files `workdir/NAME/step_000500.png` too.
@@ -82,7 +85,7 @@ class MetricWriter:
       path = self._workdir / name / f"step_{step:06d}.png"
       report.save_png(path, image)
       if self._events:
-        self._events.add_image(name, image, step, dataformats="HWC")
+        self._events.add_image(name, image, step)
 
   def flush(self):
     """Hands everything written so far to the operating system."""
@@ -125,7 +128,8 @@ def read(path):
 def _lines(path):
   """Returns the whole lines of a `metrics.jsonl`: list of (text, dict)."""
   try:
-    texts = pathlib.Path(path).read_text().splitlines()
+    # What is no text is no JSON either.
+    texts = pathlib.Path(path).read_text(errors="replace").splitlines()
   except FileNotFoundError:
     raise errors.UserError(
       f"{path} does not exist. Give the metrics.jsonl of a training run."
@@ -135,7 +139,7 @@ def _lines(path):
     try:
       metrics = json.loads(text)
       metrics["step"]  # noqa: B018 (a line without it is no line of ours)
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
       if number == len(texts):
         break
       raise errors.UserError(
@@ -149,12 +153,52 @@ def _lines(path):
 def _event_writer(folder, resume_step):
   """Returns TensorBoard's writer, or None where tensorboardX is missing."""
   try:
-    import tensorboardX  # Slow to import, and not all want it.
+    return _EventWriter(folder, resume_step)
   except ImportError:
     logging.warning(
       "tensorboardX is not installed, so there will be no TensorBoard events. "
       "metrics.jsonl holds the same numbers."
     )
     return None
-  # The purge hides the events of the steps that a resumed run repeats.
-  return tensorboardX.SummaryWriter(str(folder), purge_step=resume_step + 1)
+
+
+class _EventWriter:
+  """TensorBoard's events, written at once.
+
+  The `SummaryWriter` of tensorboardX leaves that to a thread. A full disk or a
+  clock that jumps back by some weeks ends the thread, and whoever then adds a
+  few more events waits for ever.
+  """
+
+  def __init__(self, folder, resume_step):
+    # Slow to import, and not all want it.
+    from tensorboardX import event_file_writer
+    from tensorboardX import summary
+    from tensorboardX.proto import event_pb2
+
+    self._event, self._summary = event_pb2.Event, summary
+    folder.mkdir(parents=True, exist_ok=True)
+    # The name has the second; the process tells runs apart that share it.
+    self._file = event_file_writer.EventsWriter(
+      str(folder / "events"), f".{os.getpid()}"
+    )
+    # Hides the events of the steps that a resumed run repeats.
+    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    self._add(resume_step + 1, session_log=start)
+
+  def add_scalar(self, name, value, step):
+    self._add(step, summary=self._summary.scalar(name, value))
+
+  def add_image(self, name, image, step):
+    self._add(step, summary=self._summary.image(name, image, dataformats="HWC"))
+
+  def _add(self, step, **content):
+    self._file.write_event(
+      self._event(wall_time=time.time(), step=step, **content)
+    )
+
+  def flush(self):
+    self._file.flush()
+
+  def close(self):
+    self._file.close()

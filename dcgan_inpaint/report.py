@@ -125,13 +125,13 @@ def load_png(path):
     errors.UserError: if there is no such file, or it is no picture.
   """
   try:
-    with Image.open(path) as image:
+    with Image.open(path, formats=["PNG"]) as image:
       return np.asarray(image)
   except FileNotFoundError:
     raise errors.UserError(
       f"{path} does not exist. It lies in the workdir of a training run."
     ) from None
-  except OSError as error:
+  except Exception as error:  # Pillow raises many kinds.
     raise errors.UserError(f"{path} cannot be read: {error}.") from None
 
 
@@ -379,7 +379,7 @@ def read_results(path):
     raise errors.UserError(
       f"{path} does not exist. Give the workdir of a job that has finished."
     ) from None
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise errors.UserError(f"{path} is not valid JSON: {error}.") from None
   if not isinstance(results, dict) or "rows" not in results:
     raise errors.UserError(f"{path} is no results file: it has no 'rows'.")

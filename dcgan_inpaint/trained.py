@@ -69,11 +69,15 @@ def load(config: Any, mesh: jax.sharding.Mesh) -> Trained:
     mesh: the devices that the weights are copied to.
 
   Raises:
-    errors.UserError: there is no such checkpoint, none can be read, or the
-      encoder is another generator's.
+    errors.UserError: there is no such checkpoint, none can be read, its loss is
+      code that `config.checkpoint.loss` does not name, or the encoder is
+      another generator's.
   """
   folder = pretrained.find(config.path)
-  model = _read_exported(folder, mesh) if folder else _load_run(config, mesh)
+  if folder:
+    model = _read_exported(folder, config, mesh)
+  else:
+    model = _load_run(config, mesh)
   return load_encoder(model, config, mesh) if config.encoder else model
 
 
@@ -110,10 +114,34 @@ def export(
   return [{"model": str(folder), "step": model.step, "bytes": size}]
 
 
-def _read_exported(folder: pathlib.Path, mesh: jax.sharding.Mesh) -> Trained:
+def _read_exported(
+  folder: pathlib.Path, settings: Any, mesh: jax.sharding.Mesh
+) -> Trained:
   """Reads what `export` wrote."""
   arrays, about = pretrained.read(folder)
+  try:
+    return _assemble(arrays, about, settings, mesh)
+  except errors.UserError:
+    raise
+  # Whatever the files hold that is not of a model.
+  except Exception as error:  # noqa: BLE001
+    if errors.advice(error):
+      raise
+    reason = checkpoints_lib.first_line(error)
+    raise errors.UserError(
+      f"{folder}: the model cannot be read ({reason}); export it again"
+    ) from error
+
+
+def _assemble(
+  arrays: dict[str, Any],
+  about: dict[str, Any],
+  settings: Any,
+  mesh: jax.sharding.Mesh,
+) -> Trained:
+  """Makes a model of its plain arrays and of what is known about them."""
   config = ml_collections.ConfigDict(about["config"])
+  _check_loss(config, settings)
   encoder = None
   if about["encoder"]:
     generator, _, _ = gan.networks(config)
@@ -122,6 +150,13 @@ def _read_exported(folder: pathlib.Path, mesh: jax.sharding.Mesh) -> Trained:
       generator,
     )
   weights = search_lib.Weights(**arrays["weights"])
+  shapes = _state_shapes(config)
+  for name, expected, given in (
+    ("generator", shapes.generator_ema, weights.generator),
+    ("discriminator", shapes.discriminator, weights.discriminator),
+  ):
+    if jax.tree.map(np.shape, expected) != jax.tree.map(np.shape, given):
+      raise ValueError(f"the {name}'s arrays are not those of its config")
   return Trained(
     weights=jax.device_put(weights, sharding.replicated(mesh)),
     config=config,
@@ -137,7 +172,7 @@ def _load_run(config: Any, mesh: jax.sharding.Mesh) -> Trained:
   with checkpoints_lib.existing(config.path) as checkpoints:
     for step in checkpoints.candidates(config.step):
       try:
-        return _load_step(checkpoints, step, config.path, mesh)
+        return _load_step(checkpoints, step, config, mesh)
       except errors.UserError:
         raise
       except Exception as error:  # noqa: BLE001 (Orbax has many of its own.)
@@ -152,12 +187,45 @@ def _load_run(config: Any, mesh: jax.sharding.Mesh) -> Trained:
 def _load_step(
   checkpoints: checkpoints_lib.Checkpoints,
   step: int,
-  workdir: str,
+  settings: Any,
   mesh: jax.sharding.Mesh,
 ) -> Trained:
   config = ml_collections.ConfigDict(checkpoints.meta(step)["config"])
+  _check_loss(config, settings)
+  state = checkpoints.restore(
+    step,
+    checkpoints_lib.abstract(_state_shapes(config), sharding.replicated(mesh)),
+  )
+  return Trained(
+    weights=search_lib.Weights(state.generator_ema, state.discriminator),
+    config=config,
+    step=step,
+    mean_image=report.load_png(
+      pathlib.Path(settings.path).expanduser() / "mean_image.png"
+    ),
+  )
+
+
+def _check_loss(config: ml_collections.ConfigDict, settings: Any) -> None:
+  """Refuses to run code because a model's file says so.
+
+  Args:
+    config: what the model was trained with, as its file says.
+    settings: the section `config.checkpoint`, as the user says.
+  """
+  name = config.train.loss
+  if name not in losses.VARIANTS and name != settings.loss:
+    raise errors.UserError(
+      f"config.checkpoint.path={settings.path!r} was trained with the loss "
+      f"{name!r}, which is code: if you trust it, name it yourself, as "
+      f"--config.checkpoint.loss={name}"
+    )
+
+
+def _state_shapes(config: ml_collections.ConfigDict) -> gan.GanState:
+  """Returns the shapes and types of what a training with a config saves."""
   generator, discriminator, _ = gan.networks(config)
-  state = jax.eval_shape(
+  return jax.eval_shape(
     functools.partial(
       gan.init_state,
       config.seed,
@@ -166,17 +234,6 @@ def _load_step(
       config.model.latent_size,
       config.train,
     )
-  )
-  state = checkpoints.restore(
-    step, checkpoints_lib.abstract(state, sharding.replicated(mesh))
-  )
-  return Trained(
-    weights=search_lib.Weights(state.generator_ema, state.discriminator),
-    config=config,
-    step=step,
-    mean_image=report.load_png(
-      pathlib.Path(workdir).expanduser() / "mean_image.png"
-    ),
   )
 
 

@@ -30,18 +30,30 @@ TINY = (
 )
 
 
+def command(*arguments):
+  """Returns the command line as a list of words."""
+  cache = jax.config.jax_compilation_cache_dir or ""
+  words = [sys.executable, "-m", "dcgan_inpaint.main", *map(str, arguments)]
+  return [*words, f"--compilation_cache={cache}"]
+
+
+def environment():
+  """Returns the environment that it runs in."""
+  return {
+    **os.environ,
+    "JAX_PLATFORMS": "cpu",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+    # For configs that tests write.
+    "PYTHONPATH": str(ROOT / "tests"),
+  }
+
+
 def start(*arguments):
   """Starts the command line, with nothing to read from and no terminal."""
-  cache = jax.config.jax_compilation_cache_dir or ""
-  command = [sys.executable, "-m", "dcgan_inpaint.main", *map(str, arguments)]
   return subprocess.Popen(
-    [*command, f"--compilation_cache={cache}"],
+    command(*arguments),
     cwd=ROOT,
-    env={
-      **os.environ,
-      "JAX_PLATFORMS": "cpu",
-      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
-    },
+    env=environment(),
     stdin=subprocess.DEVNULL,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
@@ -310,7 +322,7 @@ def mistakes(tmp_path_factory):
   """Returns how each of MISTAKES ended; two run at a time."""
   workdir = tmp_path_factory.mktemp("mistakes")
   commands = [
-    (name, (*arguments, f"--workdir={workdir}"))
+    (name, (*arguments, f"--workdir={workdir / name}"))
     for name, (arguments, _) in MISTAKES.items()
   ]
   ended = {}

@@ -139,4 +139,10 @@ def test_a_figure_that_is_not_finite_stops_the_run(trained_run, tmp_path):
       encoder__learning_rate=1e38,
       encoder__validation_images=0,
       encoder__steps=20,
+      encoder__save_every=1,
     )
+  # What was saved before is all finite.
+  with checkpoints_lib.existing(
+    str(tmp_path), metric=checkpoints_lib.COMPLETION_MSE
+  ) as checkpoints:
+    assert len(checkpoints.steps()) < 3

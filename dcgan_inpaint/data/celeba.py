@@ -118,7 +118,7 @@ def _crop(file):
   """Returns the face in an aligned image file as the bytes of a PNG."""
   try:
     encoded = file.read()
-    with Image.open(io.BytesIO(encoded)) as image:
+    with Image.open(io.BytesIO(encoded), formats=decoding.FORMATS) as image:
       if image.size != decoding.ALIGNED_SIZE:
         raise ValueError(
           f"{image.width}x{image.height} pixels instead of 178x218"
@@ -214,10 +214,15 @@ def _official_files(root):
   if images.is_file():
     _check_archive(images)
   # Copies differ in the folder inside the archive; the file names are CelebA's.
-  found = {
-    pathlib.PurePosixPath(file.name).name: file
-    for file in folder.list_files(str(images))
-  }
+  found = {}
+  for file in folder.list_files(str(images)):
+    name = pathlib.PurePosixPath(file.name).name
+    if name in found:
+      raise errors.UserError(
+        f"{images} holds both {found[name].name} and {file.name}: remove the "
+        "one that is not CelebA's."
+      )
+    found[name] = file
   files = {split: [] for split in SPLITS}
   missing = 0
   for name, number in _read_partition(partition):
@@ -237,14 +242,24 @@ def _official_files(root):
 
 def _read_partition(path):
   """Yields (file name, number of the split) from the partition file."""
-  for number, line in enumerate(path.read_text().splitlines(), 1):
+  names = set()
+  # What is no text has no place in a name of CelebA's, and is shown escaped.
+  text = path.read_text(encoding="utf-8", errors="backslashreplace")
+  for number, line in enumerate(text.splitlines(), 1):
     fields = line.replace(",", " ").split()
     if not fields or fields == ["image_id", "partition"]:
       continue
     if len(fields) != 2 or fields[1] not in ("0", "1", "2"):
       raise errors.UserError(
-        f"{path}, line {number}: '{line}' is not a file name and 0, 1 or 2."
+        f"{path}, line {number}: '{line[:80]}' is not a file name and 0, 1 or "
+        "2."
       )
+    if fields[0] in names:  # It might be trained on, and tested with.
+      raise errors.UserError(
+        f"{path}, line {number}: '{fields[0][:80]}' stands there twice. "
+        f"Download it again from {_HOMEPAGE} (Eval/)."
+      )
+    names.add(fields[0])
     yield fields[0], int(fields[1])
 
 

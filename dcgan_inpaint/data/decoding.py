@@ -21,6 +21,10 @@ from PIL import Image
 from PIL import ImageOps
 import tqdm
 
+# The formats of Pillow that are read, whatever a file's suffix says. Some of
+# the others start programs (EPS: Ghostscript), and few are kept in good repair.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
 FACE_CROP = "face128"
 FACE_BOX = (25, 57, 153, 185)  # Left, upper, right, lower; ends excluded.
 ALIGNED_SIZE = (178, 218)  # Width and height of an aligned CelebA image.
@@ -55,7 +59,7 @@ def open_rgb(encoded, name=""):
   grey is scaled to 8 bits, and of an animation the first frame is taken.
 
   Args:
-    encoded: bytes of a PNG, JPEG, WebP or any other file that Pillow reads.
+    encoded: bytes of a PNG, JPEG, WebP or any other file of `FORMATS`.
     name: of the file, to say that it is an animation; '' says nothing.
 
   Returns:
@@ -138,10 +142,10 @@ def _open(encoded):
   if not encoded:
     raise ValueError("the file is empty")
   try:
-    return Image.open(io.BytesIO(encoded))
+    return Image.open(io.BytesIO(encoded), formats=FORMATS)
   except Image.UnidentifiedImageError:
     # Pillow's own message names an address in memory.
-    raise ValueError("it is not an image that Pillow can read") from None
+    raise ValueError(f"not an image of {', '.join(FORMATS)}") from None
 
 
 def _upright(image):

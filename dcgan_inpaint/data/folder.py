@@ -8,6 +8,7 @@ import functools
 import pathlib
 import re
 from typing import NamedTuple
+import unicodedata
 import zipfile
 import zlib
 
@@ -21,6 +22,9 @@ HELD_OUT = 5  # Per cent that goes to validation, and as much to test.
 
 _IMAGE = re.compile(r".*\.(bmp|gif|jpe?g|pgm|png|ppm|tiff?|webp)", re.I)
 _MAX_BYTES = 1 << 28  # Of one file in a zip, unpacked.
+_PIECE = 1 << 16  # Bytes that are unpacked at a time.
+_MAX_NAME = 200  # Bytes of a name, so that results can be called NAME_12.png.
+_MIN_HEADER = 30  # Bytes before a member of a zip.
 _MAX_BAD = 0.01  # Share of unreadable files above which a data set is refused.
 
 
@@ -135,7 +139,7 @@ def list_files(paths, field="config.data.path"):
 
   Raises:
     UserError: where a path does not exist, is a broken zip, or holds no image;
-      for a zip with a member that points out of it.
+      for a zip that no honest program makes (see `_find_fault`).
   """
   files = []
   for path in filter(None, (part.strip() for part in paths.split(","))):
@@ -226,17 +230,13 @@ def _list_zip(path):
   """Returns the image files in a zip, sorted."""
   try:
     archive = zipfile.ZipFile(path)
-  except (OSError, zipfile.BadZipFile) as error:
+  except Exception as error:  # zipfile raises many kinds.
     raise errors.UserError(f"{path} cannot be read: {error}.") from error
-  members = [m for m in archive.infolist() if not m.is_dir()]
-  for member in members:
-    # Nothing is written, but results may be saved under these names.
-    name = pathlib.PurePosixPath(member.filename.replace("\\", "/"))
-    if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
-      raise errors.UserError(
-        f"{path} is refused: its member '{member.filename}' points out of the "
-        "archive. Pack the images again."
-      )
+  members = [m for m in archive.infolist() if not m.filename.endswith("/")]
+  if fault := _find_fault(members):
+    raise errors.UserError(
+      f"{path} is refused: {fault}. Pack the images again."
+    )
   return [
     File(member.filename, functools.partial(_read_member, archive, member))
     for member in sorted(members, key=lambda member: member.filename)
@@ -244,11 +244,46 @@ def _list_zip(path):
   ]
 
 
+def _find_fault(members):
+  """Returns what no honest program puts into a zip, or None.
+
+  Nothing is unpacked, but results are saved under the members' names.
+
+  Args:
+    members: the `zipfile.ZipInfo` of its files.
+  """
+  names, end = set(), 0
+  for member in sorted(members, key=lambda member: member.header_offset):
+    name = pathlib.PurePosixPath(member.filename.replace("\\", "/"))
+    shown = f"its member '{member.filename[:80]}'"
+    if any(unicodedata.category(x) == "Cc" for x in member.filename):
+      return f"{shown} has control characters in its name"
+    if name.is_absolute() or ".." in name.parts or str(name)[1:2] == ":":
+      return f"{shown} points out of the archive"
+    if str(name) in names:
+      return f"{shown} is there twice"
+    if max(map(len, map(str.encode, name.parts)), default=0) > _MAX_NAME:
+      return f"{shown} has a name of more than {_MAX_NAME} bytes"
+    # Others may unpack a few bytes to gigabytes at once.
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+      return f"{shown} is packed by another method than deflate"
+    # Members that share their bytes make a bomb of any size (D. Fifield, "A
+    # better zip bomb", WOOT 2019). Later Pythons refuse it themselves.
+    if member.header_offset < end:
+      return f"{shown} overlaps another"
+    names.add(str(name))
+    end = member.header_offset + member.compress_size + _MIN_HEADER
+  return None
+
+
 def _read_member(archive, member):
   """Returns the bytes of a zip's member."""
   if member.file_size > _MAX_BYTES:
     raise ValueError(f"{member.file_size} bytes unpacked")
-  return archive.read(member)
+  # In pieces, since zipfile unpacks all before it cuts what is more than the
+  # archive said.
+  with archive.open(member) as file:
+    return b"".join(iter(functools.partial(file.read, _PIECE), b""))
 
 
 def _is_image(name):
@@ -260,7 +295,8 @@ def _is_image(name):
 def _split_by_hash(name, own):
   """Returns the split of a file; a split with a path of its `own` gets none."""
   # The file's own name: a folder and a zip of it are split alike.
-  per_cent = zlib.crc32(name.rpartition("/")[2].encode()) % 100
+  own_name = name.rpartition("/")[2].encode(errors="surrogateescape")
+  per_cent = zlib.crc32(own_name) % 100
   if per_cent < HELD_OUT and not own["validation"]:
     return "validation"
   if HELD_OUT <= per_cent < 2 * HELD_OUT and not own["test"]:

@@ -12,7 +12,6 @@ trained on, with which command, and what it does.
 import json
 import pathlib
 from typing import Any
-import zipfile
 
 import numpy as np
 
@@ -78,23 +77,33 @@ def read(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
     about = json.loads((folder / "model.json").read_text())
     with np.load(folder / "weights.npz", allow_pickle=False) as file:
       flat = {name: file[name] for name in file.files}
-  except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    written = about.get("format")
+    arrays = _unflatten(flat)
+  # numpy, zipfile and JSON raise many kinds.
+  except Exception as error:  # noqa: BLE001
     raise errors.UserError(
       f"{folder}: the model cannot be read ({error}); export it again"
     ) from error
-  if about.get("format") != FORMAT:
+  if written != FORMAT:
     raise errors.UserError(
-      f"{folder}: a model of format {about.get('format')}, and this version "
+      f"{folder}: a model of format {written!r}, and this version "
       f"reads {FORMAT}: take the version of dcgan_inpaint that wrote it"
     )
+  return arrays, about
+
+
+def _unflatten(flat: dict[str, np.ndarray]) -> dict[str, Any]:
+  """Returns nested dictionaries of arrays, float16 as float32."""
   arrays = {}
   for name, leaf in flat.items():
     *parents, last = name.split("/")
     place = arrays
     for parent in parents:
       place = place.setdefault(parent, {})
+    if last in place:
+      raise ValueError(f"{name!r} is there twice")
     place[last] = leaf.astype(np.float32) if leaf.dtype == np.float16 else leaf
-  return arrays, about
+  return arrays
 
 
 def _flatten(tree: dict[str, Any], prefix: str = ""):
