@@ -31,7 +31,7 @@ INVERSION_MSE = "inversion_mse"
 # ... and the best encoder.
 COMPLETION_MSE = "completion_mse"
 # The number of what `save` writes. Older numbers must be read for ever, see
-# tests/checkpoints_of_format_1; the first checkpoints had none.
+# tests/checkpoints_format_1.zip; the first checkpoints had none.
 FORMAT = 1
 
 Value = TypeVar("Value")
@@ -300,33 +300,39 @@ def _check_metrics(folder: pathlib.Path, writable: bool) -> None:
     writable: False refuses them, as nothing may be renamed.
 
   Raises:
-    errors.UserError: names the file.
+    errors.UserError: there are such, and nothing may be renamed, or none would
+      be left.
   """
   if jax.process_index() != 0:
     return
-  for path in folder.glob("*/metrics/metrics"):
-    step = path.parents[1]
-    if not step.name.isdecimal():
-      continue  # It is being saved at this moment.
+  # What has another name is being saved at this moment, or was set aside.
+  steps = [path for path in folder.glob("*") if path.name.isdecimal()]
+  broken = {}
+  for step in steps:
     try:
-      json.loads(path.read_text())
+      json.loads((step / "metrics" / "metrics").read_text())
     except FileNotFoundError:
-      continue  # It was let go of at this moment.
+      pass  # Nothing was held out; or it is let go of at this moment.
     except ValueError as error:
-      if not writable:
-        raise errors.UserError(
-          f"{path} is no JSON ({error}): rename {step}, which is broken"
-        ) from None
-      kept = report.set_aside(step)
-      logging.warning(
-        "checkpoint %s cannot be read (%s: %s): renamed to %s",
-        step, path.name, error, kept.name,
-      )  # fmt: skip
+      broken[step] = error
+  for step, error in broken.items():
+    path = step / "metrics" / "metrics"
+    if not writable or len(broken) == len(steps):
+      raise errors.UserError(
+        f"{path} is no JSON ({error}): move the folder {step} away"
+      )
+    kept = report.set_aside(step)
+    logging.warning(
+      "checkpoint %s of %s cannot be read (%s: %s): renamed to %s",
+      step.name, folder, path.name, error, kept.name,
+    )  # fmt: skip
 
 
 def first_line(error: Exception) -> str:
   """Returns the first line of an exception's text, or else its name."""
-  return str(error).strip().partition("\n")[0] or type(error).__name__
+  line = str(error).strip().partition("\n")[0]
+  # TensorStore adds how it was opened, in thousands of letters.
+  return line.partition(" [tensorstore_spec")[0] or type(error).__name__
 
 
 def abstract(state: Any, sharding: jax.sharding.Sharding) -> Any:

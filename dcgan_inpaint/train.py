@@ -10,6 +10,7 @@ deterministic.
 
 import collections
 from collections.abc import Callable
+from collections.abc import Sequence
 import functools
 import json
 import os
@@ -75,10 +76,10 @@ def total_steps(config: Any, images: int) -> int:
   return config.steps or round(config.epochs * (images // config.batch_size))
 
 
-def _flat(config: dict[str, Any]) -> dict[str, Any]:
-  """Returns {'section.field': value} of the sections that fix a run."""
+def _flat(config: dict[str, Any], sections: Sequence[str]) -> dict[str, Any]:
+  """Returns {'section.field': value} of some sections of a config."""
   flat = {}
-  for section in _FIXED:
+  for section in sections:
     value = config.get(section)
     if isinstance(value, dict):
       flat |= {f"{section}.{name}": item for name, item in value.items()}
@@ -87,13 +88,20 @@ def _flat(config: dict[str, Any]) -> dict[str, Any]:
   return flat
 
 
-def check_same_run(then: dict[str, Any], now: dict[str, Any]) -> None:
+def check_same_run(
+  then: dict[str, Any],
+  now: dict[str, Any],
+  fixed: Sequence[str] = _FIXED,
+  free: Sequence[str] = _FREE,
+) -> None:
   """Refuses to go on with a run under another config.
 
   Args:
     then: what the checkpoint was saved with: its `config`, as a dict, and how
       many training `images` there were.
     now: the same of this command.
+    fixed: sections of the config that may not change ...
+    free: ... but for these fields.
 
   Raises:
     errors.UserError: names what differs, with both values.
@@ -104,12 +112,12 @@ def check_same_run(then: dict[str, Any], now: dict[str, Any]) -> None:
       f"images, and config.data now holds {now['images']:,}: give it the same "
       "images, or take another --workdir"
     )
-  then, now = _flat(then["config"]), _flat(now["config"])
+  then, now = (_flat(x["config"], fixed) for x in (then, now))
   # A field that came later is not held against an older run.
   differing = [
     f"config.{field}={now[field]!r} (was {then[field]!r})"
     for field in sorted(then.keys() & now.keys())
-    if field not in _FREE and then[field] != now[field]
+    if field not in free and then[field] != now[field]
   ]
   if differing:
     raise errors.UserError(
