@@ -49,8 +49,8 @@ class MetricWriter:
       self._workdir.mkdir(parents=True, exist_ok=True)
       if kept := report.set_aside(path):
         logging.warning(
-          "no checkpoint of the run in %s: it starts at step 0, and the metrics "
-          "that were there are kept as %s", self._workdir, kept.name,
+          "no checkpoint of the run in %s: it starts at step 0, and keeps the "
+          "metrics that were there as %s", self._workdir, kept.name,
         )  # fmt: skip
     # Buffered by line: a run that is killed keeps all that it has written.
     self._file = path.open("a", buffering=1)

@@ -124,6 +124,7 @@ def train_encoder(
   encoder = encoder_lib.create(settings, generator)
   real = data.load(config.data, "train").images
   dataset, image_count = sharding.place_images(real, mesh), len(real)
+  digest = data.digest(real, range(len(real)))
   del real  # The devices have it.
   one = sharding.replicated(mesh)
   pool = jax.device_put(
@@ -240,6 +241,7 @@ def train_encoder(
       "what": "train_encoder",
       "batch": settings.batch_size,
       "steps": step,
+      "data_digest": digest,
       "per_second": bar.rate or None,
       checkpoints_lib.COMPLETION_MSE: error,
     }

@@ -106,7 +106,15 @@ def export(
   }
   arrays = {"weights": model.weights._asdict(), "mean_image": model.mean_image}
   size = pretrained.write(folder.expanduser(), jax.device_get(arrays), about)
-  return [{"model": str(folder), "step": model.step, "bytes": size}]
+  return [
+    {
+      "model": str(folder),
+      "step": model.step,
+      "bytes": size,
+      # No images here; the weights are the data.
+      "data_digest": digest(model.weights._asdict()),
+    }
+  ]
 
 
 def _read_exported(folder: pathlib.Path, mesh: jax.sharding.Mesh) -> Trained:

@@ -13,6 +13,11 @@ from dcgan_inpaint import checkpoints as checkpoints_lib
 from dcgan_inpaint import errors
 from dcgan_inpaint import sharding
 
+# What Orbax had under way when it met damage ends in a warning, anywhere later.
+pytestmark = pytest.mark.filterwarnings(
+  "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
 
 def make_state(step=0, devices=4):
   """A pytree of several types, its weights copied to all of some devices."""
@@ -159,8 +164,6 @@ def take_place(step):
     take_place,
   ],
 )
-# What Orbax had under way when it met the damage ends in a warning.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_broken_checkpoint_gives_way_to_the_one_before(
   tmp_path, damage, caplog
 ):

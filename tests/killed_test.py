@@ -158,11 +158,11 @@ def test_a_training_that_is_killed_ends_as_the_uninterrupted_one(
   tmp_path, monkeypatch, record_property
 ):
   monkeypatch.setenv("PYTHONPATH", str(pathlib.Path(tiny.__file__).parent))
-  kills = KILLS or 6
+  kills = KILLS or 4
   config = tmp_path / "config.py"
   config.write_text(CONFIG)
   # More steps than are done in all lives that are cut short.
-  steps = 24 * kills
+  steps = 18 * kills
   flags = (f"--config={config}", f"--config.train.steps={steps}")
   uninterrupted = Job(tmp_path / "uninterrupted", *flags)
   uninterrupted.live()
@@ -249,7 +249,7 @@ def kill_often(job, folder, suffix, check, kills):
 def test_a_benchmark_that_is_killed_does_nothing_twice(
   tmp_path, record_property
 ):
-  kills = KILLS or 3
+  kills = KILLS or 2
   flags = (
     "--config=configs/benchmark.py",
     "--config.benchmark.methods=biharmonic",
@@ -280,7 +280,7 @@ def test_a_benchmark_that_is_killed_does_nothing_twice(
 def test_an_inpainting_that_is_killed_does_nothing_twice(
   tmp_path, trained_run, record_property
 ):
-  kills = KILLS or 3
+  kills = KILLS or 2
   rng = np.random.default_rng(0)
   count = 6 * kills
   for i in range(count):

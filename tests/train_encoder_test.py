@@ -13,6 +13,11 @@ from dcgan_inpaint import metric_writer
 from dcgan_inpaint import train_encoder
 from dcgan_inpaint import trained
 
+# What Orbax had under way when it met damage ends in a warning, anywhere later.
+pytestmark = pytest.mark.filterwarnings(
+  "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
 
 def encoder_config(trained_run, **fields):
   """Returns a config of 4 steps of 8 faces for the tiny generator."""
@@ -143,8 +148,6 @@ def test_another_config_is_refused_by_its_fields(
     run(trained_run, encoder_run, **{field.replace(".", "__"): value})
 
 
-# What Orbax had under way when it met the damage ends in a warning.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_broken_encoder_is_refused_in_a_line(
   trained_run, encoder_run, tmp_path
 ):
