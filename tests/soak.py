@@ -6,7 +6,7 @@ Not collected by pytest: it is run by hand, and docs/reliability.md holds what
 came of it. Two processes work at the same time, each without an end of its own:
 one is the command line that trains, the other completes the same folder again
 and again with the newest checkpoint of the first. This one watches: every
-quarter of a minute it leaves a line in soak.jsonl with both processes' resident
+quarter of a minute it leaves a line in soak.jsonl with both processes' own
 memory, their CPU time and what they have done, and it reads every checkpoint
 back. At the end it compares the last quarter of the time with the second: by
 then all is compiled and every cache is warm.
@@ -43,7 +43,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 SECONDS = 15
 # Images that are completed again and again.
 IMAGES = 16
-# Resident memory in the last quarter, at most so many times the second's ...
+# Memory in the last quarter, at most so many times the second's ...
 MEMORY = 1.05
 # ... and work per CPU-second at least so many times.
 PACE = 0.9
@@ -93,14 +93,18 @@ def inpaint_for_ever(workdir: pathlib.Path) -> None:
 
 
 def look(process: subprocess.Popen) -> dict[str, float]:
-  """Returns the resident bytes and the CPU-seconds of a process."""
+  """Returns the bytes in memory and the CPU-seconds of a process.
+
+  The pages of files, such as libraries, do not count: the kernel drops and
+  reads them as it likes.
+  """
   proc = pathlib.Path("/proc") / str(process.pid)
-  pages = int((proc / "statm").read_text().split()[1])
+  _, resident, shared, *_ = map(int, (proc / "statm").read_text().split())
   # The fields after the name, which stands in brackets and may hold anything.
   fields = (proc / "stat").read_text().rpartition(")")[2].split()
   ticks = int(fields[11]) + int(fields[12])
   return {
-    "bytes": pages * os.sysconf("SC_PAGE_SIZE"),
+    "bytes": (resident - shared) * os.sysconf("SC_PAGE_SIZE"),
     "seconds": ticks / os.sysconf("SC_CLK_TCK"),
   }
 
