@@ -166,7 +166,8 @@ def benchmark(
       workdir / "parts" / name, faces.images, masks,
     )  # fmt: skip
 
-  rows = _rows(parts, masks, digests, model)
+  data_digest = data.digest(faces.images, range(len(faces.images)))
+  rows = _rows(parts, masks, digests, data_digest, model)
   _write_csv(workdir / "results.csv", rows)
   _write_figures(workdir / "figures.npz", parts, masks, faces.names)
   _write_pictures(workdir, parts, masks, faces)
@@ -358,6 +359,7 @@ def _rows(
   parts: dict[str, dict[str, Part]],
   masks: dict[str, np.ndarray],
   digests: dict[str, str],
+  data_digest: str,
   model: trained.Trained | None,
 ) -> list[dict[str, Any]]:
   """Returns the rows of results.json, mask by mask."""
@@ -373,6 +375,7 @@ def _rows(
           "family": spec.family,
           "mask": mask,
           "mask_digest": digests[mask],
+          "data_digest": data_digest,
           **_means(of_method[mask], shares, common),
           "step": model.step if spec.trained else None,
         }

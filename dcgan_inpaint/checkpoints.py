@@ -1,9 +1,9 @@
 """Checkpoints of a training run, behind one small file: Orbax.
 
 A checkpoint holds the whole `GanState` and, as JSON, what is needed to make
-sense of it: the config, the versions and the step. It is restored into an
-abstract state that names its own shardings, so it can be read on another
-number of devices, or on another kind.
+sense of it: the config, the number of images and the format. It is restored
+into an abstract state that names its own shardings, so it can be read on
+another number of devices, or on another kind.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,7 @@ import operator
 import os
 import pathlib
 from typing import Any
+from typing import TypeVar
 
 from absl import logging
 import jax
@@ -29,6 +30,11 @@ from dcgan_inpaint import sharding
 INVERSION_MSE = "inversion_mse"
 # ... and the best encoder.
 COMPLETION_MSE = "completion_mse"
+# The number of what `save` writes. Older numbers must be read for ever, see
+# tests/checkpoints_format_1.zip; the first checkpoints had none.
+FORMAT = 1
+
+Value = TypeVar("Value")
 
 
 class Checkpoints:
@@ -55,6 +61,7 @@ class Checkpoints:
     """
     self._metric = metric
     self.folder = pathlib.Path(folder).resolve()
+    _check_metrics(self.folder, writable)
     sharding.wait_for_all("opening checkpoints")
     self._manager = ocp.CheckpointManager(
       self.folder,
@@ -113,7 +120,8 @@ class Checkpoints:
     self._manager.save(
       step,
       args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
+        state=ocp.args.StandardSave(state),
+        meta=ocp.args.JsonSave({**meta, "format": FORMAT}),
       ),
       metrics=metrics,
     )
@@ -150,11 +158,23 @@ class Checkpoints:
     )
 
   def meta(self, step: int) -> dict[str, Any]:
-    """Returns what was saved as `meta` with a step."""
+    """Returns what was saved as `meta` with a step.
+
+    Raises:
+      errors.UserError: a later version of this package saved it.
+    """
     restored = self._manager.restore(
       step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
     )
-    return restored["meta"]
+    meta = restored["meta"]
+    found = meta.pop("format", 1)
+    if found not in range(1, FORMAT + 1):
+      raise errors.UserError(
+        f"checkpoint {step} of {self.folder} has the format {found!r}, and "
+        f"this version of the package knows formats up to {FORMAT}: take the "
+        "version that wrote it, or a later one"
+      )
+    return meta
 
   def restore(self, step: int, target: Any) -> Any:
     """Returns the state of a step.
@@ -168,6 +188,42 @@ class Checkpoints:
       step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
     )
     return restored["state"]
+
+  def first_readable(
+    self, steps: Iterable[int], read: Callable[[int], Value], advice: str
+  ) -> tuple[int, Value]:
+    """Reads the first of some steps that can be read, and says which cannot.
+
+    Args:
+      steps: the steps, the one that is meant first.
+      read: reads one; an `errors.UserError` of its is passed on.
+      advice: what to do where none can be read.
+
+    Returns:
+      The step, and what `read` returned.
+
+    Raises:
+      errors.UserError: none can be read.
+    """
+    reasons = []
+    for step in steps:
+      try:
+        return step, read(step)
+      except errors.UserError:
+        raise
+      # Whatever is wrong with the files, Orbax has an exception of its own.
+      except Exception as error:  # noqa: BLE001
+        if errors.advice(error):  # The machine's fault, not the checkpoint's.
+          raise
+        reasons.append(f"{step}: {first_line(error)}")
+        logging.warning(
+          "checkpoint %s of %s cannot be read (%s)",
+          step, self.folder, first_line(error),
+        )  # fmt: skip
+    raise errors.UserError(
+      f"no checkpoint in {self.folder} can be read ({'; '.join(reasons)}): "
+      f"{advice}"
+    )
 
   def restore_latest(
     self, target: Any, check: Callable[[dict[str, Any]], None]
@@ -190,29 +246,18 @@ class Checkpoints:
       errors.UserError: there are checkpoints, and none can be read.
     """
     steps = self.steps()[::-1]
-    failures = {}
-    for step in steps:
-      try:
-        check(self.meta(step))
-        state = self.restore(step, target)
-        self._set_aside(failures)
-        return step, state
-      except errors.UserError:
-        raise
-      # Whatever is wrong with the files, Orbax has an exception of its own.
-      except Exception as error:  # noqa: BLE001
-        reason = first_line(error)
-        failures[step] = reason
-        logging.warning(
-          "checkpoint %s of %s cannot be read (%s)", step, self.folder, reason
-        )
-    if failures:
-      reasons = "; ".join(f"{step}: {why}" for step, why in failures.items())
-      raise errors.UserError(
-        f"no checkpoint in {self.folder} can be read ({reasons}): move the "
-        "folder away to start anew"
-      )
-    return None
+    if not steps:
+      return None
+
+    def read(step):
+      check(self.meta(step))
+      return self.restore(step, target)
+
+    step, state = self.first_readable(
+      steps, read, "move the folder away to start anew"
+    )
+    self._set_aside(steps[: steps.index(step)])
+    return step, state
 
   def _set_aside(self, steps: Iterable[int]) -> None:
     """Renames the checkpoints of some steps, so that they count no more."""
@@ -249,9 +294,47 @@ def existing(
     yield checkpoints
 
 
+def _check_metrics(folder: pathlib.Path, writable: bool) -> None:
+  """Sets checkpoints aside whose metrics are broken; Orbax would not open.
+
+  Args:
+    folder: of the checkpoints.
+    writable: False refuses them, as nothing may be renamed.
+
+  Raises:
+    errors.UserError: there are such, and nothing may be renamed, or none would
+      be left.
+  """
+  if jax.process_index() != 0:
+    return
+  # What has another name is being saved at this moment, or was set aside.
+  steps = [path for path in folder.glob("*") if path.name.isdecimal()]
+  broken = {}
+  for step in steps:
+    try:
+      json.loads((step / "metrics" / "metrics").read_text())
+    except FileNotFoundError:
+      pass  # Nothing was held out; or it is let go of at this moment.
+    except ValueError as error:
+      broken[step] = error
+  for step, error in broken.items():
+    path = step / "metrics" / "metrics"
+    if not writable or len(broken) == len(steps):
+      raise errors.UserError(
+        f"{path} is no JSON ({error}): move the folder {step} away"
+      )
+    kept = report.set_aside(step)
+    logging.warning(
+      "checkpoint %s of %s cannot be read (%s: %s): renamed to %s",
+      step.name, folder, path.name, error, kept.name,
+    )  # fmt: skip
+
+
 def first_line(error: Exception) -> str:
   """Returns the first line of an exception's text, or else its name."""
-  return str(error).strip().partition("\n")[0] or type(error).__name__
+  line = str(error).strip().partition("\n")[0]
+  # TensorStore adds how it was opened, in thousands of letters.
+  return line.partition(" [tensorstore_spec")[0] or type(error).__name__
 
 
 def abstract(state: Any, sharding: jax.sharding.Sharding) -> Any:

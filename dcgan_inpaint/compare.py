@@ -113,14 +113,19 @@ def _run(
   run.job, run.seed, run.train.loss = "train", seed, name
   run.checkpoint.path, run.checkpoint.loss = str(folder), name
   logging.info("%s, seed %s", name, seed)
-  train.train(run, str(folder), mesh)
+  training = train.train(run, str(folder), mesh)
   done = folder / "results.json"
   if done.exists():
     results = report.read_results(done)
     if results["config"] == checkpoints_lib.as_json(run):
       return results["rows"][0]
   (row,) = evaluate.evaluate(run, str(folder), mesh)
-  row = {"loss": name, "seed": seed, **row}
+  row = {
+    "loss": name,
+    "seed": seed,
+    **row,
+    "training_data_digest": training[0]["data_digest"],
+  }
   report.write_results(folder, "train", run, [row])
   return row
 

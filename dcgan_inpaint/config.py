@@ -499,6 +499,33 @@ def prepare_job() -> ConfigDict:
   return config
 
 
+def of_results(results: dict[str, Any]) -> ConfigDict:
+  """Returns the config that a job was run with.
+
+  Args:
+    results: of `report.read_results`.
+
+  Raises:
+    errors.UserError: this version of the package knows no such job or field.
+  """
+  job = results.get("job")
+  if job not in JOBS:
+    raise errors.UserError(
+      f"the results are of the job {job!r}; this version of the package knows "
+      f"{', '.join(JOBS)}"
+    )
+  config = globals()[f"{job}_job"]().lock()
+  try:
+    config.update(results["config"])
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise errors.UserError(
+      "this version of the package cannot take the config of the results "
+      f"({str(error.args[0]).partition(chr(10))[0]}): take the version that "
+      f"wrote them, {results['versions']['dcgan_inpaint']}"
+    ) from error
+  return config
+
+
 _CHOICES = {
   "model.dtype": ("float32", "bfloat16"),
   "model.convolution": ("auto", *convolutions.FORMS),

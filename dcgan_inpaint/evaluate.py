@@ -263,11 +263,13 @@ def evaluate(
     )
   images = pixels.to_float(originals)
   masks = masks_lib.make(config.mask, np.arange(count), *images.shape[1:3])
-  digest = masks_lib.digest(masks)
-  masks = masks[sharding.share(count)]
+  mask_digest = masks_lib.digest(masks)
+  mine = range(count)[sharding.share(count)]
+  masks = masks[mine]
+  data_digest = data.digest(originals, mine)
   logging.info(
     "%s images, masks %s (%s, %.1f %% hole), model of step %s",
-    f"{count:,}", masks_lib.label(config.mask), digest,
+    f"{count:,}", masks_lib.label(config.mask), mask_digest,
     100 * float(np.mean(masks_lib.hole_share(masks))), f"{model.step:,}",
   )  # fmt: skip
 
@@ -293,13 +295,14 @@ def evaluate(
           on_batch=bar.update,
           training=training,
         )
-      filled = fill(method, images, masks, range(count)[sharding.share(count)])
+      filled = fill(method, images, masks, mine)
       failures = int(sharding.gather(np.array([filled.failed.sum()])).sum())
     rows.append(
       {
         "method": name,
         "mask": masks_lib.label(config.mask),
-        "mask_digest": digest,
+        "mask_digest": mask_digest,
+        "data_digest": data_digest,
         "n": count - failures,
         "failures": failures,
         **score(figures(filled, originals, masks), count),

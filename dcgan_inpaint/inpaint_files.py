@@ -24,10 +24,12 @@ import ml_collections
 import numpy as np
 
 from dcgan_inpaint import alignment
+from dcgan_inpaint import data
 from dcgan_inpaint import errors
 from dcgan_inpaint import faces as faces_lib
 from dcgan_inpaint import holes
 from dcgan_inpaint import image_table
+from dcgan_inpaint import masks as masks_lib
 from dcgan_inpaint import models
 from dcgan_inpaint import photograph as photograph_lib
 from dcgan_inpaint import pixels
@@ -102,6 +104,14 @@ def inpaint_files(
   # By the images that there are, not by those that are left: one process may
   # look what is left while another is at work.
   mine = list(files)[sharding.share(len(files))]
+  data_digest = data.digest(
+    (_content(files[stem]) for stem in mine),
+    range(len(files))[sharding.share(len(files))],
+  )
+  # Of files; a family is drawn from the config.
+  mask_digest = None
+  if config.masks != "alpha" and config.masks not in masks_lib.FAMILIES:
+    mask_digest = data.digest_files(config.masks)
   names = {stem: _names(stem, config.samples) for stem in files}
   pending = [
     stem
@@ -209,6 +219,8 @@ def inpaint_files(
     {
       "method": "dcgan",
       "mask": config.masks,
+      "mask_digest": mask_digest,
+      "data_digest": data_digest,
       "n": done,
       "skipped": there,
       "failed": failed,
@@ -236,6 +248,15 @@ def _number(stem: str, face: int = 0) -> int:
 
 
 # Reading.
+
+
+def _content(file: folder.File) -> bytes:
+  """Returns a file's bytes; none where it cannot be read, as `_read` says."""
+  try:
+    return file.read()
+  # A damaged zip raises many kinds.
+  except Exception:  # noqa: BLE001
+    return b""
 
 
 def _batches(

@@ -22,6 +22,7 @@ import jax
 from ml_collections import config_flags
 
 from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import data
 from dcgan_inpaint import errors
 from dcgan_inpaint import lock
 from dcgan_inpaint import report
@@ -55,6 +56,12 @@ _NUM_PROCESSES = flags.DEFINE_integer(
 )
 _PROCESS_ID = flags.DEFINE_integer(
   "process_id", None, "Several processes: which this is, from 0."
+)
+_DETERMINISTIC = flags.DEFINE_boolean(
+  "deterministic",
+  False,
+  "GPU: only kernels that repeat a result to the bit, which are slower. The "
+  "CPU has no others.",
 )
 _COMPILATION_CACHE = flags.DEFINE_string(
   "compilation_cache",
@@ -118,6 +125,8 @@ def _run(config, workdir: str) -> None:
     from dcgan_inpaint.data import celeba
 
     rows = [celeba.prepare(config.data.source, config.data.path)]
+  if config.job == "prepare":
+    rows[0]["data_digest"] = data.digest_files(config.data.path)
 
   if jax.process_index() == 0:
     path = report.write_results(workdir, config.job, config, rows)
@@ -149,7 +158,9 @@ def _check(argv: list[str]) -> tuple[Any, str]:
   config = _CONFIG.value
   if config is None:
     raise errors.UserError("name a config: --config=configs/quickstart.py")
-  path = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"]))
+  # What follows a colon is for the file's own get_config.
+  name = config_flags.get_config_filename(flags.FLAGS["config"])
+  path = pathlib.Path(name.partition(":")[0])
   # ml_collections would say so only when a field is read, and with a traceback.
   if not path.is_file():
     raise errors.UserError(
@@ -201,6 +212,10 @@ def _check_devices(workdir: str, processes: int) -> None:
 
 def main(argv: list[str]) -> None:
   """Joins the processes, checks flags and devices, then runs the job."""
+  if _DETERMINISTIC.value:
+    # Read by XLA when it starts.
+    given = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{given} --xla_gpu_deterministic_ops=true"
   try:
     # Before anything else: what JAX computes earlier, it computes alone.
     processes = sharding.start_processes(
@@ -249,7 +264,9 @@ def _parse(argv: list[str]) -> list[str]:
     # config file may lie between. A KeyError's own text is in quotes.
     text = error.args[0] if isinstance(error, KeyError) else str(error)
     lines = text.strip().splitlines() or [type(error).__name__]
-    _fail(" ".join(dict.fromkeys([lines[0], lines[-1]])))
+    message = " ".join(dict.fromkeys([lines[0], lines[-1]]))
+    # Raised by a config file, such as configs/again.py.
+    _fail(message.replace("dcgan_inpaint.errors.UserError: ", ""))
 
 
 def _fail(message: str) -> NoReturn:

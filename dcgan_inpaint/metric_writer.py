@@ -49,7 +49,11 @@ class MetricWriter:
         )
     else:
       self._workdir.mkdir(parents=True, exist_ok=True)
-      report.set_aside(path)
+      if kept := report.set_aside(path):
+        logging.warning(
+          "no checkpoint of the run in %s: it starts at step 0, and keeps the "
+          "metrics that were there as %s", self._workdir, kept.name,
+        )  # fmt: skip
     # Buffered by line: a run that is killed keeps all that it has written.
     self._file = path.open("a", buffering=1)
     if tensorboard:

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 
+from absl import logging
 import jax
 import numpy as np
 from PIL import Image
@@ -384,6 +385,22 @@ def read_results(path):
   if not isinstance(results, dict) or "rows" not in results:
     raise errors.UserError(f"{path} is no results file: it has no 'rows'.")
   return results
+
+
+def warn_of_differences(results):
+  """Warns where an earlier run was not made by what runs here.
+
+  Args:
+    results: of `read_results`.
+  """
+  now = {"commit": _commit(), **_versions()}
+  then = {"commit": results.get("commit"), **results.get("versions", {})}
+  for name in now:
+    if name in then and then[name] != now[name]:
+      logging.warning(
+        "%s is %s here, and was %s: the result may differ",
+        name, now[name], then[name],
+      )  # fmt: skip
 
 
 def plain(value):

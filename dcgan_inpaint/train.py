@@ -10,6 +10,7 @@ deterministic.
 
 import collections
 from collections.abc import Callable
+from collections.abc import Sequence
 import functools
 import json
 import os
@@ -66,8 +67,8 @@ _FREE = (
 )
 # Share of a device's memory that the training images may take.
 _DATA_SHARE = 0.5
-# Images whose mean is `mean_image.png` where they stream.
-_MEAN_OF = 8192
+# Images of which `mean_image.png` and the digest are where they stream.
+_SOME = 8192
 
 
 def total_steps(config: Any, images: int) -> int:
@@ -75,10 +76,10 @@ def total_steps(config: Any, images: int) -> int:
   return config.steps or round(config.epochs * (images // config.batch_size))
 
 
-def _flat(config: dict[str, Any]) -> dict[str, Any]:
-  """Returns {'section.field': value} of the sections that fix a run."""
+def _flat(config: dict[str, Any], sections: Sequence[str]) -> dict[str, Any]:
+  """Returns {'section.field': value} of some sections of a config."""
   flat = {}
-  for section in _FIXED:
+  for section in sections:
     value = config.get(section)
     if isinstance(value, dict):
       flat |= {f"{section}.{name}": item for name, item in value.items()}
@@ -87,13 +88,20 @@ def _flat(config: dict[str, Any]) -> dict[str, Any]:
   return flat
 
 
-def check_same_run(then: dict[str, Any], now: dict[str, Any]) -> None:
+def check_same_run(
+  then: dict[str, Any],
+  now: dict[str, Any],
+  fixed: Sequence[str] = _FIXED,
+  free: Sequence[str] = _FREE,
+) -> None:
   """Refuses to go on with a run under another config.
 
   Args:
     then: what the checkpoint was saved with: its `config`, as a dict, and how
       many training `images` there were.
     now: the same of this command.
+    fixed: sections of the config that may not change ...
+    free: ... but for these fields.
 
   Raises:
     errors.UserError: names what differs, with both values.
@@ -104,12 +112,12 @@ def check_same_run(then: dict[str, Any], now: dict[str, Any]) -> None:
       f"images, and config.data now holds {now['images']:,}: give it the same "
       "images, or take another --workdir"
     )
-  then, now = _flat(then["config"]), _flat(now["config"])
+  then, now = (_flat(x["config"], fixed) for x in (then, now))
   # A field that came later is not held against an older run.
   differing = [
     f"config.{field}={now[field]!r} (was {then[field]!r})"
     for field in sorted(then.keys() & now.keys())
-    if field not in _FREE and then[field] != now[field]
+    if field not in free and then[field] != now[field]
   ]
   if differing:
     raise errors.UserError(
@@ -206,15 +214,18 @@ def train(
   source = _stream_from(config.data, mesh)
   if source:
     dataset, image_count = None, source.count
-    mean_image = _mean_of_some(source)
+    images, indices = _some(source)
   else:
     rows = functools.partial(sharding.rows, mesh=mesh)
     real = data.load(
       config.data, "train", rows=rows if jax.process_count() > 1 else None
     )
-    dataset = sharding.place_images(real.images, mesh, real.count)
-    mean_image, image_count = _mean_image(real.images), real.count
-    del real  # The devices have it.
+    images, image_count = real.images, real.count
+    indices = range(image_count)[rows(image_count)]
+    dataset = sharding.place_images(images, mesh, image_count)
+    del real
+  mean_image, digest = _mean_image(images), data.digest(images, indices)
+  del images  # The devices have them.
   if image_count < settings.batch_size:
     raise errors.UserError(
       f"config.data holds {image_count} training images, fewer than "
@@ -382,6 +393,7 @@ def train(
       "what": "train",
       "batch": settings.batch_size,
       "steps": step,
+      "data_digest": digest,
       # None where an earlier run had done it all.
       "per_second": bar.rate or None,
       "milliseconds_per_step": (
@@ -530,9 +542,12 @@ def _mean_image(images: np.ndarray) -> np.ndarray:
   return np.round(sharding.gather(total).sum(axis=0) / count).astype(np.uint8)
 
 
-def _mean_of_some(source: data.Source) -> np.ndarray:
-  """Returns the mean of images that stream: of some, spread over the set."""
-  spread = np.linspace(0, source.count - 1, min(source.count, _MEAN_OF))
+def _some(source: data.Source) -> tuple[np.ndarray, np.ndarray]:
+  """Returns this process's share of some images, and their places.
+
+  They stand for images that stream, and are spread over the whole set.
+  """
+  spread = np.linspace(0, source.count - 1, min(source.count, _SOME))
   mine = np.int64(spread)[sharding.share(len(spread))]
   images, failures = decoding.decode_all(
     lambda i: source.read(int(mine[i])), len(mine), models.IMAGE_SIZE
@@ -543,7 +558,7 @@ def _mean_of_some(source: data.Source) -> np.ndarray:
       f"image {mine[i]:,} of config.data cannot be read ({error}); where "
       "images stream none can be left out: remove it"
     )
-  return _mean_image(images)
+  return images, mine
 
 
 def _draw_curves(workdir: pathlib.Path) -> None:

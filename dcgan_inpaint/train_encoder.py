@@ -32,6 +32,21 @@ from dcgan_inpaint import train
 from dcgan_inpaint import trained
 from dcgan_inpaint.data import batches
 
+# What may not change when a run is resumed, see `train.check_same_run` ...
+_FIXED = ("seed", "encoder", "data")
+# ... but for these, which only say how long, how often and where to.
+_FREE = (
+  "encoder.steps",
+  "encoder.steps_per_call",
+  "encoder.log_every",
+  "encoder.save_every",
+  "encoder.keep",
+  "encoder.validation_images",
+  "data.split",
+  "data.test_path",
+  "data.placement",
+  "data.workers",
+)
 # Calls that may wait on the devices at a time.
 _CALLS_IN_FLIGHT = 8
 _SHOWN = 12
@@ -109,6 +124,7 @@ def train_encoder(
   encoder = encoder_lib.create(settings, generator)
   real = data.load(config.data, "train").images
   dataset, image_count = sharding.place_images(real, mesh), len(real)
+  digest = data.digest(real, range(len(real)))
   del real  # The devices have it.
   one = sharding.replicated(mesh)
   pool = jax.device_put(
@@ -225,6 +241,7 @@ def train_encoder(
       "what": "train_encoder",
       "batch": settings.batch_size,
       "steps": step,
+      "data_digest": digest,
       "per_second": bar.rate or None,
       checkpoints_lib.COMPLETION_MSE: error,
     }
@@ -232,10 +249,10 @@ def train_encoder(
 
 
 def _check_same_run(then: dict[str, Any], now: dict[str, Any]) -> None:
-  """Refuses to go on for another generator, data set or encoder."""
-  for name in ("generator", "images"):
-    if then[name] != now[name]:
-      raise errors.UserError(
-        f"the encoder in --workdir was trained for other {name}: take another "
-        "--workdir"
-      )
+  """Refuses to go on for another generator, or under another config."""
+  if then["generator"] != now["generator"]:
+    raise errors.UserError(
+      "the encoder in --workdir was trained for another generator: take "
+      "another --workdir"
+    )
+  train.check_same_run(then, now, _FIXED, _FREE)

@@ -11,7 +11,6 @@ import pathlib
 from typing import Any
 from typing import NamedTuple
 
-from absl import logging
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -111,7 +110,15 @@ def export(
   }
   arrays = {"weights": model.weights._asdict(), "mean_image": model.mean_image}
   size = pretrained.write(folder.expanduser(), jax.device_get(arrays), about)
-  return [{"model": str(folder), "step": model.step, "bytes": size}]
+  return [
+    {
+      "model": str(folder),
+      "step": model.step,
+      "bytes": size,
+      # No images here; the weights are the data.
+      "data_digest": digest(model.weights._asdict()),
+    }
+  ]
 
 
 def _read_exported(
@@ -168,20 +175,14 @@ def _assemble(
 
 def _load_run(config: Any, mesh: jax.sharding.Mesh) -> Trained:
   """Loads from the workdir of a training run."""
-  reason = ""
   with checkpoints_lib.existing(config.path) as checkpoints:
-    for step in checkpoints.candidates(config.step):
-      try:
-        return _load_step(checkpoints, step, config, mesh)
-      except errors.UserError:
-        raise
-      except Exception as error:  # noqa: BLE001 (Orbax has many of its own.)
-        reason = checkpoints_lib.first_line(error)
-        logging.warning("checkpoint %s cannot be read (%s)", step, reason)
-  raise errors.UserError(
-    f"config.checkpoint.path={config.path!r}: the checkpoint {config.step!r} "
-    f"cannot be read ({reason}); try --config.checkpoint.step=latest"
-  )
+    _, model = checkpoints.first_readable(
+      checkpoints.candidates(config.step),
+      lambda step: _load_step(checkpoints, step, config, mesh),
+      f"instead of --config.checkpoint.step={config.step} try latest, or a "
+      "step",
+    )
+  return model
 
 
 def _load_step(
@@ -251,10 +252,8 @@ def load_encoder(
     errors.UserError: there is none, or it is another generator's.
   """
   field = "config.checkpoint.encoder"
-  with checkpoints_lib.existing(
-    config.encoder, field, checkpoints_lib.COMPLETION_MSE
-  ) as checkpoints:
-    step = checkpoints.candidates("best")[0]
+
+  def read(step):
     meta = checkpoints.meta(step)
     if meta["generator"] != digest(model.weights.generator):
       raise errors.UserError(
@@ -271,8 +270,18 @@ def load_encoder(
     state = checkpoints.restore(
       step, checkpoints_lib.abstract(shapes, sharding.replicated(mesh))
     )
+    return encoder, state.variables
+
+  with checkpoints_lib.existing(
+    config.encoder, field, checkpoints_lib.COMPLETION_MSE
+  ) as checkpoints:
+    _, (encoder, variables) = checkpoints.first_readable(
+      checkpoints.candidates("best"),
+      read,
+      f"name another training of an encoder as {field}",
+    )
   return model._replace(
-    weights=model.weights._replace(encoder=state.variables), encoder=encoder
+    weights=model.weights._replace(encoder=variables), encoder=encoder
   )
 
 

@@ -11,6 +11,7 @@ import tiny
 
 from dcgan_inpaint import benchmark
 from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import data
 from dcgan_inpaint import errors
 from dcgan_inpaint import masks as masks_lib
 from dcgan_inpaint import methods
@@ -131,6 +132,7 @@ def test_a_row_for_each_method_and_mask_with_means_of_its_images(
     )
     # All methods have the holes of all images, though the slow get fewer.
     assert row["mask_digest"] == masks_lib.digest(masks)
+    assert row["data_digest"] == data.digest(originals, range(4))
     # The first two images are those that both methods completed.
     common = squares_in_holes(value, masks[:2], originals[:2]).mean()
     assert row["common"]["n"] == 2

@@ -1,4 +1,5 @@
 import importlib.util
+import json
 import pathlib
 
 import pytest
@@ -6,9 +7,9 @@ import pytest
 from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import errors
 
-CONFIGS = sorted(
-  (pathlib.Path(__file__).resolve().parents[1] / "configs").glob("*.py")
-)
+FOLDER = pathlib.Path(__file__).resolve().parents[1] / "configs"
+# All but the one that has the fields of whatever file it is given.
+CONFIGS = sorted(set(FOLDER.glob("*.py")) - {FOLDER / "again.py"})
 
 
 def load(path):
@@ -167,3 +168,46 @@ def test_a_mode_sets_what_is_left_open_and_nothing_else():
     settings = config_lib.search_settings(config)
     assert settings.to_dict() == {**config.to_dict(), **values, "steps": 7}
   assert config.starts is None  # The config itself stays as it was.
+
+
+def results_of(config, **changes):
+  """What is read of a results.json, with changes of the flat config."""
+  stored = json.loads(json.dumps(config.to_dict()))
+  for field, value in changes.items():
+    section, name = field.split("__")
+    stored[section][name] = value
+  return {
+    "job": config.job,
+    "config": stored,
+    "versions": {"dcgan_inpaint": "0.1.0"},
+  }
+
+
+@pytest.mark.parametrize("job", config_lib.JOBS)
+def test_a_config_comes_back_from_its_results(job):
+  config = getattr(config_lib, f"{job}_job")()
+  if "search" in config:
+    config.search.steps = 7  # A field that was open.
+  restored = config_lib.of_results(results_of(config))
+  assert restored.to_dict() == config.to_dict()
+  assert restored.is_locked
+
+
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    ({"train__stepz": 3}, "stepz.* take the version .* 0.1.0"),
+    ({"train__steps": "many"}, "take the version"),
+  ],
+)
+def test_results_that_this_version_does_not_know_are_refused(changes, message):
+  results = results_of(config_lib.train_job(), **changes)
+  with pytest.raises(errors.UserError, match=message) as refused:
+    config_lib.of_results(results)
+  assert "\n" not in str(refused.value)
+
+
+def test_results_of_an_unknown_job_are_refused():
+  results = results_of(config_lib.train_job()) | {"job": "dream"}
+  with pytest.raises(errors.UserError, match="'dream'.*train"):
+    config_lib.of_results(results)

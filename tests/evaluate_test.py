@@ -9,6 +9,7 @@ import tiny
 
 from dcgan_inpaint import blending
 from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import data
 from dcgan_inpaint import errors
 from dcgan_inpaint import evaluate
 from dcgan_inpaint import masks as masks_lib
@@ -151,6 +152,8 @@ def test_every_method_fills_the_same_holes_of_the_same_images(outcome):
     known = np.broadcast_to(masks > 0, images.shape)
     np.testing.assert_array_equal(completion.completed[known], images[known])
   assert len({row["mask_digest"] for row in rows}) == 1
+  expected = data.digest(synthetic.load("test", 3), range(3))
+  assert {row["data_digest"] for row in rows} == {expected}
 
 
 def test_a_row_scores_what_its_method_made(outcome):

@@ -12,6 +12,7 @@ from skimage import data as pictures
 import tiny
 
 from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import data
 from dcgan_inpaint import errors
 from dcgan_inpaint import inpaint_files
 from dcgan_inpaint import report
@@ -101,8 +102,8 @@ def test_a_zip_gives_what_its_folder_gives(job, photos, tmp_path):
   with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
     for name in reversed(NAMES):
       archive.write(photos / name, name)
-  job(photos)
-  job(tmp_path / "photos.zip", output=tmp_path / "from_zip")
+  rows = job(photos), job(tmp_path / "photos.zip", output=tmp_path / "from_zip")
+  assert rows[0]["data_digest"] == rows[1]["data_digest"]
   expected = results(tmp_path / "out")
   made = results(tmp_path / "from_zip")
   assert made.keys() == expected.keys()
@@ -201,7 +202,8 @@ def test_each_image_gets_the_mask_of_its_name(job, photos, tmp_path, polarity):
 def test_one_mask_file_serves_all_images(job, photos, tmp_path):
   hole = hole_of(3, 20, 30, 60)
   save_mask(tmp_path / "mask.png", hole)
-  job(photos, tmp_path / "mask.png")
+  row = job(photos, tmp_path / "mask.png")
+  assert row["mask_digest"] == data.digest_files(tmp_path / "mask.png")
   made = results(tmp_path / "out")
   for name, original in results(photos).items():
     assert_filled(made[name], original, hole)

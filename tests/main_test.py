@@ -1,14 +1,21 @@
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
+from absl.testing import flagsaver
 import jax
 import numpy as np
 from PIL import Image
 import pytest
+import tiny
 
+from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import main
 from dcgan_inpaint import report
+from dcgan_inpaint import sharding
+from dcgan_inpaint import trained as trained_lib
 from dcgan_inpaint.data import synthetic
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -107,6 +114,40 @@ def test_the_quickstart_trains_and_inpaints(trained):
   assert str(workdir / "results.json") in out
   for name in ("contact_sheet.png", "losses.png", "checkpoints/4"):
     assert (workdir / name).exists()
+
+
+def test_a_result_runs_again_from_its_file(trained, tmp_path):
+  workdir, _, _ = trained
+  _, err = succeed(
+    f"--config=configs/again.py:{workdir / 'results.json'}",
+    f"--workdir={tmp_path}",
+  )
+  assert "the result may differ" not in err
+  first, again = (report.read_results(path) for path in (workdir, tmp_path))
+  for name in ("versions", "commit", "devices"):
+    assert first[name] == again[name]
+  # Where the checkpoints lie, and nothing else of the config.
+  assert first["config"]["checkpoint"].pop("path") == str(workdir)
+  assert again["config"]["checkpoint"].pop("path") == str(tmp_path)
+  assert first["config"] == again["config"]
+  for rows in (first["rows"], again["rows"]):
+    for row in rows:
+      assert re.fullmatch("[0-9a-f]{12}", row["data_digest"])
+      for name in ("per_second", "milliseconds_per_step", "images_per_second"):
+        row.pop(name, None)
+  # To the bit: JSON has every digit of a float.
+  assert first["rows"] == again["rows"]
+  for name in ("metrics.jsonl", "contact_sheet.png"):
+    assert (workdir / name).read_bytes() == (tmp_path / name).read_bytes()
+  assert digests(workdir) == digests(tmp_path)
+
+
+def digests(workdir):
+  """Returns a digest of each network of a run."""
+  config = config_lib.checkpoint()
+  config.path = str(workdir)
+  model = trained_lib.load(config, tiny.mesh(1))
+  return [trained_lib.digest(weights) for weights in model.weights[:2]]
 
 
 def test_the_benchmark_leaves_its_figures_and_a_report(trained, tmp_path):
@@ -310,8 +351,13 @@ MISTAKES = {
     ["--config=configs/inpaint.py", "--config.input=none"],
     ["none does not exist", "config.input"],
   ),
+  "no results to run again": (
+    ["--config=configs/again.py:none.json"],
+    ["none.json does not exist", "workdir of a job"],
+  ),
   "no accelerator": (
-    [QUICKSTART, "--platform=gpu"],
+    # A flag that XLA did not know would end in its own words.
+    [QUICKSTART, "--platform=gpu", "--deterministic"],
     ["--platform=gpu", "cpu", "cuda12"],
   ),
 }
@@ -342,3 +388,14 @@ def test_a_mistake_ends_in_one_line_that_names_it(mistakes, name):
     assert part in ours[0]
   # Before that, nothing but our own log.
   assert "Traceback" not in err
+
+
+def test_deterministic_is_said_to_xla_beside_what_it_was_told(monkeypatch):
+  monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=dump")
+  monkeypatch.setattr(sharding, "start_processes", lambda *unused: 1)
+  with flagsaver.flagsaver(deterministic=True), pytest.raises(SystemExit):
+    main.main(["main", "no flag"])
+  assert os.environ["XLA_FLAGS"].split() == [
+    "--xla_dump_to=dump",
+    "--xla_gpu_deterministic_ops=true",
+  ]

@@ -202,6 +202,22 @@ def test_results_come_back_with_all_that_made_them(tmp_path, monkeypatch):
   assert results["devices"]["count"] == jax.device_count()
 
 
+def test_what_differs_from_an_earlier_run_is_said(tmp_path, caplog):
+  report.write_results(tmp_path, "evaluate", {}, ROWS)
+  results = report.read_results(tmp_path)
+  report.warn_of_differences(results)
+  assert not caplog.records
+  results["versions"] |= {"jax": "0.1", "numpy": "1.0"}
+  results["commit"] = "abc"
+  report.warn_of_differences(results)
+  assert [record.args[0] for record in caplog.records] == [
+    "commit",
+    "jax",
+    "numpy",
+  ]
+  assert f"jax is {jax.__version__} here, and was 0.1" in caplog.text
+
+
 @pytest.mark.parametrize(
   ("value", "expected"),
   [

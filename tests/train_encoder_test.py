@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -11,6 +12,11 @@ from dcgan_inpaint import errors
 from dcgan_inpaint import metric_writer
 from dcgan_inpaint import train_encoder
 from dcgan_inpaint import trained
+
+# What Orbax had under way when it met damage ends in a warning, anywhere later.
+pytestmark = pytest.mark.filterwarnings(
+  "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 
 
 def encoder_config(trained_run, **fields):
@@ -127,8 +133,32 @@ def test_the_encoder_of_another_generator_is_refused(
   config.encoder = str(encoder_run)
   with pytest.raises(errors.UserError, match="config.checkpoint.encoder="):
     trained.load(config, tiny.mesh(1))
-  with pytest.raises(errors.UserError, match="other generator"):
+  with pytest.raises(errors.UserError, match="another generator"):
     run(trained_run, encoder_run, checkpoint__step="3")
+
+
+@pytest.mark.parametrize(
+  "field, value",
+  [("encoder.width", 0.05), ("encoder.learning_rate", 0.5), ("seed", 3)],
+)
+def test_another_config_is_refused_by_its_fields(
+  trained_run, encoder_run, field, value
+):
+  with pytest.raises(errors.UserError, match=f"config.{field}={value}"):
+    run(trained_run, encoder_run, **{field.replace(".", "__"): value})
+
+
+def test_a_broken_encoder_is_refused_in_a_line(
+  trained_run, encoder_run, tmp_path
+):
+  shutil.copytree(encoder_run, tmp_path, dirs_exist_ok=True)
+  for path in (tmp_path / "checkpoints").rglob("state/**/d/*"):
+    path.write_bytes(path.read_bytes()[:100])
+  with pytest.raises(
+    errors.UserError, match="no checkpoint in .* can be read .*encoder"
+  ) as refused:
+    load(trained_run, tmp_path)
+  assert "\n" not in str(refused.value)
 
 
 def test_a_figure_that_is_not_finite_stops_the_run(trained_run, tmp_path):

@@ -1,3 +1,4 @@
+import re
 import shutil
 
 import jax
@@ -80,9 +81,9 @@ def test_a_broken_latest_gives_way_and_a_broken_choice_is_refused(
   for path in (workdir / "checkpoints" / "6" / "state").rglob("d/*"):
     path.write_bytes(path.read_bytes()[:100])
   assert load(workdir, "latest").step == 3
-  assert "checkpoint 6 cannot be read" in caplog.text
+  assert re.search("checkpoint 6 of .* cannot be read", caplog.text)
   # Whoever names a step gets that step or none.
-  with pytest.raises(errors.UserError, match="'6' cannot be read.*latest"):
+  with pytest.raises(errors.UserError, match="can be read .6: .* try latest"):
     load(workdir, "6")
 
 

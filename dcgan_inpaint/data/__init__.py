@@ -7,11 +7,14 @@ not use CelebA.
 """
 
 from collections.abc import Callable
+import hashlib
+import pathlib
 from typing import NamedTuple
 
 import numpy as np
 
 from dcgan_inpaint import errors
+from dcgan_inpaint import sharding
 
 NAMES = ("celeba", "folder", "synthetic")
 SPLITS = ("train", "validation", "test", "all")
@@ -125,6 +128,42 @@ def open_source(config, split):
       "take --config.data.placement=device"
     )
   return Source(min(filter(None, (count, config.max_images))), read)
+
+
+def digest(contents, indices):
+  """Returns 12 hexadecimal digits that tell one data set from another.
+
+  It depends on every byte and on the order, and not on how many processes
+  share the work: each image is hashed with its place (SHA-256), and the first
+  48 bits of the hashes are added up. CelebA's training images take two seconds.
+
+  Args:
+    contents: iterable of bytes or uint8 arrays, those of this process.
+    indices: iterable of their places in the whole data set.
+  """
+  total = 0
+  for index, content in zip(indices, contents, strict=True):
+    sha = hashlib.sha256(b"%d:" % index)
+    sha.update(content)
+    total += int.from_bytes(sha.digest()[:6], "big")
+  # 48 bits are exact in the float64 that processes exchange.
+  parts = sharding.gather(np.array([total % 2**48], np.float64))
+  return f"{sum(map(int, parts.flat)) % 2**48:012x}"
+
+
+def digest_files(path):
+  """Returns the `digest` of a file, or of all below a folder with their names.
+
+  All processes must call it; each reads its share.
+  """
+  root = pathlib.Path(path).expanduser()
+  files = sorted(file for file in (root, *root.rglob("*")) if file.is_file())
+  mine = sharding.share(len(files))
+  contents = (
+    f"{file.relative_to(root)}\0".encode() + file.read_bytes()
+    for file in files[mine]
+  )
+  return digest(contents, range(len(files))[mine])
 
 
 def _check(config, split):

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -76,3 +77,47 @@ def test_tfds_and_pillow_are_imported_only_when_needed():
     [sys.executable, "-c", script], capture_output=True, text=True, check=True
   )
   assert result.stdout.strip() == "set()"
+
+
+def test_a_digest_tells_contents_order_and_number_apart():
+  images = synthetic.load("test", 4)
+  changed = images.copy()
+  changed[3, 63, 63, 2] ^= 1
+  digests = [
+    data.digest(some, range(len(some)))
+    for some in (images, changed, images[::-1].copy(), images[:3])
+  ]
+  assert len(set(digests)) == 4
+  assert all(re.fullmatch("[0-9a-f]{12}", digest) for digest in digests)
+  # It stands in files, and may never become another.
+  assert data.digest([b"a", b"b"], range(2)) == "0cf969811c56"
+
+
+def test_a_digest_is_the_same_in_however_many_parts(monkeypatch):
+  images = synthetic.load("test", 5)
+  whole = data.digest(images, range(5))
+  totals = []
+
+  def gather(total):
+    totals.append(total)
+    return np.stack(totals)
+
+  monkeypatch.setattr(data.sharding, "gather", gather)
+  for process in range(2):
+    mine = range(5)[process::2]
+    parts = data.digest(images[mine], mine)
+  assert parts == whole
+
+
+def test_files_have_a_digest_of_their_contents_and_a_folder_of_names_too(
+  tmp_path,
+):
+  digests = set()
+  for name in ("a/b.txt", "a/c.txt"):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    for content in ("", "some"):
+      path.write_text(content)
+      digests |= {data.digest_files(tmp_path), data.digest_files(path)}
+  # Of the folder, and of a file of either content.
+  assert len(digests) == 4 + 2

@@ -1,0 +1,27 @@
+"""Runs again what left a results.json, to the bit on the CPU.
+
+  python -m dcgan_inpaint.main \
+      --config=configs/again.py:runs/quickstart/results.json \
+      --workdir=runs/quickstart_again
+
+The job and every field of its config come from the file. Fields may be changed
+as for any config. Take another workdir, since a finished job has nothing left
+to do. Where a version or the commit is another than then, it is said.
+`data_digest` and `mask_digest` in the rows tell whether the images and the
+holes are those of then (docs/reliability.md).
+"""
+
+from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import errors
+from dcgan_inpaint import report
+
+
+def get_config(path: str = ""):
+  """Returns the config of the results.json, or of the workdir, at `path`."""
+  if not path:
+    raise errors.UserError(
+      "name the results: --config=configs/again.py:runs/NAME/results.json"
+    )
+  results = report.read_results(path)
+  report.warn_of_differences(results)
+  return config_lib.of_results(results)
