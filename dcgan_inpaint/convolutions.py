@@ -186,10 +186,10 @@ def _transposed_winograd(x, kernel):
   b, h, w, cin = x.shape
   # bfloat16 has too few digits for the transforms.
   dtype, wide = x.dtype, jnp.promote_types(x.dtype, jnp.float32)
-  x, kernel = x.astype(wide), kernel.astype(wide)
+  x, kernel = x.astype(wide), _block_kernel(kernel.astype(wide))
   # Kronecker products are the transforms of both axes at once.
   of_input, of_kernel, of_output = (
-    jnp.asarray(np.kron(matrix, matrix), x.dtype)
+    jnp.asarray(np.kron(matrix, matrix), wide)
     for matrix in _winograd_matrices()
   )
   rows, columns = -(-h // 4), -(-w // 4)
@@ -201,25 +201,40 @@ def _transposed_winograd(x, kernel):
   x = jnp.concatenate([x[:, :-1], x[:, 1:, :2]], 2)
   x = x.reshape(b, rows, 6, columns + 1, 4, cin)
   x = jnp.concatenate([x[:, :, :, :-1], x[:, :, :, 1:, :2]], 4)
-  x = x.transpose(2, 4, 0, 1, 3, 5).reshape(36, b, rows * columns, cin)
-  x = jnp.einsum("pi,ibtc->pbtc", of_input, x)
-  kernel = _block_kernel(kernel).reshape(9, cin, -1)
-  kernel = jnp.einsum("pk,kcd->pcd", of_kernel, kernel)
-  y = jnp.einsum("pbtc,pcd->pbtd", x, kernel)
-  y = jnp.einsum("op,pbtd->obtd", of_output, y)
+  x = x.transpose(2, 4, 0, 1, 3, 5)
+  x = _product(of_input, x.reshape(36, -1)).reshape(36, -1, cin)
+  kernel = _product(of_kernel, kernel.reshape(9, -1)).reshape(36, cin, -1)
+  y = _product(of_output, _product(x, kernel).reshape(36, -1))
   y = y.reshape(4, 4, b, rows, columns, -1).transpose(2, 3, 0, 4, 1, 5)
   y = y.reshape(b, 4 * rows, 4 * columns, -1)[:, :h, :w]
   return _from_blocks(y).astype(dtype)
 
 
 def _strided_winograd(x, kernel):
+  # As the adjoint, whose tiles lie on the side of the fewer pixels.
   b, h, w, _ = x.shape
-  # The adjoint's own transforms are over the fewer pixels: less memory.
-  small = jax.ShapeDtypeStruct((b, h // 2, w // 2, kernel.shape[3]), x.dtype)
-  adjoint = jax.linear_transpose(
+  small = jnp.zeros((b, h // 2, w // 2, kernel.shape[3]), x.dtype)
+  _, pull_back = jax.vjp(
     lambda y: _transposed_winograd(y, _adjoint(kernel)), small
   )
-  return adjoint(x)[0]
+  return pull_back(x)[0]
+
+
+@jax.custom_vjp
+def _product(a, b):
+  """Returns `a @ b`; its gradients come in an order that needs no copies."""
+  return a @ b
+
+
+def _product_backward(factors, gradient):
+  a, b = factors
+  return (
+    jnp.einsum("...nd,...cd->...nc", gradient, b),
+    jnp.einsum("...nc,...nd->...cd", a, gradient),
+  )
+
+
+_product.defvjp(lambda a, b: (a @ b, (a, b)), _product_backward)
 
 
 # The form without wasted taps. Each operation is the other's adjoint, and both
