@@ -11,7 +11,7 @@ beside them by a large matrix product.
 `config` says what is measured at the least, and each list of
 `config.throughput` varies one thing of it. Every measurement leaves a file in
 `parts/`: the same command again goes on where it was cut, and another value in
-a list costs only itself.
+a list costs only itself. Where the code was changed, take another workdir.
 """
 
 from collections.abc import Callable
@@ -33,6 +33,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+import dcgan_inpaint
 from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import convolutions
 from dcgan_inpaint import errors
@@ -224,10 +225,13 @@ def _digest(cell: Cell, config: ml_collections.ConfigDict) -> str:
   device = jax.devices()[0]
   settings = {
     "cell": cell,
-    "versions": [jax.__version__, report.results("", {}, [])["commit"]],
+    "versions": [jax.__version__, dcgan_inpaint.__version__],
     "device": [device.device_kind, jax.device_count()],
     **{name: config[name].to_dict() for name in ("model", "train", "search")},
-    "rounds": [config.throughput.rounds, config.throughput.seconds],
+    "how": [
+      config.throughput[name]
+      for name in ("rounds", "seconds", "peak_size", "compile_anew")
+    ],
   }
   text = json.dumps(settings, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:16]

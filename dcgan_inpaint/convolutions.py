@@ -10,26 +10,15 @@ and `ConvTranspose` up to rounding. The forms differ in speed alone:
   phases  Without wasted taps: a transposed convolution is four, one for each
           parity of the output's row and column, of 3x3, 3x2, 2x3 and 2x2 taps.
           Gradients are written out in the same operations, so reverse mode
-          works to any order; forward mode (`jax.jvp`) is not supported. Auto's
-          choice on the CPU.
+          works to any order; forward mode (`jax.jvp`) is not supported, here
+          and in the next. Auto's choice on the CPU for layers of few channels.
+  winograd  The dense form's 3x3 convolution by Winograd's transforms (Lavin and
+          Gray 2016): 36 products for a tile of 4x4 blocks in the place of 576,
+          or of 400 in `phases`. In float32 whatever the type, and about six
+          times the rounding error of the others: 4e-6 of the largest value.
+          Auto's choice on the CPU for all other layers.
 
-Milliseconds a step at width 1/4, float32, on two idle cores of an AMD EPYC with
-AVX-512, medians of two rounds in one run beside PyTorch 2.13 (eager):
-
-  step               jax 0.10.2   jax 0.12.0   PyTorch
-  train, batch 64    274 to 343   222 to 241   192 to 198
-  search, batch 16     34 to 37     26 to 31     30 to 34
-
-CPU time on one core, while other work ran beside it, tells the forms apart:
-
-  step               jax      plain   dense   phases
-  train, batch 64    0.10.2       -     558      436
-                     0.12.0    4297     596      438
-  search, batch 16   0.10.2       -      59       41
-                     0.12.0     260      63       47
-
-A float32 matrix product reaches about 100 GFLOP/s on a core; of `phases`, most
-layers reach 60 to 100 in each direction and those of three channels 22 to 60.
+docs/performance.md has what each takes.
 """
 
 import jax
