@@ -184,7 +184,7 @@ def benchmark_throughput(
 ) -> list[dict[str, Any]]:
   """Measures every cell, and draws how cost grows.
 
-  Leaves throughput.png in `workdir`.
+  Leaves throughput.png in `workdir`, where anything is varied.
 
   Args:
     config: the whole config.
