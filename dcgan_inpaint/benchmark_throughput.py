@@ -511,9 +511,10 @@ def _draw(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
         spread = (median - fastest, slowest - median)
         place.errorbar(x, median, spread, marker="o", capsize=3, label=form)
     unit = "step" if what == "train" else "search"
-    place.set(xlabel=varied, ylabel=f"ms a {unit}", xscale="log", yscale="log")
-    place.set_title(what)
-    place.grid(alpha=0.3, which="both")
+    place.set(title=what, xlabel=varied, ylabel=f"ms a {unit}")
+    # From zero on: what is twice as high costs twice as much.
+    place.set(xlim=(0, None), ylim=(0, None))
+    place.grid(alpha=0.3)
     place.legend(title="form")
   for place in axes[len(panels) :]:
     place.set_axis_off()
