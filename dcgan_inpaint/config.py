@@ -28,6 +28,7 @@ JOBS = (
   "compare",
   "evaluate",
   "benchmark",
+  "benchmark_throughput",
   "inpaint",
   "export",
   "prepare",
@@ -342,6 +343,41 @@ def benchmark() -> ConfigDict:
   return config
 
 
+def throughput() -> ConfigDict:
+  """What is measured beside the one training and search of the config.
+
+  Each list, with commas, varies one thing; '' varies nothing. What it does not
+  vary is as `config.model`, `config.train` and `config.search` say.
+  """
+  config = ConfigDict()
+  # What is measured: train, search or both.
+  config.what = "train,search"
+  # Forms of the convolutions, see `config.model.convolution`. Every form is
+  # measured at every batch, since they decide which one is the fastest.
+  config.forms = ""
+  # Images a step of training, and searched at a time.
+  config.train_batches = ""
+  config.search_batches = ""
+  # Numbers of devices, of which the first serves all else; all otherwise.
+  config.devices = ""
+  # Widths of the networks.
+  config.widths = ""
+  # Starts of an image, and steps of a search.
+  config.starts = ""
+  config.steps = ""
+  # Rounds, of which the median counts, and the seconds that a round lasts at
+  # least.
+  config.rounds = 5
+  config.seconds = 1.0
+  # The side of the square matrices whose product is taken for the peak; 0 =
+  # 2048 on the CPU and 8192 elsewhere.
+  config.peak_size = 0
+  # Compile everything anew, whatever the cache of compiled programs holds, so
+  # that compilation is timed as a first run sees it.
+  config.compile_anew = True
+  return config
+
+
 def checkpoint() -> ConfigDict:
   """Which trained model is used."""
   config = ConfigDict()
@@ -400,6 +436,19 @@ def benchmark_job() -> ConfigDict:
   config.mask = mask()
   config.search = search()
   config.benchmark = benchmark()
+  return config
+
+
+def benchmark_throughput_job() -> ConfigDict:
+  """A config of the job `benchmark_throughput`; nothing trained is needed."""
+  config = ConfigDict()
+  config.job = "benchmark_throughput"
+  # Draws weights and images.
+  config.seed = 0
+  config.model = model()
+  config.train = train()
+  config.search = search()
+  config.throughput = throughput()
   return config
 
 
@@ -617,6 +666,9 @@ _RANGES = types.MappingProxyType(
     "benchmark.slow_images": _at_least(0),
     "benchmark.chunk": _at_least(1),
     "benchmark.contact_sheet": _at_least(1),
+    "throughput.rounds": _at_least(1),
+    "throughput.seconds": _above(0),
+    "throughput.peak_size": _at_least(0),
     "samples": _at_least(1),
     "contact_sheet": _at_least(0),
   }

@@ -10,39 +10,31 @@ and `ConvTranspose` up to rounding. The forms differ in speed alone:
   phases  Without wasted taps: a transposed convolution is four, one for each
           parity of the output's row and column, of 3x3, 3x2, 2x3 and 2x2 taps.
           Gradients are written out in the same operations, so reverse mode
-          works to any order; forward mode (`jax.jvp`) is not supported. Auto's
-          choice on the CPU.
+          works to any order; forward mode (`jax.jvp`) is not supported, here
+          and in the next. Auto's choice on the CPU for layers of few channels.
+  winograd  The dense form's 3x3 convolution by Winograd's transforms (Lavin and
+          Gray 2016): 36 products for a tile of 4x4 blocks in the place of 576,
+          or of 400 in `phases`. In float32 whatever the type, and about six
+          times the rounding error of the others: 4e-6 of the largest value.
+          Auto's choice on the CPU for all other layers.
 
-Milliseconds a step at width 1/4, float32, on two idle cores of an AMD EPYC with
-AVX-512, medians of two rounds in one run beside PyTorch 2.13 (eager):
-
-  step               jax 0.10.2   jax 0.12.0   PyTorch
-  train, batch 64    274 to 343   222 to 241   192 to 198
-  search, batch 16     34 to 37     26 to 31     30 to 34
-
-CPU time on one core, while other work ran beside it, tells the forms apart:
-
-  step               jax      plain   dense   phases
-  train, batch 64    0.10.2       -     558      436
-                     0.12.0    4297     596      438
-  search, batch 16   0.10.2       -      59       41
-                     0.12.0     260      63       47
-
-A float32 matrix product reaches about 100 GFLOP/s on a core; of `phases`, most
-layers reach 60 to 100 in each direction and those of three channels 22 to 60.
+docs/performance.md has what each takes.
 """
 
 import jax
 from jax import lax
 import jax.numpy as jnp
+import numpy as np
 
 from dcgan_inpaint import errors
 
-FORMS = ("plain", "dense", "phases")
+FORMS = ("plain", "dense", "phases", "winograd")
 
 # With fewer channels than this on the image's side, a vector register stays
 # mostly empty, and wasted taps cost less than wasted lanes.
 _THIN = 8
+# With fewer on either side, Winograd's transforms cost more than they save.
+_WIDE = 32
 
 
 def strided(x, kernel, form="auto"):
@@ -59,10 +51,14 @@ def strided(x, kernel, form="auto"):
   Raises:
     UserError: if `form` is unknown.
   """
-  form = _choose(form)
+  form = _choose(form, kernel)
   if form == "plain":
     return _convolve(x, kernel, "SAME", (2, 2))
-  return _strided_dense(x, kernel) if form == "dense" else _strided(x, kernel)
+  if form == "dense":
+    return _strided_dense(x, kernel)
+  if form == "winograd":
+    return _strided_winograd(x, kernel)
+  return _strided(x, kernel)
 
 
 def transposed(x, kernel, form="auto"):
@@ -80,17 +76,23 @@ def transposed(x, kernel, form="auto"):
   Raises:
     UserError: if `form` is unknown.
   """
-  form = _choose(form)
+  form = _choose(form, kernel)
   if form == "plain":
     return lax.conv_transpose(x, kernel, (2, 2), "SAME")
   if form == "dense":
     return _transposed_dense(x, kernel)
+  if form == "winograd":
+    return _transposed_winograd(x, kernel)
   return _transposed(x, kernel)
 
 
-def _choose(form):
+def _choose(form, kernel):
+  """Returns the form of one layer."""
   if form == "auto":
-    return "phases" if jax.default_backend() == "cpu" else "dense"
+    if jax.default_backend() != "cpu":
+      return "dense"
+    wide = min(kernel.shape[2:]) >= _WIDE
+    return "winograd" if wide else "phases"
   if form not in FORMS:
     raise errors.UserError(
       f"unknown form of the convolutions {form!r}: choose 'auto' or one of"
@@ -128,14 +130,100 @@ def _strided_dense(x, kernel):
 
 
 def _transposed_dense(x, kernel):
-  b, h, w, cin = x.shape
-  cout = kernel.shape[3]
+  return _from_blocks(_convolve(x, _block_kernel(kernel), "SAME"))
+
+
+def _block_kernel(kernel):
+  """Returns [3, 3, Cin, 4 * Cout], which gives blocks of 2x2 pixels."""
+  _, _, cin, cout = kernel.shape
   # Output 2i + phase reads the input i + tap - 1 at k = 2 tap + 1 - phase.
   kernel = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
   kernel = kernel.reshape(3, 2, 3, 2, cin, cout)[:, ::-1, :, ::-1]
-  kernel = kernel.transpose(0, 2, 4, 1, 3, 5).reshape(3, 3, cin, 4 * cout)
-  blocks = _convolve(x, kernel, "SAME").reshape(b, h, w, 2, 2, cout)
-  return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, cout)
+  return kernel.transpose(0, 2, 4, 1, 3, 5).reshape(3, 3, cin, 4 * cout)
+
+
+def _from_blocks(blocks):
+  """Maps [B, H, W, 4 * C] to [B, 2H, 2W, C]."""
+  b, h, w, channels = blocks.shape
+  blocks = blocks.reshape(b, h, w, 2, 2, channels // 4)
+  return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, -1)
+
+
+# Winograd's form: the dense form's 3x3 convolution over tiles of 4x4 pixels.
+
+
+def _winograd_matrices():
+  """Returns F(4, 3): four outputs of three taps by six products.
+
+  Over polynomials, which are multiplied at the points below and at infinity,
+  and interpolated again (Lavin and Gray 2016). The points are those of the
+  least error in float32 (Barabasz et al. 2020).
+
+  Returns:
+    float64 matrices of an input [6, 6], a kernel [6, 3] and an output [4, 6].
+  """
+  points = np.array([0, 1, -1, 0.5, -2])
+
+  def evaluate(length):
+    rows = points[:, None] ** np.arange(length)
+    return np.vstack([rows, np.eye(length)[-1]])
+
+  return np.linalg.inv(evaluate(6)).T, evaluate(3), evaluate(4).T
+
+
+def _transposed_winograd(x, kernel):
+  b, h, w, cin = x.shape
+  # bfloat16 has too few digits for the transforms.
+  dtype, wide = x.dtype, jnp.promote_types(x.dtype, jnp.float32)
+  x, kernel = x.astype(wide), _block_kernel(kernel.astype(wide))
+  # Kronecker products are the transforms of both axes at once.
+  of_input, of_kernel, of_output = (
+    jnp.asarray(np.kron(matrix, matrix), wide)
+    for matrix in _winograd_matrices()
+  )
+  rows, columns = -(-h // 4), -(-w // 4)
+  # Tiles of 6x6 overlap by two: a block of four, and two of the next.
+  x = jnp.pad(
+    x, ((0, 0), (1, 4 * rows + 3 - h), (1, 4 * columns + 3 - w), (0, 0))
+  )
+  x = x.reshape(b, rows + 1, 4, 4 * columns + 4, cin)
+  x = jnp.concatenate([x[:, :-1], x[:, 1:, :2]], 2)
+  x = x.reshape(b, rows, 6, columns + 1, 4, cin)
+  x = jnp.concatenate([x[:, :, :, :-1], x[:, :, :, 1:, :2]], 4)
+  x = x.transpose(2, 4, 0, 1, 3, 5)
+  x = _product(of_input, x.reshape(36, -1)).reshape(36, -1, cin)
+  kernel = _product(of_kernel, kernel.reshape(9, -1)).reshape(36, cin, -1)
+  y = _product(of_output, _product(x, kernel).reshape(36, -1))
+  y = y.reshape(4, 4, b, rows, columns, -1).transpose(2, 3, 0, 4, 1, 5)
+  y = y.reshape(b, 4 * rows, 4 * columns, -1)[:, :h, :w]
+  return _from_blocks(y).astype(dtype)
+
+
+def _strided_winograd(x, kernel):
+  # As the adjoint, whose tiles lie on the side of the fewer pixels.
+  b, h, w, _ = x.shape
+  small = jnp.zeros((b, h // 2, w // 2, kernel.shape[3]), x.dtype)
+  _, pull_back = jax.vjp(
+    lambda y: _transposed_winograd(y, _adjoint(kernel)), small
+  )
+  return pull_back(x)[0]
+
+
+@jax.custom_vjp
+def _product(a, b):
+  """Returns `a @ b`; its gradients come in an order that needs no copies."""
+  return a @ b
+
+
+def _product_backward(factors, gradient):
+  a, b = factors
+  return (
+    jnp.einsum("...nd,...cd->...nc", gradient, b),
+    jnp.einsum("...nc,...nd->...cd", a, gradient),
+  )
+
+
+_product.defvjp(lambda a, b: (a @ b, (a, b)), _product_backward)
 
 
 # The form without wasted taps. Each operation is the other's adjoint, and both
@@ -162,7 +250,9 @@ def _transposed(x, kernel):
   b, h, w, _ = x.shape
   cout = kernel.shape[3]
   if cout < _THIN:
-    return _transposed_dense(x, kernel)
+    # Sixteen channels of blocks fill a register, twelve do not.
+    padded = jnp.pad(kernel, ((0, 0), (0, 0), (0, 0), (0, -cout % 4)))
+    return _transposed_dense(x, padded)[..., :cout]
 
   # The even outputs read the inputs i - 1 and i at k = 1 and 3, the odd ones
   # i - 1, i and i + 1 at k = 0, 2 and 4.

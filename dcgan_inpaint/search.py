@@ -578,6 +578,29 @@ class Search:
     needed += -needed % devices
     return min(needed, self._config.batch_size)
 
+  def lower(
+    self, weights: Weights, shape: tuple[int, ...]
+  ) -> jax.stages.Lowered:
+    """Returns the program of one call of steps, to ask what it takes.
+
+    Args:
+      weights: the frozen networks.
+      shape: of the batch, [size, H, W, 3].
+    """
+    images, masks, indices = (
+      jax.ShapeDtypeStruct((shape[0], *of), dtype)
+      for of, dtype in (
+        (shape[1:], np.float32),
+        ((*shape[1:3], 1), np.float32),
+        ((), np.uint32),
+      )
+    )
+    seed = jax.ShapeDtypeStruct((), np.uint32)
+    states = jax.eval_shape(self._begin, weights, seed, indices, images, masks)
+    states = jax.eval_shape(lambda x: self._enter(x, 0), states)
+    steps = min(self._stages[0].steps, self._steps_per_call)
+    return self._advance.lower(states, weights, images, masks, 0, steps)
+
   def warm_up(self, weights: Weights, shape: tuple[int, ...]) -> None:
     """Compiles what a search by batches of `shape`, [size, H, W, 3], runs."""
     weights = jax.device_put(weights, sharding.replicated(self._mesh))

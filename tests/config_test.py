@@ -24,6 +24,7 @@ def every_section():
   config = config_lib.train_job()
   config.encoder = config_lib.encoder()
   config.benchmark = config_lib.benchmark()
+  config.throughput = config_lib.throughput()
   return config
 
 
@@ -67,6 +68,9 @@ def test_the_flags_of_a_docstring_are_fields_of_the_config(path):
     ("data.split", "val", "train, validation, test, all"),
     ("data.max_images", -1, "at least 0"),
     ("train.loss", "sigmoid", "sigmoid_cross_entropy"),
+    ("throughput.rounds", 0, "at least 1"),
+    ("throughput.seconds", 0.0, "above 0"),
+    ("throughput.peak_size", -1, "at least 0"),
     ("train.batch_size", 1, "at least 2"),
     ("train.epochs", -1.0, "at least 0"),
     ("train.steps", -1, "at least 0"),

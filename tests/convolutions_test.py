@@ -173,15 +173,26 @@ def test_a_sharded_batch_is_never_gathered(operation, form):
 
 
 @every_operation
-def test_auto_chooses_a_form_that_is_fast_on_the_backend(operation):
-  x, kernel = normal(0, (1, 4, 4, 8)), normal(1, (5, 5, 8, 9))
-  chosen = "phases" if jax.default_backend() == "cpu" else "dense"
+@pytest.mark.parametrize("channels, on_cpu", [(8, "phases"), (32, "winograd")])
+def test_auto_chooses_a_form_that_is_fast(operation, channels, on_cpu):
+  x, kernel = normal(0, (1, 4, 4, channels)), normal(1, (5, 5, channels, 33))
+  chosen = on_cpu if jax.default_backend() == "cpu" else "dense"
   programs = {
     form: str(jax.make_jaxpr(fast(operation, form))(x, kernel))
     for form in ("auto", *convolutions.FORMS)
   }
   assert programs["auto"] == programs[chosen]
   assert len(set(programs.values())) == len(convolutions.FORMS)
+
+
+@every_operation
+def test_winograd_keeps_its_digits_over_many_channels(operation):
+  """The sums of the paper's layers are long, and its transforms lose some."""
+  shape = (2, 8, 8, 256, 32)
+  assert_close(
+    value_and_gradients(fast(operation, "winograd"), shape),
+    value_and_gradients(fast(operation, "phases"), shape),
+  )
 
 
 @every_operation
