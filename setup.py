@@ -80,6 +80,8 @@ setuptools.setup(
       "kubernetes-validate>=1.37.0",
       "opencv-python-headless>=4.10.0.84",
       "pytest>=8.0.0",
+      # The files of the suite on all cores: pytest -n auto --dist loadfile.
+      "pytest-xdist>=3.6.1",
       "pyyaml>=6.0.3",
       # The wavelets of `sparse_wavelet` are checked against it.
       "PyWavelets>=1.8.0",
