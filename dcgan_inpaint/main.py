@@ -280,12 +280,14 @@ def _parse(argv: list[str]) -> list[str]:
   try:
     return flags.FLAGS(argv)
   # ml_collections raises these for a field that is not there, a value of the
-  # wrong type and a file that is not there.
+  # wrong type and a file that is not there, and what a config file raises.
   except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
     # The first line names the flag, the last one the remedy; a traceback of a
-    # config file may lie between. A KeyError's own text is in quotes.
+    # config file may lie between. A KeyError's own text is in quotes, and a
+    # UserError in such a file has its line breaks spelt out.
     text = error.args[0] if isinstance(error, KeyError) else str(error)
-    lines = text.strip().splitlines() or [type(error).__name__]
+    lines = text.replace("\\n", "\n").strip().splitlines()
+    lines = lines or [type(error).__name__]
     message = " ".join(dict.fromkeys([lines[0], lines[-1]]))
     # Raised by a config file, such as configs/again.py.
     _fail(message.replace("dcgan_inpaint.errors.UserError: ", ""))

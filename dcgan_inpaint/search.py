@@ -596,8 +596,10 @@ class Search:
       )
     )
     seed = jax.ShapeDtypeStruct((), np.uint32)
-    states = jax.eval_shape(self._begin, weights, seed, indices, images, masks)
-    states = jax.eval_shape(lambda x: self._enter(x, 0), states)
+    states = jax.eval_shape(
+      self._begin, weights, seed, indices, indices, images, masks
+    )
+    states = jax.eval_shape(lambda x: self._enter(x, weights, 0), states)
     steps = min(self._stages[0].steps, self._steps_per_call)
     return self._advance.lower(states, weights, images, masks, 0, steps)
 

@@ -292,6 +292,7 @@ def test_an_inpainting_that_is_killed_does_nothing_twice(
     f"--config.checkpoint.path={trained_run}",
     f"--config.input={tmp_path / 'photos'}",
     "--config.faces=whole",
+    "--config.search.mode=paper",
     "--config.search.starts=1",
     "--config.search.steps=1",
     "--config.search.batch_size=1",

@@ -86,7 +86,9 @@ def test_the_best_encoder_is_loaded_with_its_generator(
   with checkpoints_lib.existing(
     str(encoder_run), metric=checkpoints_lib.COMPLETION_MSE
   ) as checkpoints:
-    assert checkpoints.candidates("best") == [min(rows)[1]]
+    (best,) = checkpoints.candidates("best")
+  # Two checkpoints may be as good, on 8-bit pixels.
+  assert (min(rows)[0], best) in rows
   images = np.zeros((1, 64, 64, 3), np.float32)
   offsets = model.encoder.apply(model.weights.encoder, images, images[..., :1])
   assert offsets.shape[1:3] == (4, 4)
