@@ -8,7 +8,7 @@ figures, and contact sheets. The same command again goes on where it was cut;
 with another method or mask in the list, it runs only that.
 
 The default takes the model of the package to cartoon faces, which it has never
-seen: it shows in MINUTES minutes on two CPU cores that all is well, no more.
+seen: it shows in eight minutes on two CPU cores that all is well, no more.
 What methods are worth is seen on faces like those that the model was trained
 on, and on as many as the interval of 95 % is to be narrow; those that are slow
 may get fewer:

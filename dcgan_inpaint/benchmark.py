@@ -518,9 +518,10 @@ def _write_pictures(
     }
     path = workdir / "contact_sheets" / f"{_file_name(mask)}.png"
     report.contact_sheet(path, captioned)
-  # A column a mask, each with another image.
+  # A column a mask, each with another image, of those that all methods have.
+  count = min(len(rows) for sheet in sheets.values() for rows in sheet.values())
   columns = [
-    {row: images[i % len(images)] for row, images in sheet.items()}
+    {row: images[i % count] for row, images in sheet.items()}
     for i, sheet in enumerate(sheets.values())
   ]
   report.contact_sheet(
