@@ -1,7 +1,7 @@
 """A DCGAN in four minutes: synthetic faces, nothing to download.
 
   python -m dcgan_inpaint.main --config=configs/quickstart.py \
-      --workdir=/tmp/quickstart
+      --workdir=runs/quickstart
 
 Trains a small DCGAN on cartoon faces drawn from a seed, fills a hole of a
 quarter of 64 held-out faces, and prints the errors beside those of two methods

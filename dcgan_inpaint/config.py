@@ -156,8 +156,8 @@ def search() -> ConfigDict:
   """
   config = ConfigDict()
   # paper: the plain search in z. fidelity: the lowest error, a mean of what
-  # could be there. realism: one sharp, plausible face. The last two start from
-  # an encoder.
+  # could be there. realism: one face with more detail than that. The last two
+  # start from an encoder.
   config.mode = "paper"
   # What a search starts from: random (latents) or encoder.
   config.start = placeholder(str)

@@ -15,9 +15,9 @@ import tracemalloc
 import warnings
 import zipfile
 
+import image_files
 import jax
 import numpy as np
-from PIL import Image
 import pytest
 import tiny
 
@@ -216,13 +216,7 @@ def test_the_unchanged_model_is_read(model):
 # --- zips ---------------------------------------------------------------------
 
 
-def encode(image, kind="png"):
-  file = io.BytesIO()
-  Image.fromarray(image).save(file, kind)
-  return file.getvalue()
-
-
-FACE = encode(synthetic.load("test", 1)[0])
+FACE = image_files.encode(synthetic.load("test", 1)[0])
 
 
 def write_zip(path, members, compression=zipfile.ZIP_STORED):
@@ -308,7 +302,7 @@ def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch, honest):
 def test_what_is_called_an_image_starts_no_program(tmp_path, monkeypatch):
   # Pillow would hand PostScript to Ghostscript, whatever the file is called.
   path = tmp_path / "a.png"
-  path.write_bytes(encode(synthetic.load("test", 1)[0], "eps"))
+  path.write_bytes(image_files.encode(synthetic.load("test", 1)[0], "eps"))
   with pytest.raises(errors.UserError, match="not an image of BMP, GIF, JPEG"):
     folder.load(str(path), "all")
 

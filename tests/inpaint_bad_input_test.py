@@ -1,10 +1,10 @@
 """The job `inpaint` on files that are broken, odd or missing."""
 
 import csv
-import io
 import os
 import zipfile
 
+import image_files
 import numpy as np
 from PIL import Image
 import pytest
@@ -22,47 +22,47 @@ FACE = synthetic.load("test", 1)[0]
 OTHER = np.ascontiguousarray(FACE[:, ::-1])
 
 
-def encode(image, kind="png", **options):
-  if isinstance(image, np.ndarray):
-    image = Image.fromarray(image)
-  buffer = io.BytesIO()
-  image.save(buffer, kind, **options)
-  return buffer.getvalue()
-
-
 def turned(image, kind="png"):
   """Encodes an image on its side, with the EXIF that sets it upright."""
   exif = Image.Exif()
   exif[0x0112] = 6  # To be shown turned a quarter clockwise.
-  return encode(np.rot90(image), kind, exif=exif)
+  return image_files.encode(np.rot90(image), kind, exif=exif)
 
 
-MASK = encode(np.uint8(255 * HOLE))
+MASK = image_files.encode(np.uint8(255 * HOLE))
 GREY = np.asarray(Image.fromarray(FACE).convert("L"))
 FEW = Image.fromarray(FACE).quantize(64)
 INK = Image.fromarray(FACE).convert("CMYK")
 
 # What is completed: name: (the file, what it shows).
 GOOD = {
-  "plain.png": (encode(FACE), FACE),
-  "my photo 1.png": (encode(FACE), FACE),
-  "Zoë и 写真.png": (encode(OTHER), OTHER),
-  "sub folder/grey.png": (encode(GREY), np.stack([GREY] * 3, -1)),
+  "plain.png": (image_files.encode(FACE), FACE),
+  "my photo 1.png": (image_files.encode(FACE), FACE),
+  "Zoë и 写真.png": (image_files.encode(OTHER), OTHER),
+  "sub folder/grey.png": (image_files.encode(GREY), np.stack([GREY] * 3, -1)),
   "bits.png": (
-    encode(GREY > 99),
+    image_files.encode(GREY > 99),
     np.stack([255 * np.uint8(GREY > 99)] * 3, -1),
   ),
-  "deep.png": (encode(np.uint16(GREY) * 257), np.stack([GREY] * 3, -1)),
-  "alpha.png": (encode(Image.fromarray(FACE).convert("RGBA")), FACE),
-  "palette.png": (encode(FEW), np.asarray(FEW.convert("RGB"))),
+  "deep.png": (
+    image_files.encode(np.uint16(GREY) * 257),
+    np.stack([GREY] * 3, -1),
+  ),
+  "alpha.png": (
+    image_files.encode(Image.fromarray(FACE).convert("RGBA")),
+    FACE,
+  ),
+  "palette.png": (image_files.encode(FEW), np.asarray(FEW.convert("RGB"))),
   "film.gif": (
-    encode(FEW, "gif", save_all=True, append_images=[FEW.rotate(90)]),
+    image_files.encode(
+      FEW, "gif", save_all=True, append_images=[FEW.rotate(90)]
+    ),
     np.asarray(FEW.convert("RGB")),
   ),
-  "ink.tif": (encode(INK, "tiff"), np.asarray(INK.convert("RGB"))),
+  "ink.tif": (image_files.encode(INK, "tiff"), np.asarray(INK.convert("RGB"))),
   "turned.png": (turned(FACE), FACE),
   "moving.webp": (
-    encode(
+    image_files.encode(
       Image.fromarray(FACE),
       "webp",
       lossless=True,
@@ -71,27 +71,30 @@ GOOD = {
     ),
     FACE,
   ),
-  "unmasked.png": (encode(FACE), FACE),
-  "all hole.png": (encode(FACE), FACE),
-  "small mask.png": (encode(FACE), FACE),
-  "turned mask.png": (encode(FACE), FACE),
+  "unmasked.png": (image_files.encode(FACE), FACE),
+  "all hole.png": (image_files.encode(FACE), FACE),
+  "small mask.png": (image_files.encode(FACE), FACE),
+  "turned mask.png": (image_files.encode(FACE), FACE),
 }
 # What is left out: name: (the file, why).
 BAD = {
   "empty.png": (b"", "the file is empty"),
   "words.jpg": (b"These are words.", "not an image"),
-  "torn.png": (encode(FACE)[:500], "truncated"),
-  "bomb.png": (encode(Image.new("1", (500, 500))), "decompression bomb"),
-  "dot.png": (encode(FACE[:3, :3]), "only 3x3 pixels"),
-  "no mask.png": (encode(FACE), "no mask of that name"),
-  "torn mask.png": (encode(FACE), "truncated"),
-  "empty mask file.png": (encode(FACE), "the file is empty"),
+  "torn.png": (image_files.encode(FACE)[:500], "truncated"),
+  "bomb.png": (
+    image_files.encode(Image.new("1", (500, 500))),
+    "decompression bomb",
+  ),
+  "dot.png": (image_files.encode(FACE[:3, :3]), "only 3x3 pixels"),
+  "no mask.png": (image_files.encode(FACE), "no mask of that name"),
+  "torn mask.png": (image_files.encode(FACE), "truncated"),
+  "empty mask file.png": (image_files.encode(FACE), "the file is empty"),
 }
 # Masks that are not `MASK`.
 MASKS = {
-  "unmasked": encode(np.uint8(0 * HOLE)),
-  "all hole": encode(np.uint8(255 + 0 * HOLE)),
-  "small mask": encode(Image.fromarray(HOLE).resize((32, 32))),
+  "unmasked": image_files.encode(np.uint8(0 * HOLE)),
+  "all hole": image_files.encode(np.uint8(255 + 0 * HOLE)),
+  "small mask": image_files.encode(Image.fromarray(HOLE).resize((32, 32))),
   "turned mask": turned(np.uint8(255 * HOLE)),
   "no mask": None,
   "torn mask": MASK[:-30],
@@ -173,9 +176,12 @@ def test_the_row_counts_what_was_left_out(outcome):
 
 def test_what_lies_in_the_output_folder_stays(trained_run, tmp_path, caplog):
   caplog.set_level("INFO", logger="absl")
-  write(tmp_path / "in", {"a.png": encode(FACE), "b.png": encode(OTHER)})
+  write(
+    tmp_path / "in",
+    {"a.png": image_files.encode(FACE), "b.png": image_files.encode(OTHER)},
+  )
   mine = {
-    "b.png": encode(np.full((8, 8, 3), 7, np.uint8)),
+    "b.png": image_files.encode(np.full((8, 8, 3), 7, np.uint8)),
     "notes.txt": b"mine",
   }
   write(tmp_path / "out", mine)
@@ -194,7 +200,7 @@ def test_what_lies_in_the_output_folder_stays(trained_run, tmp_path, caplog):
 def test_an_output_that_cannot_be_written_to_is_refused_at_once(
   trained_run, tmp_path
 ):
-  write(tmp_path, {"in/a.png": encode(FACE), "file": b"taken"})
+  write(tmp_path, {"in/a.png": image_files.encode(FACE), "file": b"taken"})
   for output in ("file", "file/out"):
     with pytest.raises(errors.UserError, match="config.output=.* cannot be wr"):
       run(trained_run, tmp_path, tmp_path / "in", "centre", tmp_path / output)
@@ -208,9 +214,11 @@ def test_an_output_that_cannot_be_written_to_is_refused_at_once(
 def test_a_bad_member_of_a_zip_costs_that_member_alone(trained_run, tmp_path):
   path = tmp_path / "my photos é.zip"
   with zipfile.ZipFile(path, "w") as archive:
-    archive.writestr("写真.png", encode(FACE))
-    archive.writestr("torn.png", encode(OTHER))
-  path.write_bytes(path.read_bytes().replace(encode(OTHER)[100:110], bytes(10)))
+    archive.writestr("写真.png", image_files.encode(FACE))
+    archive.writestr("torn.png", image_files.encode(OTHER))
+  path.write_bytes(
+    path.read_bytes().replace(image_files.encode(OTHER)[100:110], bytes(10))
+  )
   row = run(trained_run, tmp_path, path, "centre", tmp_path / "out")
   assert (row["n"], row["failed"]) == (1, 1)
   assert [p.name for p in (tmp_path / "out").iterdir()] == ["写真.png"]

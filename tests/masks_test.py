@@ -1,5 +1,4 @@
-import io
-
+import image_files
 import numpy as np
 from PIL import Image
 import pytest
@@ -363,21 +362,18 @@ def test_wrong_values_are_refused_by_name(fields, field, remedy):
   assert remedy in message and "\n" not in message
 
 
-def _encoded(picture, kind="png", **options):
-  buffer = io.BytesIO()
-  picture.save(buffer, kind, **options)
-  return buffer.getvalue()
-
-
 @pytest.mark.parametrize(
   "content, reason",
   [
     (b"", "the file is empty"),
     (b"These are words.", "not an image of BMP, GIF, JPEG"),
-    (_encoded(Image.effect_noise((32, 32), 90))[:300], "truncated"),
-    (_encoded(Image.new("F", (32, 32)), "tiff"), "32-bit pixels"),
-    (_encoded(Image.new("LAB", (32, 32)), "tiff"), "conversion from LAB"),
-    (_encoded(Image.new("1", (64, 64))), "decompression bomb"),
+    (image_files.encode(Image.effect_noise((32, 32), 90))[:300], "truncated"),
+    (image_files.encode(Image.new("F", (32, 32)), "tiff"), "32-bit pixels"),
+    (
+      image_files.encode(Image.new("LAB", (32, 32)), "tiff"),
+      "conversion from LAB",
+    ),
+    (image_files.encode(Image.new("1", (64, 64))), "decompression bomb"),
   ],
 )
 def test_a_bad_mask_file_is_refused_with_its_reason(
@@ -400,7 +396,7 @@ def test_a_mask_of_16_bits_is_cut_at_half_of_its_range(tmp_path, kind):
   path = tmp_path / "mask.tif"
   # What Pillow 10 writes as PPM are 32 bits, of which it writes 16.
   image = Image.fromarray(np.int32(values) if kind == "ppm" else values)
-  path.write_bytes(_encoded(image, kind))
+  path.write_bytes(image_files.encode(image, kind))
   expected = np.kron([[0, 0], [0, 1]], np.ones((4, 4))) == 1
   np.testing.assert_array_equal(
     _hole(8, 8, family="file", path=str(path)), expected

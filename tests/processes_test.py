@@ -78,8 +78,7 @@ def finish(process):
     process.terminate()  # The launcher passes it on.
     out, err = process.communicate(timeout=60)
     pytest.fail(f"{process.args} did not end in time:\n{out}\n{err}")
-  # Gloo greets on standard output.
-  # What Gloo says of its peers may be cut in two where both processes write.
+  # Gloo greets on standard output, and may be cut in two where both write.
   lines = [
     line
     for line in out.splitlines()

@@ -5,10 +5,9 @@ compiled, so that each program is compiled once.
 """
 
 import functools
-import io
 
+import image_files
 import numpy as np
-from PIL import Image
 import pytest
 import search_test
 
@@ -181,12 +180,6 @@ SIDES = st.integers(8, 40)
 HOLES = hnp.arrays(bool, st.tuples(SIDES, SIDES))
 
 
-def encode(array, kind="png", **options):
-  file = io.BytesIO()
-  Image.fromarray(array).save(file, kind, **options)
-  return file.getvalue()
-
-
 def read_mask(path, polarity, height, width):
   settings = config_lib.mask()
   settings.update(
@@ -227,7 +220,9 @@ IMAGES = hnp.arrays(np.uint8, st.tuples(SIDES, SIDES, st.just(3)))
 )
 def test_pixels_come_back_to_the_bit(image, kind):
   name, options = kind
-  read = np.asarray(decoding.open_rgb(encode(image, name, **options)))
+  read = np.asarray(
+    decoding.open_rgb(image_files.encode(image, name, **options))
+  )
   np.testing.assert_array_equal(read, image)
   np.testing.assert_array_equal(pixels.to_uint8(pixels.to_float(image)), image)
 
@@ -238,7 +233,7 @@ def test_one_colour_stays_that_colour_at_every_size(
   height, width, colour, size
 ):
   image = np.full((height, width, 3), colour, np.uint8)
-  decoded = decoding.decode(encode(image), size)
+  decoded = decoding.decode(image_files.encode(image), size)
   np.testing.assert_array_equal(decoded, np.full((size, size, 3), colour))
 
 

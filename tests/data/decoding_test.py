@@ -1,6 +1,6 @@
-import io
 import zlib
 
+import image_files
 import numpy as np
 from PIL import Image
 import pytest
@@ -11,14 +11,6 @@ from dcgan_inpaint.data import decoding
 def noise(seed, size=(64, 64)):
   rng = np.random.default_rng(seed)
   return rng.integers(0, 256, (*size[::-1], 3), np.uint8)
-
-
-def encode(image, kind="png", **options):
-  if isinstance(image, np.ndarray):
-    image = Image.fromarray(image)
-  buffer = io.BytesIO()
-  image.save(buffer, kind, **options)
-  return buffer.getvalue()
 
 
 def deep_grey(value):
@@ -57,7 +49,7 @@ def palette(transparent=None):
   ],
 )
 def test_every_kind_of_pixel_becomes_rgb(image, kind, expected):
-  pixels = decoding.decode(encode(image, kind), 64)
+  pixels = decoding.decode(image_files.encode(image, kind), 64)
   assert pixels.shape == (64, 64, 3) and pixels.dtype == np.uint8
   assert np.abs(pixels.astype(int) - expected).max() <= 1
 
@@ -88,12 +80,13 @@ def test_exif_orientation_is_applied(orientation, turned):
   exif[0x0112] = orientation
   picture = noise(1)
   np.testing.assert_array_equal(
-    decoding.decode(encode(picture, exif=exif), 64), turned(picture)
+    decoding.decode(image_files.encode(picture, exif=exif), 64), turned(picture)
   )
   grey = picture[..., 0]
   deep = Image.fromarray(np.uint16(grey) * 257)
   np.testing.assert_array_equal(
-    decoding.decode(encode(deep, "tiff", exif=exif), 64)[..., 0], turned(grey)
+    decoding.decode(image_files.encode(deep, "tiff", exif=exif), 64)[..., 0],
+    turned(grey),
   )
 
 
@@ -103,8 +96,10 @@ def test_of_an_animation_the_first_frame_is_taken_and_said(kind, caplog):
   frames = [
     Image.new("RGB", (64, 64), colour) for colour in ("red", "lime", "blue")
   ]
-  still = encode(frames[0], kind)
-  moving = encode(frames[0], kind, save_all=True, append_images=frames[1:])
+  still = image_files.encode(frames[0], kind)
+  moving = image_files.encode(
+    frames[0], kind, save_all=True, append_images=frames[1:]
+  )
   images, failures = decoding.decode_all(
     [still, moving].__getitem__, 2, 64, ["still", "moving"]
   )
@@ -121,16 +116,16 @@ BAD = [
   (b"", "the file is empty"),
   (b"These are words.", "not an image of BMP, GIF, JPEG"),
   (b"\x89PNG\r\n\x1a\n", "not an image of"),
-  (encode(noise(0), "eps"), "not an image of"),
-  (encode(noise(0), "jpeg")[:1000], "truncated"),
-  (encode(noise(0))[:1000], "truncated"),
-  (encode(noise(0), "gif")[:1000], "truncated"),
-  (encode(noise(0), "bmp")[:1000], "truncated"),
-  (encode(noise(0, (1, 1))), "only 1x1 pixels"),
-  (encode(noise(0, (300, 7))), "only 300x7 pixels"),
-  (encode(Image.new("F", (64, 64)), "tiff"), "32-bit"),
-  (encode(Image.new("I", (64, 64)), "tiff"), "32-bit"),
-  (encode(Image.new("1", (300, 300))), "decompression bomb"),
+  (image_files.encode(noise(0), "eps"), "not an image of"),
+  (image_files.encode(noise(0), "jpeg")[:1000], "truncated"),
+  (image_files.encode(noise(0))[:1000], "truncated"),
+  (image_files.encode(noise(0), "gif")[:1000], "truncated"),
+  (image_files.encode(noise(0), "bmp")[:1000], "truncated"),
+  (image_files.encode(noise(0, (1, 1))), "only 1x1 pixels"),
+  (image_files.encode(noise(0, (300, 7))), "only 300x7 pixels"),
+  (image_files.encode(Image.new("F", (64, 64)), "tiff"), "32-bit"),
+  (image_files.encode(Image.new("I", (64, 64)), "tiff"), "32-bit"),
+  (image_files.encode(Image.new("1", (300, 300))), "decompression bomb"),
 ]
 
 
@@ -146,7 +141,7 @@ def test_a_bad_file_is_refused_with_its_reason(monkeypatch, content, reason):
 def test_a_bomb_is_refused_by_its_header():
   # A PNG file begins with 8 bytes, then its first chunk's length, name, content
   # (width and height first) and check sum. This one speaks of 400 megapixels.
-  fine = encode(noise(0))
+  fine = image_files.encode(noise(0))
   header = b"IHDR" + 2 * (20000).to_bytes(4) + fine[24:29]
   bomb = fine[:12] + header + zlib.crc32(header).to_bytes(4) + fine[33:]
   with pytest.raises(Image.DecompressionBombError, match="400000000 pixels"):
@@ -155,7 +150,7 @@ def test_a_bomb_is_refused_by_its_header():
 
 def test_a_bad_file_costs_that_file_alone(monkeypatch):
   monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64)
-  good = [encode(noise(i)) for i in range(len(BAD))]
+  good = [image_files.encode(noise(i)) for i in range(len(BAD))]
   files = [
     file
     for (bad, _), fine in zip(BAD, good, strict=True)

@@ -1,8 +1,8 @@
-import io
 import os
 import pathlib
 import zipfile
 
+import image_files
 import numpy as np
 from PIL import Image
 import pytest
@@ -21,14 +21,6 @@ SHARED = pathlib.Path(
 def noise(seed, size=(64, 64)):
   rng = np.random.default_rng(seed)
   return rng.integers(0, 256, (*size[::-1], 3), np.uint8)
-
-
-def encode(image, kind="png", **options):
-  if isinstance(image, np.ndarray):
-    image = Image.fromarray(image)
-  buffer = io.BytesIO()
-  image.save(buffer, kind, **options)
-  return buffer.getvalue()
 
 
 def write(root, files):
@@ -60,7 +52,7 @@ def test_crop_by_size_and_resize(tmp_path, size, left, top, side):
   # On a ramp, an output pixel has the value of the place of its centre.
   y, x = np.mgrid[: size[1], : size[0]].astype(np.uint8)
   ramp = np.stack([x, y, np.zeros_like(x)], axis=-1)
-  root = write(tmp_path, {"ramp.png": encode(ramp)})
+  root = write(tmp_path, {"ramp.png": image_files.encode(ramp)})
   image = folder.load(root, "all").images[0].astype(float)
   centres = (np.arange(64) + 0.5) * side / 64 - 0.5
   inner = slice(4, -4)  # Lanczos bends a ramp at the border.
@@ -83,15 +75,17 @@ def test_crop_by_size_and_resize(tmp_path, size, left, top, side):
 def test_images_of_the_right_size_come_through_to_the_bit(
   tmp_path, kind, options
 ):
-  root = write(tmp_path, {f"a.{kind}": encode(noise(0), kind, **options)})
+  root = write(
+    tmp_path, {f"a.{kind}": image_files.encode(noise(0), kind, **options)}
+  )
   np.testing.assert_array_equal(folder.load(root, "all").images[0], noise(0))
 
 
 def test_names_are_kept_sorted_and_only_visible_images_taken(tmp_path):
   files = {
-    "b.PNG": encode(noise(0)),
-    "a/c.jpeg": encode(noise(1), "jpeg"),
-    "a/b.webp": encode(noise(2), "webp"),
+    "b.PNG": image_files.encode(noise(0)),
+    "a/c.jpeg": image_files.encode(noise(1), "jpeg"),
+    "a/b.webp": image_files.encode(noise(2), "webp"),
     "notes.txt": b"not an image",
     ".hidden.png": b"junk",
     "__MACOSX/._b.png": b"junk",
@@ -111,8 +105,10 @@ def test_names_are_kept_sorted_and_only_visible_images_taken(tmp_path):
   "name", ["my photo.png", "sub folder/Zoë.png", "писатель.png", "写真 1.png"]
 )
 def test_names_may_have_spaces_and_letters_of_any_kind(tmp_path, name):
-  root = write(tmp_path / "my фото", {name: encode(noise(3))})
-  archive = write_zip(tmp_path / "all photos é.zip", {name: encode(noise(3))})
+  root = write(tmp_path / "my фото", {name: image_files.encode(noise(3))})
+  archive = write_zip(
+    tmp_path / "all photos é.zip", {name: image_files.encode(noise(3))}
+  )
   for path in (root, archive):
     loaded = folder.load(path, "all")
     assert loaded.names == [name]
@@ -124,33 +120,39 @@ def test_names_may_have_spaces_and_letters_of_any_kind(tmp_path, name):
 def test_an_animation_is_named(tmp_path, caplog):
   caplog.set_level("INFO", logger="absl")
   frames = [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue")]
-  moving = encode(frames[0], "gif", save_all=True, append_images=frames[1:])
+  moving = image_files.encode(
+    frames[0], "gif", save_all=True, append_images=frames[1:]
+  )
   loaded = folder.load(write(tmp_path, {"moving.gif": moving}), "all")
   np.testing.assert_array_equal(loaded.images[0, 0, 0], [255, 0, 0])
   assert "moving.gif is an animation of 2 frames: the first" in caplog.text
 
 
 def test_several_paths_follow_one_another(tmp_path):
-  archive = write_zip(tmp_path / "z.zip", {"z.png": encode(noise(0))})
-  root = write(tmp_path / "a", {"a.png": encode(noise(1))})
-  single = write(tmp_path, {"me.png": encode(noise(2))}) + "/me.png"
+  archive = write_zip(
+    tmp_path / "z.zip", {"z.png": image_files.encode(noise(0))}
+  )
+  root = write(tmp_path / "a", {"a.png": image_files.encode(noise(1))})
+  single = write(tmp_path, {"me.png": image_files.encode(noise(2))}) + "/me.png"
   loaded = folder.load(f"{archive}, {root},{single}", "all")
   assert loaded.names == ["z.png", "a.png", "me.png"]
   np.testing.assert_array_equal(loaded.images, [noise(0), noise(1), noise(2)])
 
 
 def test_max_images_takes_the_first(tmp_path):
-  root = write(tmp_path, {f"{i}.png": encode(noise(i)) for i in range(5)})
+  root = write(
+    tmp_path, {f"{i}.png": image_files.encode(noise(i)) for i in range(5)}
+  )
   assert folder.load(root, "all", max_images=2).names == ["0.png", "1.png"]
 
 
 def test_other_sizes_can_be_asked_for(tmp_path):
-  root = write(tmp_path, {"a.png": encode(noise(0))})
+  root = write(tmp_path, {"a.png": image_files.encode(noise(0))})
   assert folder.load(root, "all", image_size=32).images.shape == (1, 32, 32, 3)
 
 
 def test_splits_by_name_are_disjoint_complete_and_the_same_everywhere(tmp_path):
-  content = encode(Image.new("RGB", (64, 64)))
+  content = image_files.encode(Image.new("RGB", (64, 64)))
   names = [f"{i:06d}.jpg" for i in range(1000)]
   root = write_zip(tmp_path / "a.zip", dict.fromkeys(names, content))
   splits = {
@@ -166,7 +168,7 @@ def test_splits_by_name_are_disjoint_complete_and_the_same_everywhere(tmp_path):
 
 
 def test_a_split_with_its_own_path_is_not_cut_off(tmp_path):
-  content = encode(Image.new("RGB", (64, 64)))
+  content = image_files.encode(Image.new("RGB", (64, 64)))
   names = [f"{i:06d}.jpg" for i in range(100)]
   path = write_zip(tmp_path / "a.zip", dict.fromkeys(names, content))
   own = write_zip(tmp_path / "b.zip", {"own.png": content})
@@ -183,7 +185,10 @@ def test_a_split_with_its_own_path_is_not_cut_off(tmp_path):
   "member", ["../a.png", "b/../../a.png", "/a.png", "C:/a.png", "..\\a.png"]
 )
 def test_zips_that_point_out_of_themselves_are_refused(tmp_path, member):
-  files = {"fine.png": encode(noise(0)), member: encode(noise(1))}
+  files = {
+    "fine.png": image_files.encode(noise(0)),
+    member: image_files.encode(noise(1)),
+  }
   path = write_zip(tmp_path / "evil.zip", files)
   with pytest.raises(errors.UserError, match="evil.zip is refused"):
     folder.load(path, "all")
@@ -191,7 +196,7 @@ def test_zips_that_point_out_of_themselves_are_refused(tmp_path, member):
 
 def damaged_zip_member(tmp_path):
   path = tmp_path / "damaged.zip"
-  content = encode(noise(0))
+  content = image_files.encode(noise(0))
   write_zip(path, {"bad.png": content})
   path.write_bytes(path.read_bytes().replace(content[100:110], bytes(10)))
   return str(path)
@@ -201,7 +206,7 @@ def damaged_zip_member(tmp_path):
   "content, reason",
   [
     (b"", "the file is empty"),
-    (encode(noise(0))[:1000], "truncated"),
+    (image_files.encode(noise(0))[:1000], "truncated"),
     (damaged_zip_member, "Bad CRC-32"),
   ],
 )
@@ -218,7 +223,7 @@ def test_bad_files_are_named_in_one_line(tmp_path, content, reason):
 
 
 def test_few_bad_files_are_left_out_with_a_warning(tmp_path, caplog):
-  files = {f"{i:03d}.png": encode(noise(i)) for i in range(100)}
+  files = {f"{i:03d}.png": image_files.encode(noise(i)) for i in range(100)}
   files["050.png"] = b"junk"
   root = write(tmp_path / "few", files)
   loaded = folder.load(root, "all")
@@ -248,7 +253,7 @@ def test_paths_without_images_are_named(
   monkeypatch.chdir(tmp_path)
   pathlib.Path("empty").mkdir()
   pathlib.Path("broken.zip").write_bytes(b"PK junk")
-  write(tmp_path / "one", {"a.png": encode(noise(0))})
+  write(tmp_path / "one", {"a.png": image_files.encode(noise(0))})
   with pytest.raises(errors.UserError, match=message):
     folder.load(path, split)
 
