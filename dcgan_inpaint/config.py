@@ -276,6 +276,9 @@ def encoder() -> ConfigDict:
   config.rank = 0
   # What the layers compute in: float32 or bfloat16.
   config.dtype = "float32"
+  # Go on from the encoder that `config.checkpoint` brings with it, of this
+  # width and rank, in place of random values: for more steps or other holes.
+  config.warm_start = False
   # The families of holes it sees, of `config.mask`; one that stands twice is
   # drawn twice as often.
   config.families = (

@@ -11,6 +11,7 @@ from typing import Any
 
 from absl import logging
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -109,8 +110,9 @@ def train_encoder(
     A row with the throughput and the last validation, for results.json.
 
   Raises:
-    errors.UserError: the data or the generator's checkpoint is missing, or the
-      workdir holds the encoder of another generator.
+    errors.UserError: the data or the generator's checkpoint is missing, the
+      workdir holds the encoder of another generator, or there is none of this
+      width to go on from.
   """
   settings = config.encoder
   sharding.check_divisible(
@@ -122,6 +124,8 @@ def train_encoder(
   model = trained.load(config.checkpoint, mesh)
   generator, _, _ = gan.networks(model.config)
   encoder = encoder_lib.create(settings, generator)
+  if settings.warm_start:
+    _check_warm_start(model.encoder, encoder)
   real = data.load(config.data, "train").images
   dataset, image_count = sharding.place_images(real, mesh), len(real)
   digest = data.digest(real, range(len(real)))
@@ -157,6 +161,10 @@ def train_encoder(
   )
   if restored is None:
     step, state = 0, jax.jit(init, out_shardings=one)()
+    if settings.warm_start:
+      # A copy, as the steps donate the state.
+      initial = jax.tree.map(jnp.copy, model.weights.encoder)
+      state = state.replace(variables=initial)
   else:
     step, state = restored
     logging.info("resuming %s at step %s", workdir, f"{step:,}")
@@ -246,6 +254,24 @@ def train_encoder(
       checkpoints_lib.COMPLETION_MSE: error,
     }
   ]
+
+
+def _check_warm_start(
+  given: encoder_lib.Encoder | None, wanted: encoder_lib.Encoder
+) -> None:
+  """Refuses to go on from no encoder, or from one of another size."""
+  if given is None:
+    raise errors.UserError(
+      "config.encoder.warm_start goes on from an encoder, and "
+      "config.checkpoint brings none: name the workdir of its training as "
+      "config.checkpoint.encoder"
+    )
+  if (given.width, given.rank) != (wanted.width, wanted.rank):
+    raise errors.UserError(
+      "config.encoder.warm_start goes on from an encoder of "
+      f"config.encoder.width={given.width} and rank={given.rank}; these are "
+      f"{wanted.width} and {wanted.rank}: take those, or start afresh"
+    )
 
 
 def _check_same_run(then: dict[str, Any], now: dict[str, Any]) -> None:

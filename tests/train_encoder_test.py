@@ -178,3 +178,34 @@ def test_a_figure_that_is_not_finite_stops_the_run(trained_run, tmp_path):
     str(tmp_path), metric=checkpoints_lib.COMPLETION_MSE
   ) as checkpoints:
     assert len(checkpoints.steps()) < 3
+
+
+def test_a_warm_start_goes_on_from_the_given_encoder(
+  trained_run, encoder_run, tmp_path
+):
+  # Without a learning rate the steps leave it where it starts.
+  run(
+    trained_run,
+    tmp_path / "more",
+    checkpoint__encoder=str(encoder_run),
+    encoder__warm_start=True,
+    encoder__learning_rate=0.0,
+  )
+  before = load(trained_run, encoder_run).weights.encoder
+  after = load(trained_run, tmp_path / "more").weights.encoder
+  jax.tree.map(np.testing.assert_array_equal, before, after)
+
+
+def test_a_warm_start_wants_an_encoder_of_its_size(
+  trained_run, encoder_run, tmp_path
+):
+  with pytest.raises(errors.UserError, match="brings none: name the workdir"):
+    run(trained_run, tmp_path / "none", encoder__warm_start=True)
+  with pytest.raises(errors.UserError, match=r"rank=0; these are .* and 3"):
+    run(
+      trained_run,
+      tmp_path / "other",
+      checkpoint__encoder=str(encoder_run),
+      encoder__warm_start=True,
+      encoder__rank=3,
+    )
