@@ -55,8 +55,8 @@ def upright(left: float, upper: float, side: float) -> np.ndarray:
     upper: its upper edge.
     side: its side in pixels.
   """
-  scale = side / SIZE
-  return np.array([[scale, 0, left], [0, scale, upper], [0, 0, 1.0]])
+  step = side / SIZE
+  return np.array([[step, 0, left], [0, step, upper], [0, 0, 1.0]])
 
 
 def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -64,10 +64,14 @@ def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
   return points @ matrix[:2, :2].T + matrix[:2, 2]
 
 
+def scale(matrix: np.ndarray) -> float:
+  """Returns how many pixels of the photograph one of the crop is wide."""
+  return float(np.hypot(matrix[0, 0], matrix[1, 0]))
+
+
 def side(matrix: np.ndarray) -> int:
   """Returns the side of the crop in pixels of the photograph, at least 1."""
-  scale = np.hypot(matrix[0, 0], matrix[1, 0])
-  return max(1, round(scale * SIZE))
+  return max(1, round(scale(matrix) * SIZE))
 
 
 def window(matrix: np.ndarray, height: int, width: int) -> tuple[slice, slice]:

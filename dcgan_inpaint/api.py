@@ -80,17 +80,18 @@ def inpaint(
   Raises:
     errors.UserError: an argument has a wrong shape, type, range or name.
   """
+  from dcgan_inpaint import blending
   from dcgan_inpaint import pixels
 
   images, masks = np.asarray(images), np.asarray(masks)
   batch, holes = _as_batch(images, masks)
   if model is None:
     model = _pretrained()
-  searcher = _search(
+  searcher, blend = _search(
     model.config.to_json(), model.encoder, mode, seed, tuple(search.items())
   )
   found = searcher(model.weights, batch, holes)
-  completed = found.completed
+  completed = blending.blend(blend, found.generated, batch, holes)
   if images.dtype == np.uint8:
     completed = pixels.to_uint8(completed)
   known = np.broadcast_to(holes > 0.5, completed.shape)
@@ -147,7 +148,9 @@ def _pretrained() -> trained.Trained:
 
 @functools.lru_cache(maxsize=8)
 def _search(config: str, encoder: Any, mode: str, seed: int, fields: tuple):
-  """Returns a search; kept, since what it compiled goes with it.
+  """Returns a search, and how what it finds is blended in.
+
+  Kept, since what the search compiled goes with it.
 
   Args:
     config: the whole config of the model's training, as JSON.
@@ -185,4 +188,5 @@ def _search(config: str, encoder: Any, mode: str, seed: int, fields: tuple):
     mean_image=None,
     encoder=encoder,
   )
-  return trained.make_search(networks, settings, sharding.create_mesh())
+  search = trained.make_search(networks, settings, sharding.create_mesh())
+  return search, config_lib.search_settings(settings).blending

@@ -1,4 +1,4 @@
-"""How what was generated is put into the hole: pasted, or Poisson blended.
+"""How what was generated is put into the hole: pasted, or blended.
 
 `paste` is the paper's `M * y + (1 - M) * G(z)`. It leaves a seam where G(z)
 and y differ in brightness or colour along the hole's rim.
@@ -16,7 +16,14 @@ boundary), and only the rim pulls. Put differently, the error y - G(z) on the
 rim is spread over the hole by the smoothest surface, and added to G(z). The
 equation reads y on the rim alone, never under the hole.
 
-The values that Poisson blending gives may leave [-1, 1]; they are clipped
+`screened` holds x to the values of G(z) as well (Bhat, Curless, Cohen and
+Zitnick, "Fourier Analysis of the 2D Screened Poisson Equation for Gradient
+Domain Problems", ECCV 2008): the left side gains s (x_p - G_p). The error on
+the rim then fades inwards, to a third in 1 / sqrt(s) pixels. On the rim it says
+what the error beside it is; in the middle of a large hole it says nothing. The
+screen s is that of the lowest error on validation faces (docs/blending.md).
+
+The values that either blending gives may leave [-1, 1]; they are clipped
 there, in the hole only and after the solution. Pixels that are known come back
 to the bit, in either mode.
 """
@@ -28,7 +35,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-MODES = ("paste", "poisson")
+MODES = ("paste", "poisson", "screened")
+
+# s of the mode `screened`, for pixels as large as those of G.
+SCREEN = 0.1
 
 # Where the solver stops: the residual over the right side, in the 2-norm.
 TOLERANCE = 1e-6
@@ -55,7 +65,11 @@ class Solution(NamedTuple):
 
 
 def blend(
-  mode: str, generated: np.ndarray, images: np.ndarray, masks: np.ndarray
+  mode: str,
+  generated: np.ndarray,
+  images: np.ndarray,
+  masks: np.ndarray,
+  scale: float = 1.0,
 ) -> np.ndarray:
   """Returns the images with their holes filled from the generated ones.
 
@@ -64,6 +78,7 @@ def blend(
     generated: float32 [N, H, W, C] in [-1, 1], G(z) over the whole image.
     images: float32 [N, H, W, C] in [-1, 1]. What lies in the hole is ignored.
     masks: float32 [N, H, W, 1], 1 = known, 0 = hole.
+    scale: how many pixels of the images one of G's is wide.
 
   Returns:
     float32 [N, H, W, C]: the known pixels are those of `images`, to the bit;
@@ -94,6 +109,7 @@ def blend(
       np.pad(images[part], ((0, 0), *edges)),
       np.pad(masks[part], ((0, 0), *edges), constant_values=1),
       np.pad(inside, edges),
+      SCREEN / scale**2 if mode == "screened" else 0.0,
     )
     completed[part] = solution.completed[:, :height, :width]
   return completed
@@ -111,6 +127,7 @@ def poisson(
   images: jax.Array,
   masks: jax.Array,
   inside: jax.Array | float = 1.0,
+  screen: jax.Array | float = 0.0,
 ) -> Solution:
   """Returns the images with their holes Poisson blended, and the residuals.
 
@@ -126,21 +143,28 @@ def poisson(
       no rim, and the generated image itself is the solution.
     inside: float32 [H, W, 1], 1 in the images, 0 in padding beyond their
       border, where `masks` must be 1.
+    screen: s, a scalar; 0 = not screened.
   """
   inside = jnp.broadcast_to(inside, masks.shape[1:])
-  blend_image = functools.partial(_blend_image, inside=inside)
+  blend_image = functools.partial(
+    _blend_image, inside=inside, screen=jnp.float32(screen)
+  )
   return jax.vmap(blend_image)(generated, images, masks)
 
 
 def _blend_image(
-  generated: jax.Array, image: jax.Array, mask: jax.Array, inside: jax.Array
+  generated: jax.Array,
+  image: jax.Array,
+  mask: jax.Array,
+  inside: jax.Array,
+  screen: jax.Array,
 ) -> Solution:
   known = mask > 0.5
   hole = jnp.float32(~known)
   degree = _neighbours(inside)
 
   def laplacian(offset):
-    return hole * (degree * offset - _neighbours(offset))
+    return hole * ((degree + screen) * offset - _neighbours(offset))
 
   # `where`, not a product: what is under the hole may even be NaN.
   rim = jnp.where(known, image - generated, 0)

@@ -182,9 +182,10 @@ def search() -> ConfigDict:
   config.prior_weight = placeholder(float)
   # The prior's loss variant; '' = the one that the checkpoint was trained with.
   config.loss = ""
-  # How G(z) fills the hole: paste (the paper's), or poisson, which keeps its
-  # gradients and takes the values on the rim from the image.
-  config.blending = "paste"
+  # How G(z) fills the hole: paste (the paper's); poisson, which keeps its
+  # gradients and takes the values on the rim from the image; screened, which
+  # does so near the rim.
+  config.blending = placeholder(str)
   # Steps on the first activations, after those on z; their learning rate, and
   # the weight of the squared distance to where they set out.
   config.refine_steps = placeholder(int)
@@ -211,6 +212,7 @@ SEARCH_MODES = types.MappingProxyType(
       "starts": 1,
       "keep": "best",
       "mirrored": False,
+      "blending": "paste",
       "steps": 1000,
       "learning_rate": 0.03,
       "prior_weight": 0.1,
@@ -224,6 +226,7 @@ SEARCH_MODES = types.MappingProxyType(
       "starts": 1,
       "keep": "mean",
       "mirrored": True,
+      "blending": "screened",
       "steps": 0,
       "learning_rate": 0.03,
       "prior_weight": 0.0,
@@ -237,6 +240,7 @@ SEARCH_MODES = types.MappingProxyType(
       "starts": 1,
       "keep": "best",
       "mirrored": False,
+      "blending": "screened",
       "steps": 0,
       "learning_rate": 0.03,
       "prior_weight": 300.0,

@@ -24,6 +24,7 @@ import ml_collections
 import numpy as np
 
 from dcgan_inpaint import alignment
+from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import data
 from dcgan_inpaint import errors
 from dcgan_inpaint import faces as faces_lib
@@ -100,6 +101,7 @@ def inpaint_files(
   find = faces_lib.create(config.faces)
   model = trained.load(config.checkpoint, mesh)
   search = trained.make_search(model, config.search, mesh)
+  blending = config_lib.search_settings(config.search).blending
 
   # By the images that there are, not by those that are left: one process may
   # look what is left while another is at work.
@@ -175,7 +177,7 @@ def inpaint_files(
         start = bar.seconds
         for name, sample in zip(names[stem], generated[stem], strict=True):
           completed, left = photograph_lib.complete(
-            photograph, sample, config.search.blending, config.rest
+            photograph, sample, blending, config.rest
           )
           # One sample that is missing costs its siblings nothing.
           if config.overwrite or not (output / name).exists():

@@ -105,6 +105,7 @@ def complete(
       laid[part][None],
       image[window][part][None],
       np.float32(~left[window][part])[None, ..., None],
+      alignment.scale(face.matrix),
     )
     image[window][part][inside[part]] = blended[inside[part]]
     left[window] &= ~inside

@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 import dcgan_inpaint
 from dcgan_inpaint import config as config_lib
@@ -42,6 +43,22 @@ def test_known_pixels_come_back_to_the_bit_in_every_type(model):
     np.testing.assert_array_equal(completed[:, hole()], given[:, hole()])
     assert np.any(completed[:, ~hole()] != given[:, ~hole()])
     assert np.isfinite(completed).all()
+
+
+def test_what_is_generated_is_blended_as_asked(model):
+  images = np.float32(faces(1)[0] / 127.5 - 1)
+  pasted, poisson = (
+    dcgan_inpaint.inpaint(images, hole(), model=model, blending=mode, **FEW)
+    for mode in ("paste", "poisson")
+  )
+  # The rim is the image's, the gradients are what was generated.
+  inside = np.s_[18:46, 18:46]
+  unclipped = np.abs(ndimage.maximum_filter(np.abs(poisson), (3, 3, 1))) < 1
+  gradients = [ndimage.laplace(x, axes=(0, 1)) for x in (pasted, poisson)]
+  np.testing.assert_allclose(
+    *(x[inside][unclipped[inside]] for x in gradients), atol=1e-4
+  )
+  assert np.abs(pasted - poisson)[inside].max() > 0.05
 
 
 def test_one_image_is_the_first_of_a_batch(model):

@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -34,7 +36,7 @@ def holes(*boxes, height=64, width=64):
   return mask
 
 
-def solve_directly(generated, image, mask):
+def solve_directly(generated, image, mask, screen=0.0):
   """Solves the equation of `blending` by sparse LU in float64, edge by edge."""
   height, width, channels = image.shape
   number = np.arange(height * width).reshape(height, width)
@@ -48,7 +50,7 @@ def solve_directly(generated, image, mask):
   ends = height * width, height * width
   adjacent = scipy.sparse.coo_matrix((ones, edges.T), ends).tocsr()
   adjacent += adjacent.T
-  laplacian = scipy.sparse.diags(adjacent.sum(1).A1) - adjacent
+  laplacian = scipy.sparse.diags(adjacent.sum(1).A1 + screen) - adjacent
   hole = mask.ravel() < 0.5
   x = image.reshape(-1, channels).astype(np.float64)
   g = generated.reshape(-1, channels).astype(np.float64)
@@ -58,14 +60,16 @@ def solve_directly(generated, image, mask):
   return x.reshape(image.shape)
 
 
+@pytest.mark.parametrize("screen", [0.0, 0.1])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_poisson_is_the_solution_of_a_direct_solver(pair, family):
+def test_poisson_is_the_solution_of_a_direct_solver(pair, family, screen):
   images, generated = pair
   masks = make_masks(family)
-  solution = blending.poisson(generated, images, masks)
+  solution = blending.poisson(generated, images, masks, screen=screen)
   assert solution.residual.shape == (4,)
   assert np.max(solution.residual) < 2e-5
-  expected = list(map(solve_directly, generated, images, masks))
+  solve = functools.partial(solve_directly, screen=screen)
+  expected = list(map(solve, generated, images, masks))
   # A step of 8 bits is 8e-3.
   np.testing.assert_allclose(solution.completed, expected, atol=3e-5)
 
@@ -173,6 +177,30 @@ def test_an_image_does_not_depend_on_its_neighbours(pair, mode):
       blending.blend(mode, generated[one], images[one], masks[one])[0],
       completed[i],
     )
+
+
+def test_screened_fades_from_the_rim_over_as_many_pixels_of_g(pair):
+  images, masks = pair[0], holes((16, 48, 0, 64)).repeat(4, 0)
+  brighter = np.float32(0.3)
+  completed = blending.blend(
+    "screened", images * 0.5 - brighter, images * 0.5, masks
+  )
+  # Across a stripe the offset is a cosh: (2 + s) o = o above + o below.
+  rate = np.arccosh(1 + blending.SCREEN / 2)
+  across = np.cosh(rate * (np.arange(32) - 15.5)) / np.cosh(rate * 16.5)
+  offset = completed - (images * 0.5 - brighter)
+  expected = np.broadcast_to(
+    brighter * across[:, None, None], offset[:, 16:48].shape
+  )
+  np.testing.assert_allclose(offset[:, 16:48], expected, atol=1e-5)
+  # Pixels half as wide: the same fade over twice as many.
+  generated = pair[1]
+  np.testing.assert_array_equal(
+    blending.blend("screened", generated, images, masks, scale=2.0),
+    blending.poisson(
+      generated, images, masks, screen=blending.SCREEN / 4
+    ).completed,
+  )
 
 
 def test_many_images_are_blended_in_parts(pair, monkeypatch):

@@ -319,7 +319,7 @@ def astronaut(tmp_path_factory):
   return root
 
 
-@pytest.mark.parametrize("blending", ["paste", "poisson"])
+@pytest.mark.parametrize("blending", ["paste", "poisson", "screened"])
 def test_a_photograph_changes_in_its_hole_alone(
   job, astronaut, tmp_path, blending
 ):

@@ -62,6 +62,7 @@ def test_the_hole_is_blended_as_if_with_all_of_the_crop(mode):
     alignment.back(GENERATED[0], FIRST.matrix, *hole.shape)[None],
     pixels.to_float(IMAGE[window])[None],
     np.float32(~hole[window])[None, ..., None],
+    alignment.scale(FIRST.matrix),
   )
   inside = hole & ~left
   assert left.sum() == 20 * 10 and left[110:130, 25:35].all()

@@ -217,7 +217,7 @@ def create(
     search = trained.make_search(model, search_config, mesh)
     size = search.batch_size(shape[0])
     search.warm_up(model.weights, (size, *shape[1:]))
-    blend = search_config.blending
+    blend = config_lib.search_settings(search_config).blending
     blending.warm_up(blend, shape)
 
     def dcgan(
