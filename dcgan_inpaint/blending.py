@@ -21,11 +21,12 @@ Zitnick, "Fourier Analysis of the 2D Screened Poisson Equation for Gradient
 Domain Problems", ECCV 2008): the left side gains s (x_p - G_p). The error on
 the rim then fades inwards, to a third in 1 / sqrt(s) pixels. On the rim it says
 what the error beside it is; in the middle of a large hole it says nothing. The
-screen s is that of the lowest error on validation faces (docs/blending.md).
+screen s was chosen on validation faces, between holes in the centre, which want
+it stronger, and scattered ones, which want none (docs/ablations.md).
 
 The values that either blending gives may leave [-1, 1]; they are clipped
 there, in the hole only and after the solution. Pixels that are known come back
-to the bit, in either mode.
+to the bit, in every mode.
 """
 
 import functools
