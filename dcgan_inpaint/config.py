@@ -156,8 +156,8 @@ def search() -> ConfigDict:
   """
   config = ConfigDict()
   # paper: the plain search in z. fidelity: the lowest error, a mean of what
-  # could be there. realism: one face with more detail than that. The last two
-  # start from an encoder.
+  # could be there. realism: that mean with the details of a single face. The
+  # last two start from an encoder.
   config.mode = "paper"
   # What a search starts from: random (latents) or encoder.
   config.start = placeholder(str)
@@ -191,8 +191,9 @@ def search() -> ConfigDict:
   config.refine_steps = placeholder(int)
   config.refine_learning_rate = placeholder(float)
   config.refine_pull = placeholder(float)
-  # The same between their images, averaged over cells of 4x4 pixels.
-  config.refine_coarse_pull = placeholder(float)
+  # What multiplies the details of what was found, in the depth of a hole; above
+  # 1 where it is a mean, which is smoother than a face.
+  config.detail_gain = placeholder(float)
   # What the layers compute in: float32 or bfloat16.
   config.dtype = "float32"
   # Images searched at a time, over all devices.
@@ -204,6 +205,20 @@ def search() -> ConfigDict:
   return config
 
 
+_FIDELITY = {
+  "start": "encoder",
+  "starts": 1,
+  "keep": "mean",
+  "mirrored": True,
+  "blending": "screened",
+  "steps": 0,
+  "learning_rate": 0.03,
+  "prior_weight": 0.0,
+  "refine_steps": 30,
+  "refine_learning_rate": 0.01,
+  "refine_pull": 10.0,
+  "detail_gain": 1.0,
+}
 # What a mode sets where `config.search` leaves a field open (None).
 SEARCH_MODES = types.MappingProxyType(
   {
@@ -219,36 +234,10 @@ SEARCH_MODES = types.MappingProxyType(
       "refine_steps": 0,
       "refine_learning_rate": 0.01,
       "refine_pull": 1.0,
-      "refine_coarse_pull": 0.0,
+      "detail_gain": 1.0,
     },
-    "fidelity": {
-      "start": "encoder",
-      "starts": 1,
-      "keep": "mean",
-      "mirrored": True,
-      "blending": "screened",
-      "steps": 0,
-      "learning_rate": 0.03,
-      "prior_weight": 0.0,
-      "refine_steps": 30,
-      "refine_learning_rate": 0.01,
-      "refine_pull": 10.0,
-      "refine_coarse_pull": 0.0,
-    },
-    "realism": {
-      "start": "encoder",
-      "starts": 1,
-      "keep": "best",
-      "mirrored": False,
-      "blending": "screened",
-      "steps": 0,
-      "learning_rate": 0.03,
-      "prior_weight": 300.0,
-      "refine_steps": 60,
-      "refine_learning_rate": 0.03,
-      "refine_pull": 0.1,
-      "refine_coarse_pull": 160.0,
-    },
+    "fidelity": _FIDELITY,
+    "realism": {**_FIDELITY, "detail_gain": 2.75},
   }
 )
 
@@ -664,7 +653,7 @@ _RANGES = types.MappingProxyType(
     "search.refine_steps": _at_least(0),
     "search.refine_learning_rate": _above(0),
     "search.refine_pull": _at_least(0),
-    "search.refine_coarse_pull": _at_least(0),
+    "search.detail_gain": _at_least(0),
     "search.batch_size": _at_least(1),
     "search.steps_per_call": _at_least(0),
     "evaluation.images": _at_least(0),

@@ -1,4 +1,6 @@
-"""MSE, PSNR and SSIM of batches of images, equal to scikit-image's to 1e-5.
+"""MSE, PSNR, SSIM and sharpness of batches of images.
+
+The first three equal scikit-image's to 1e-5.
 
 The paper compares its losses by MSE and SSIM; PSNR is the field's habit. All
 figures are on the 8-bit scale, one figure an image, so that a table can carry
@@ -100,6 +102,22 @@ def ssim(
   return _mean(similarity, mask)
 
 
+def sharpness(images: Array, references: Array, mask: Array) -> jax.Array:
+  """Returns how strong the gradients in each hole are, float32 [B].
+
+  The sum of the squared differences between neighbouring pixels of the hole,
+  over that of the reference: 1 where there is as much detail, right or wrong,
+  and less where there is a blur. NaN or infinite where the reference is flat
+  or no two pixels of the hole are neighbours.
+
+  Args:
+    images: uint8 or float [B, H, W, C] in 0..255.
+    references: what they ought to be, of the same shape.
+    mask: [B, H, W, 1], 1 = known, 0 = hole.
+  """
+  return _gradient_energy(images, mask) / _gradient_energy(references, mask)
+
+
 @jax.jit
 def evaluate(
   completed: Array, originals: Array, masks: Array
@@ -113,8 +131,8 @@ def evaluate(
 
   Returns:
     A dict of float32 [B]: `mse`, `psnr`, `ssim`, `ssim_gaussian` of the whole
-    image, `hole_mse`, `hole_psnr`, `hole_ssim`, `hole_ssim_gaussian` of the
-    hole.
+    image, `hole_mse`, `hole_psnr`, `hole_ssim`, `hole_ssim_gaussian`,
+    `hole_sharpness` of the hole.
   """
   return {
     "mse": mse(completed, originals),
@@ -125,6 +143,7 @@ def evaluate(
     "hole_psnr": psnr(completed, originals, masks),
     "hole_ssim": ssim(completed, originals, masks),
     "hole_ssim_gaussian": ssim(completed, originals, masks, gaussian=True),
+    "hole_sharpness": sharpness(completed, originals, masks),
   }
 
 
@@ -158,6 +177,23 @@ def summarise(values: Array) -> tuple[float, float]:
 
 def _float(images):
   return jnp.asarray(images, jnp.float32)
+
+
+def _gradient_energy(images, mask):
+  """Returns the sum of squared differences of neighbours in each hole, [B]."""
+  images, hole = _float(images), 1 - _float(mask)
+  return sum(
+    _sum(jnp.diff(images, axis=axis) ** 2 * jnp.minimum(*_pairs(hole, axis)))
+    for axis in (1, 2)
+  )
+
+
+def _pairs(values, axis):
+  size = values.shape[axis]
+  return (
+    jax.lax.slice_in_dim(values, 0, size - 1, axis=axis),
+    jax.lax.slice_in_dim(values, 1, size, axis=axis),
+  )
 
 
 def _mean(values, mask):

@@ -18,8 +18,8 @@ et al. 2021), where the objective gains a pull to where the refinement began:
 `fidelity` and `realism` take h0 from an encoder, in one pass and without any
 search. `fidelity` completes the mirror image as well and takes the mean: a face
 and its mirror image are as likely, but networks do not treat them alike.
-`realism` lets D draw the details, with a large lambda, while a second pull
-keeps the means over cells of 4x4 pixels where the encoder put them.
+`realism` gives that mean the strength of detail that a single face has
+(`details`).
 `config.SEARCH_MODES` has what each mode sets. Of several starts, or of several
 samples of one image, the first is the encoder's own; the others have a random z
 under its offset.
@@ -41,14 +41,12 @@ import numpy as np
 import optax
 
 from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import details
 from dcgan_inpaint import encoder as encoder_lib
 from dcgan_inpaint import errors
 from dcgan_inpaint import losses
 from dcgan_inpaint import models
 from dcgan_inpaint import sharding
-
-# Side of the cells whose means a refinement may be pulled to, in pixels.
-_CELL = 4
 
 
 class Weights(NamedTuple):
@@ -67,15 +65,12 @@ class SearchState(NamedTuple):
     offset: what is added to G's first activations, [4, 4, C]; None in a search
       that moves z alone.
     anchor: the offset that the refinement set out from and is pulled to.
-    coarse: the image there in cells of `_CELL` pixels, [H / 4, W / 4, 3]; None
-      where nothing is pulled to it.
     optimizer: the optimiser's state, of the stage that runs.
   """
 
   latent: jax.Array
   offset: jax.Array | None
   anchor: jax.Array | None
-  coarse: jax.Array | None
   optimizer: optax.OptState
 
 
@@ -99,7 +94,8 @@ class Result(NamedTuple):
   Attributes:
     completed: float32 [N, H, W, 3]; known pixels are the input's, to the bit.
     generated: float32 [N, H, W, 3], G of the best start, or the mean over the
-      starts (`keep`), or over those and their mirror images (`mirrored`).
+      starts (`keep`), or over those and their mirror images (`mirrored`), its
+      details strengthened (`detail_gain`).
     latent: float32 [N, latent_size], z of the best start.
     loss: float32 [N, starts], the objective of every start at the end.
   """
@@ -152,32 +148,6 @@ def optimizer(
       "adam, sgd, rmsprop, nadam, lion or lbfgs"
     )
   return optax.with_extra_args_support(made)
-
-
-def _in_cells(image: jax.Array) -> jax.Array:
-  """Returns the means of an image [H, W, C] over cells, [H / 4, W / 4, C]."""
-  height, width, channels = image.shape
-  cells = image.reshape(height // _CELL, _CELL, width // _CELL, _CELL, channels)
-  return cells.mean((1, 3))
-
-
-def _mean_with_mirrored(
-  found: Result,
-  mirrored: Result,
-  images: np.ndarray,
-  masks: np.ndarray,
-  which: np.ndarray,
-) -> Result:
-  """Returns a result whose faces are the mean with those of mirror images.
-
-  Only `which` of them, bool [N], are: a sample after the first is one face of
-  those that could be there, and the mirror image's is another.
-  """
-  mean = (found.generated + mirrored.generated[:, :, ::-1]) / 2
-  generated = np.where(which[:, None, None, None], mean, found.generated)
-  return found._replace(
-    completed=np.where(masks > 0.5, images, generated), generated=generated
-  )
 
 
 class Search:
@@ -252,9 +222,9 @@ class Search:
     )
     self._enter = jax.jit(
       self._enter_batch,
-      in_shardings=(many, one),
+      in_shardings=(many,),
       out_shardings=many,
-      static_argnums=2,
+      static_argnums=1,
     )
     self._advance = jax.jit(
       self._advance_batch,
@@ -315,9 +285,6 @@ class Search:
     if state.offset is not None:
       pull = jnp.sum((state.offset - state.anchor) ** 2)
       loss += self._config.refine_pull * pull
-    if state.coarse is not None:
-      pull = jnp.sum((_in_cells(generated[0]) - state.coarse) ** 2)
-      loss += self._config.refine_coarse_pull * pull
     return loss, generated[0]
 
   def _begin_start(
@@ -330,15 +297,10 @@ class Search:
       # The encoder's offsets are from the activations of z = 0: the first start
       # is where it says, the others lie around that.
       latent *= jnp.where(number > 0, self._config.spread, 0.0)
-    return SearchState(latent, offset, offset, None, ())
+    return SearchState(latent, offset, offset, ())
 
-  def _enter_start(
-    self, state: SearchState, weights: Weights, stage: Stage
-  ) -> SearchState:
-    """Makes the optimiser's state for a stage, and what it is pulled to."""
-    if stage.variable == "offset" and self._config.refine_coarse_pull:
-      generated = self._generate(state.latent, state.offset, weights)
-      state = state._replace(coarse=_in_cells(generated[0]))
+  def _enter_start(self, state: SearchState, stage: Stage) -> SearchState:
+    """Makes the optimiser's state for a stage."""
     variable = getattr(state, stage.variable)
     return state._replace(optimizer=stage.optimizer.init(variable))
 
@@ -443,12 +405,9 @@ class Search:
       seed, indices, samples, offsets
     )
 
-  def _enter_batch(
-    self, states: SearchState, weights: Weights, stage: int
-  ) -> SearchState:
+  def _enter_batch(self, states: SearchState, stage: int) -> SearchState:
     enter = functools.partial(self._enter_start, stage=self._stages[stage])
-    over_starts = jax.vmap(enter, in_axes=(0, None))
-    return jax.vmap(over_starts, in_axes=(0, None))(states, weights)
+    return jax.vmap(jax.vmap(enter))(states)
 
   def _advance_batch(
     self,
@@ -480,7 +439,7 @@ class Search:
     seed = jnp.uint32(self._config.seed)
     states = self._begin(weights, seed, indices, samples, images, masks)
     for stage, (_, steps, _) in enumerate(self._stages):
-      states = self._enter(states, weights, stage)
+      states = self._enter(states, stage)
       calls, rest = divmod(steps, self._steps_per_call)
       for call in range(min(calls, 1) if each_call_once else calls):
         states = self._advance(
@@ -521,7 +480,10 @@ class Search:
     if self._config.mirrored:
       other = self._path(weights, image[:, ::-1], mask[:, ::-1], index, frames)
       seen = (seen + other[:, :, ::-1]) / 2
-    return seen
+    return details.strengthen(
+      seen, np.broadcast_to(mask, (len(seen), *mask.shape)),
+      self._config.detail_gain,
+    )  # fmt: skip
 
   def _path(
     self,
@@ -553,7 +515,7 @@ class Search:
     seen = [look(states)]
     every = max(1, sum(stage.steps for stage in self._stages) // frames)
     for number, stage in enumerate(self._stages):
-      states = self._enter(states, weights, number)
+      states = self._enter(states, number)
       for first in range(0, stage.steps, every):
         last = min(first + every, stage.steps)
         while first < last:
@@ -599,7 +561,7 @@ class Search:
     states = jax.eval_shape(
       self._begin, weights, seed, indices, indices, images, masks
     )
-    states = jax.eval_shape(lambda x: self._enter(x, weights, 0), states)
+    states = jax.eval_shape(lambda x: self._enter(x, 0), states)
     steps = min(self._stages[0].steps, self._steps_per_call)
     return self._advance.lower(states, weights, images, masks, 0, steps)
 
@@ -659,12 +621,22 @@ class Search:
       numbers = indices[rows], samples[rows]
       found = self._run_batch(weights, *put((known, masks[rows], *numbers)))
       first_samples = samples[rows] == 0
+      generated = found.generated
       if self._config.mirrored and first_samples.any():
         flipped = known[:, :, ::-1], masks[rows, :, ::-1]
         mirrored = self._run_batch(weights, *put((*flipped, *numbers)))
-        found = _mean_with_mirrored(
-          found, mirrored, known, masks[rows], first_samples
+        # A sample after the first is one face of those that could be there, and
+        # the mirror image's is another: they have no mean.
+        mean = (generated + mirrored.generated[:, :, ::-1]) / 2
+        generated = np.where(
+          first_samples[:, None, None, None], mean, generated
         )
+      generated = details.strengthen(
+        generated, masks[rows], self._config.detail_gain
+      )
+      if generated is not found.generated:
+        completed = np.where(masks[rows] > 0.5, known, generated)
+        found = found._replace(completed=completed, generated=generated)
       results.append(found)
       on_batch(min(size, len(images) - first))
     return jax.tree.map(

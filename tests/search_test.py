@@ -11,6 +11,7 @@ import pytest
 import tiny
 
 from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import details
 from dcgan_inpaint import encoder as encoder_lib
 from dcgan_inpaint import errors
 from dcgan_inpaint import losses
@@ -79,7 +80,7 @@ def start(index, number, seed=0):
 
 def at(latent):
   """Returns the state of a start that stands at a latent."""
-  return search_lib.SearchState(latent, None, None, None, ())
+  return search_lib.SearchState(latent, None, None, ())
 
 
 def papers_objective(networks, weights, latent, image, mask, prior_weight):
@@ -521,10 +522,10 @@ def test_devices_have_nothing_to_say_to_each_other(start):
   indices = np.arange(4, dtype=np.uint32)
   batch = (images, masks)
   begun = (weights, np.uint32(0), indices, 0 * indices, *batch)
-  states = search._enter(search._begin(*begun), weights, 1)
+  states = search._enter(search._begin(*begun), 1)
   programs = (
     search._begin.lower(*begun),
-    search._enter.lower(states, weights, 1),
+    search._enter.lower(states, 1),
     search._advance.lower(states, weights, *batch, 1, 1),
     search._end.lower(states, weights, *batch),
   )
@@ -705,22 +706,6 @@ def test_a_strong_pull_leaves_the_guess_where_it_is():
   assert moved[1e6] < 1e-3 < 0.05 < moved[0.0]
 
 
-def test_a_strong_coarse_pull_leaves_the_means_of_cells_where_they_are():
-  images, masks = some_images()
-  _, generated = guessed(images, masks)
-  options = {"refine_steps": 20, "refine_pull": 0.0, "optimizer": "lbfgs"}
-  moved = {}
-  for pull in (0.0, 1e6):
-    search = from_guess(refine_coarse_pull=pull, **options)
-    found = search(halves_weights(), images, masks)
-    change = found.generated - generated
-    # An image of 8x8 has four cells of 4x4.
-    cells = change.reshape(-1, 2, 4, 2, 4, 3).mean((2, 4))
-    moved[pull] = np.abs(cells).max(), np.abs(change).max()
-  assert moved[1e6][0] < 1e-3 < 0.02 < moved[0.0][0]
-  assert moved[1e6][1] > 0.02  # Within the cells it moves.
-
-
 def test_random_latents_are_refined_too():
   images, masks = some_images()
   weights = halves_weights()
@@ -747,7 +732,7 @@ def test_the_mean_over_the_starts_is_kept_where_it_is_asked_for():
       images[:4],
       masks[:4],
     )
-    states = search._enter(states, weights, 0)
+    states = search._enter(states, 0)
     for _ in range(5):
       states = search._advance(states, weights, images[:4], masks[:4], 0, 1)
     latents = states.latent[:, number]
@@ -785,6 +770,21 @@ def test_an_image_and_its_mirror_image_are_completed_alike():
       )
 
 
+def test_the_details_of_the_mean_are_strengthened_where_it_is_asked_for():
+  images, masks = some_images()
+  options = {"steps": 5, "mirrored": True}
+  mean, strong = (
+    make(HALVES, detail_gain=gain, **options)(halves_weights(), images, masks)
+    for gain in (1.0, 3.0)
+  )
+  expected = details.strengthen(mean.generated, masks, 3.0)
+  assert np.abs(expected - mean.generated).max() > 0.05
+  np.testing.assert_allclose(strong.generated, expected, atol=1e-6)
+  np.testing.assert_array_equal(
+    strong.completed, np.where(masks > 0.5, images, strong.generated)
+  )
+
+
 def test_a_mode_that_wants_an_encoder_says_so_where_there_is_none():
   with pytest.raises(errors.UserError) as error:
     make(mode="fidelity", steps=None, starts=None)
@@ -798,8 +798,14 @@ def test_a_mode_that_wants_an_encoder_says_so_where_there_is_none():
 
 @pytest.mark.parametrize(
   "options",
-  [{}, {"steps_per_call": 2}, {"keep": "mean"}, {"mirrored": True}],
-  ids=["best", "some steps in a call", "mean", "mirrored"],
+  [
+    {},
+    {"steps_per_call": 2},
+    {"keep": "mean"},
+    {"mirrored": True},
+    {"detail_gain": 2.0},
+  ],
+  ids=["best", "some steps in a call", "mean", "mirrored", "details"],
 )
 def test_the_path_ends_where_the_search_ends(options):
   images, masks = some_images()
