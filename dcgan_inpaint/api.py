@@ -66,7 +66,7 @@ def inpaint(
       [-1, 1]. What lies under a hole is not looked at, and may be NaN.
     masks: one mask for all [64, 64], [64, 64, 1], or one for each image, with N
       before it; bool or numbers, True or 1 = known, False or 0 = hole.
-    mode: 'fidelity' (the lowest error), 'realism' (one face with more detail)
+    mode: 'fidelity' (the lowest error), 'realism' (that, as sharp as a face is)
       or 'paper' (the plain search in z).
     model: what `load_pretrained` returned; the package's own by default.
     seed: what the starts of the search are drawn from. An image's result
