@@ -1,0 +1,651 @@
+// The DCGAN's 5x5 stride-2 convolutions in float32, by fused Winograd kernels.
+//
+// Such a convolution, or its transpose, is a 3x3 convolution at stride 1
+// between a small image and the blocks of 2x2 pixels of a big one. F(4x4, 3x3)
+// (Lavin and Gray 2016) computes tiles of 4x4 places by 36 matrix products in
+// the place of 144. A task here takes a few tiles through all three stages, so
+// that what lies between them stays in the cache. A 5x5 kernel fills 25 of the
+// 36 taps; the other 11 are zero at one end of their polynomials, where they
+// make 23 of 144 blocks of the products vanish, which are left out.
+//
+// Every sum has one order, whatever the batch and the number of threads.
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "xla/ffi/api/ffi.h"
+
+namespace {
+
+namespace ffi = xla::ffi;
+using Index = int64_t;
+using Buffer1 = ffi::Buffer<ffi::F32, 1>;
+using Buffer4 = ffi::Buffer<ffi::F32, 4>;
+using Buffer5 = ffi::Buffer<ffi::F32, 5>;
+
+// Lanes of a vector register, and the block of a product that registers hold:
+// kRows x kPanel sums, or half a panel at the edge.
+#if defined(__AVX512F__)
+constexpr Index kLanes = 16, kRows = 12, kPanel = 32;
+#elif defined(__AVX__)
+constexpr Index kLanes = 8, kRows = 6, kPanel = 16;
+#else
+constexpr Index kLanes = 4, kRows = 6, kPanel = 16;
+#endif
+// Channels are padded to this many, also where Python makes room for kernels.
+constexpr Index kPad = 16;
+constexpr Index kPoints = 36;
+
+typedef float Vec __attribute__((vector_size(4 * kLanes)));
+typedef float Unaligned
+    __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+
+inline Vec Load(const float* p) {
+  return *reinterpret_cast<const Unaligned*>(p);
+}
+inline void Store(float* p, Vec v) { *reinterpret_cast<Unaligned*>(p) = v; }
+
+inline Index Padded(Index channels) {
+  return (channels + kPad - 1) / kPad * kPad;
+}
+
+// Planes of 36 products. One more line between them spreads them over the sets
+// of a cache.
+inline Index PlaneSize(Index rows, Index columns) {
+  return rows * columns + kPad;
+}
+
+// ---------------------------------------------------------------------------
+// Winograd's transforms, the matrices of `_winograd_matrices` in Python. Their
+// first and last rows are the values at 0 and at infinity.
+
+template <int R, int C>
+struct Matrix {
+  float at[R][C];
+};
+
+template <int R, int C>
+constexpr Matrix<C, R> Transposed(const Matrix<R, C>& matrix) {
+  Matrix<C, R> result = {};
+  for (int r = 0; r < R; ++r) {
+    for (int c = 0; c < C; ++c) result.at[c][r] = matrix.at[r][c];
+  }
+  return result;
+}
+
+constexpr Matrix<6, 6> kInput = {{{1, -1.5, -2, 1.5, 1, 0},
+                                  {0, -1, 0.5, 2.5, 1, 0},
+                                  {0, 1, -2.5, 0.5, 1, 0},
+                                  {0, -2, -1, 2, 1, 0},
+                                  {0, 0.5, -1, -0.5, 1, 0},
+                                  {0, 1, -1.5, -2, 1.5, 1}}};
+// Divided by what makes the input's entries above exact.
+constexpr float kThird = 1.0f / 3, kLast = 1.0f / 15;
+constexpr Matrix<6, 3> kKernel = {{{1, 0, 0},
+                                   {kThird, kThird, kThird},
+                                   {-kThird, kThird, -kThird},
+                                   {-16 * kLast, -8 * kLast, -4 * kLast},
+                                   {kLast, -2 * kLast, 4 * kLast},
+                                   {0, 0, 1}}};
+constexpr Matrix<4, 6> kOutput = {{{1, 1, 1, 1, 1, 0},
+                                   {0, 1, -1, 0.5, -2, 0},
+                                   {0, 1, 1, 0.25, 4, 0},
+                                   {0, 1, -1, 0.125, -8, 1}}};
+constexpr Matrix<6, 4> kOutputTransposed = Transposed(kOutput);
+constexpr Matrix<3, 6> kKernelTransposed = Transposed(kKernel);
+
+// Passes the entries of M X M^T to `sink(index, value)`; `source(index)` gives
+// those of X. The compiler unrolls all of it and leaves out the zeros.
+template <const auto& kM, int R, int C, typename Source, typename Sink>
+inline void TransformWith(const Matrix<R, C>&, Source source, Sink sink) {
+  Vec half[R * C];
+#pragma GCC unroll 6
+  for (int x = 0; x < C; ++x) {
+    Vec column[C];
+#pragma GCC unroll 6
+    for (int c = 0; c < C; ++c) column[c] = source(c * C + x);
+#pragma GCC unroll 6
+    for (int r = 0; r < R; ++r) {
+      Vec sum = {};
+#pragma GCC unroll 6
+      for (int c = 0; c < C; ++c) {
+        if (kM.at[r][c] != 0) sum += kM.at[r][c] * column[c];
+      }
+      half[r * C + x] = sum;
+    }
+  }
+#pragma GCC unroll 6
+  for (int y = 0; y < R; ++y) {
+#pragma GCC unroll 6
+    for (int r = 0; r < R; ++r) {
+      Vec sum = {};
+#pragma GCC unroll 6
+      for (int c = 0; c < C; ++c) {
+        if (kM.at[r][c] != 0) sum += kM.at[r][c] * half[y * C + c];
+      }
+      sink(y * R + r, sum);
+    }
+  }
+}
+
+template <const auto& kM, typename Source, typename Sink>
+inline void Transform(Source source, Sink sink) {
+  TransformWith<kM>(kM, source, sink);
+}
+
+// ---------------------------------------------------------------------------
+// Images. Channels of a block are numbered (row, column, channel of a pixel),
+// and a vector of them may span several runs of neighbours in memory.
+
+struct Run {
+  Index part, first, lane, size;  // channels part * length + first + [0, size)
+};
+
+struct Runs {
+  Runs(Index parts, Index length, Index first) {
+    const Index last = std::min(parts * length, first + kLanes);
+    for (Index n = first; n < last; n += run[count++].size) {
+      run[count] = {n / length, n % length, n - first,
+                    std::min(last - n, length - n % length)};
+    }
+  }
+  int count = 0;
+  Run run[kLanes];
+};
+
+// An image as a grid of blocks: of one row of a pixel, or of two rows of two.
+struct Grid {
+  Grid(const Buffer4& image, Index block)
+      : data(image.typed_data()),
+        end(data + image.element_count()),
+        images(image.dimensions()[0]),
+        height(image.dimensions()[1] / block),
+        width(image.dimensions()[2] / block),
+        parts(block),
+        length(block * image.dimensions()[3]) {}
+
+  Index channels() const { return parts * length; }
+  Index rows_of_tiles() const { return (height + 3) / 4; }
+  Index columns_of_tiles() const { return (width + 3) / 4; }
+  Index tiles() const { return images * rows_of_tiles() * columns_of_tiles(); }
+
+  // Calls `visit(index, block)` for the N x N blocks of a tile, from `margin`
+  // blocks before it on; `block` is null outside of the image.
+  template <int N, typename Visit>
+  void VisitTile(Index tile, int margin, Visit visit) const {
+    const Index column = tile % columns_of_tiles();
+    const Index row = tile / columns_of_tiles() % rows_of_tiles();
+    const Index image = tile / columns_of_tiles() / rows_of_tiles();
+    for (int i = 0; i < N; ++i) {
+      const Index y = 4 * row + i - margin;
+      float* line = data + (image * height + y) * parts * width * length;
+      for (int j = 0; j < N; ++j) {
+        const Index x = 4 * column + j - margin;
+        const bool inside = y >= 0 && y < height && x >= 0 && x < width;
+        visit(i * N + j, inside ? line + x * length : nullptr);
+      }
+    }
+  }
+
+  float* data;
+  float* end;
+  Index images, height, width, parts, length;
+};
+
+// Reads a vector of channels of N x N blocks. Lanes beyond the last channel
+// hold anything: no sum ever mixes lanes. `result` has one vector to spare.
+template <int N>
+void Gather(const Grid& grid, Index tile, const Runs& runs, Vec* result) {
+  constexpr int kMargin = (N - 4) / 2;
+  grid.VisitTile<N>(tile, kMargin, [&](int index, const float* block) {
+    if (block == nullptr) {
+      result[index] = Vec{};
+      return;
+    }
+    for (int r = 0; r < runs.count; ++r) {
+      const Run& run = runs.run[r];
+      const float* from =
+          block + run.part * grid.width * grid.length + run.first;
+      float* to = reinterpret_cast<float*>(result + index) + run.lane;
+      // What is copied too much is overwritten by the next run or block.
+      if (from + kLanes <= grid.end) {
+        Store(to, Load(from));
+      } else {
+        std::copy_n(from, run.size, to);
+      }
+    }
+  });
+}
+
+// Writes a vector of channels of 4 x 4 blocks.
+void Scatter(const Grid& grid, Index tile, const Runs& runs, const Vec* v) {
+  grid.VisitTile<4>(tile, 0, [&](int index, float* block) {
+    if (block == nullptr) return;
+    for (int r = 0; r < runs.count; ++r) {
+      const Run& run = runs.run[r];
+      float* to = block + run.part * grid.width * grid.length + run.first;
+      if (run.size == kLanes) {
+        Store(to, v[index]);
+      } else {
+        std::copy_n(reinterpret_cast<const float*>(v + index) + run.lane,
+                    run.size, to);
+      }
+    }
+  });
+}
+
+// ---------------------------------------------------------------------------
+// Kernels. The weight at (ky, kx) joins the place i of the small image with
+// the pixel 2 i - 1 + k of the big one.
+
+struct Kernel {
+  // [5, 5, big, small], or flipped as [5, 5, small, big].
+  Kernel(float* data, Index big, Index small, bool big_first)
+      : data(data),
+        big(big),
+        small(small),
+        big_first(big_first),
+        big_stride(big_first ? small : 1),
+        small_stride(big_first ? 1 : big) {}
+
+  // Returns the first channels' weight of a tap of the 3x3 kernel, at a pixel
+  // (p, q) of the blocks, or null where the 5x5 kernel has none.
+  float* Tap(bool strided, int tap, Index p, Index q) const {
+    const Index y = strided ? 2 * (tap / 3) + p - 1 : 3 - 2 * (tap / 3) + p;
+    const Index x = strided ? 2 * (tap % 3) + q - 1 : 3 - 2 * (tap % 3) + q;
+    if (y < 0 || x < 0) return nullptr;
+    return data + (big_first ? y * 5 + x : 24 - y * 5 - x) * big * small;
+  }
+
+  float* data;
+  Index big, small;
+  bool big_first;
+  Index big_stride, small_stride;
+};
+
+// ---------------------------------------------------------------------------
+// Products of matrices. The right side comes in panels of kPanel columns, the
+// last of kPanel or fewer, each with its rows one after the other; so does the
+// result.
+
+// sums[R][V vectors] (+)= a[R][depth] b[depth][V vectors].
+template <int R, int V>
+void Block(Index depth, const float* a, Index row_stride, Index depth_stride,
+           const float* b, float* result, bool accumulate) {
+  Vec sums[R][V];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      float* p = result + (r * V + v) * kLanes;
+      sums[r][v] = accumulate ? Load(p) : Vec{};
+    }
+  }
+  for (Index d = 0; d < depth; ++d) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const float factor = a[r * row_stride];
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        sums[r][v] += factor * Load(b + v * kLanes);
+      }
+    }
+    a += depth_stride;
+    b += V * kLanes;
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      Store(result + (r * V + v) * kLanes, sums[r][v]);
+    }
+  }
+}
+
+using BlockFunction = decltype(&Block<1, 1>);
+
+template <int V, int... R>
+constexpr std::array<BlockFunction, kRows> Blocks(
+    std::integer_sequence<int, R...>) {
+  return {&Block<R + 1, V>...};
+}
+
+// One panel of the result, in blocks of rows of nearly the same size.
+void Product(Index rows, Index columns, Index depth, const float* a,
+             Index row_stride, Index depth_stride, const float* b,
+             float* result, bool accumulate) {
+  using Sizes = std::make_integer_sequence<int, kRows>;
+  static constexpr auto kWhole = Blocks<kPanel / kLanes>(Sizes());
+  static constexpr auto kEdge = Blocks<kPad / kLanes>(Sizes());
+  const auto& blocks = columns == kPanel ? kWhole : kEdge;
+  const Index count = (rows + kRows - 1) / kRows;
+  for (Index i = 0; i < count; ++i) {
+    const Index first = rows * i / count, last = rows * (i + 1) / count;
+    blocks[last - first - 1](depth, a + first * row_stride, row_stride,
+                             depth_stride, b, result + first * columns,
+                             accumulate);
+  }
+}
+
+// ---------------------------------------------------------------------------
+// Work.
+
+// Calls `work(task)` for all tasks, on the threads of XLA and this one.
+template <typename Work>
+void ParallelFor(ffi::ThreadPool& pool, Index tasks, Work work) {
+  struct State {
+    std::atomic<Index> next{0};
+    std::mutex mutex;
+    std::condition_variable finished;
+    Index left;
+  };
+  auto state = std::make_shared<State>();
+  state->left = tasks;
+  // A thread that comes late finds no task left and never touches `work`.
+  auto take = [state, tasks, &work] {
+    Index done = 0;
+    for (Index task; (task = state->next++) < tasks; ++done) work(task);
+    if (done == 0) return;
+    std::lock_guard<std::mutex> lock(state->mutex);
+    if ((state->left -= done) == 0) state->finished.notify_one();
+  };
+  const Index helpers = std::min(tasks, pool.num_threads()) - 1;
+  for (Index i = 0; i < helpers; ++i) pool.Schedule(decltype(take)(take));
+  take();
+  std::unique_lock<std::mutex> lock(state->mutex);
+  state->finished.wait(lock, [&] { return state->left == 0; });
+}
+
+// Memory of this thread, kept for the next task.
+float* Scratch(Index size) {
+  thread_local std::vector<Vec> memory;
+  const size_t vectors = size / kLanes + 1;
+  if (memory.size() < vectors) memory.resize(vectors);
+  return reinterpret_cast<float*>(memory.data());
+}
+
+// How many parts of at most `largest` a whole is cut into.
+inline Index Parts(Index whole, Index largest) {
+  return std::max<Index>(1, (whole + largest - 1) / largest);
+}
+
+// The part of [0, whole) that is number `part` of `parts`.
+struct Slice {
+  Slice(Index whole, Index parts, Index part, Index unit = 1) {
+    const Index units = (whole + unit - 1) / unit;
+    first = units * part / parts * unit;
+    last = std::min(whole, units * (part + 1) / parts * unit);
+  }
+  Index size() const { return last - first; }
+  Index first, last;
+};
+
+// Transforms the tiles' `channels` to planes of [tile, padded channel].
+template <const auto& kM, int N>
+void TransformTiles(const Grid& grid, Slice tiles, Slice channels,
+                    bool panels, float* planes) {
+  Vec blocks[N * N + 1];
+  const Index columns = Padded(channels.size());
+  const Index plane = PlaneSize(tiles.size(), columns);
+  for (Index k = 0; k < channels.size(); k += kLanes) {
+    const Runs runs(grid.parts, grid.length, channels.first + k);
+    const Index panel = panels ? k / kPanel * kPanel : 0;
+    const Index stride = panels ? std::min(kPanel, columns - panel) : columns;
+    float* result = planes + panel * tiles.size() + k - panel;
+    for (Index tile = tiles.first; tile < tiles.last; ++tile) {
+      Gather<N>(grid, tile, runs, blocks);
+      Transform<kM>([&](int i) { return blocks[i]; },
+                    [&](int i, Vec v) { Store(result + i * plane, v); });
+      result += stride;
+    }
+  }
+}
+
+// Some tiles and some of the output's channels.
+void ConvolveTiles(const Grid& input, const float* kernel, const Grid& output,
+                   Slice tiles, Slice channels) {
+  const bool strided = input.parts == 2;
+  const Index depth = input.channels(), padded_depth = Padded(depth);
+  const Index columns = Padded(channels.size()), count = tiles.size();
+  const Index input_plane = PlaneSize(count, padded_depth);
+  const Index kernel_plane = PlaneSize(depth, Padded(output.channels()));
+  const Index output_plane = PlaneSize(count, columns);
+  float* inputs = Scratch(kPoints * (input_plane + output_plane));
+  float* products = inputs + kPoints * input_plane;
+  TransformTiles<kInput, 6>(input, tiles, {depth, 1, 0}, false, inputs);
+
+  // Where a pixel of the block has two taps of three, one end is zero.
+  const Index row = strided ? input.length : output.length, pixel = row / 2;
+  for (int point = 0; point < kPoints; ++point) {
+    const int end = strided ? 0 : 5;
+    const bool no_row = point / 6 == end, no_column = point % 6 == end;
+    for (Index n = 0; n < columns; n += kPanel) {
+      const Index width = std::min(kPanel, columns - n);
+      const float* panel = kernel + point * kernel_plane +
+                           (channels.first + n) * depth;
+      float* result = products + point * output_plane + n * count;
+      const auto product = [&](Index first, Index last, bool accumulate) {
+        Product(count, width, last - first,
+                inputs + point * input_plane + first, padded_depth, 1,
+                panel + first * width, result, accumulate);
+      };
+      if (strided) {
+        const Index start = no_row ? row : 0;
+        const Index step = no_column ? row : 2 * row - start;
+        for (Index k = start; k < depth; k += step) {
+          product(k + (no_column ? pixel : 0), k + step, k > start);
+        }
+      } else {
+        const Index first = channels.first + n;
+        const Index last = std::min(first + width, output.channels()) - 1;
+        const bool in_row = no_row && last < row;
+        const bool in_column = no_column && first / pixel == last / pixel &&
+                               first / pixel % 2 == 0;
+        if (in_row || in_column) {
+          std::fill_n(result, count * width, 0.0f);
+        } else {
+          product(0, depth, false);
+        }
+      }
+    }
+  }
+
+  for (Index n = 0; n < channels.size(); n += kLanes) {
+    const Runs runs(output.parts, output.length, channels.first + n);
+    const Index panel = n / kPanel * kPanel;
+    const Index stride = std::min(kPanel, columns - panel);
+    const float* from = products + panel * count + n - panel;
+    for (Index tile = tiles.first; tile < tiles.last; ++tile) {
+      Vec result[16];
+      Transform<kOutput>([&](int i) { return Load(from + i * output_plane); },
+                         [&](int i, Vec v) { result[i] = v; });
+      Scatter(output, tile, runs, result);
+      from += stride;
+    }
+  }
+}
+
+ffi::Error Convolve(ffi::ThreadPool pool, Buffer4 x,
+                    Buffer1 kernel,
+                    ffi::Result<Buffer4> y) {
+  const bool strided = y->dimensions()[1] < x.dimensions()[1];
+  const Grid input(x, strided ? 2 : 1), output(*y, strided ? 1 : 2);
+  // Few tiles keep what they need in the cache; many read the kernel less.
+  const Index bytes = 4 * kPoints * (input.channels() + 128);
+  const Index most = std::clamp<Index>((1 << 20) / bytes, 2 * kRows, 4 * kRows);
+  const Index tiles = Parts(output.tiles(), most);
+  const Index panels = Parts(output.channels(), kPanel);
+  const Index wanted = 2 * pool.num_threads();
+  const Index slices = std::min(
+      panels, std::max(Parts(panels, 128 / kPanel), Parts(wanted, tiles)));
+  ParallelFor(pool, tiles * slices, [&](Index task) {
+    ConvolveTiles(input, kernel.typed_data(), output,
+                  {output.tiles(), tiles, task % tiles},
+                  {output.channels(), slices, task / tiles, kPanel});
+  });
+  return ffi::Error::Success();
+}
+
+// Transforms a kernel to planes of panels, for `Convolve`.
+ffi::Error TransformKernel(ffi::ThreadPool pool, Buffer4 weights,
+                           ffi::Result<Buffer1> result,
+                           bool strided, bool big_first) {
+  const Index in = weights.dimensions()[2], out = weights.dimensions()[3];
+  const Kernel kernel(weights.typed_data(), big_first ? in : out,
+                      big_first ? out : in, big_first);
+  const Index pixel = kernel.big;
+  const Index depth = strided ? 4 * pixel : kernel.small;
+  const Index columns = strided ? kernel.small : 4 * pixel;
+  const Index plane = PlaneSize(depth, Padded(columns));
+  const Index vectors = Padded(columns) / kLanes, slices = Parts(depth, 64);
+  ParallelFor(pool, vectors * slices, [&](Index task) {
+    const Index n = task % vectors * kLanes, panel = n / kPanel * kPanel;
+    const Index width = std::min(kPanel, Padded(columns) - panel);
+    const Slice rows(depth, slices, task / vectors);
+    const Runs runs(strided ? 1 : 4, strided ? columns : pixel, n);
+    float* to = result->typed_data() + panel * depth + rows.first * width +
+                (n - panel);
+    for (Index k = rows.first; k < rows.last; ++k, to += width) {
+      Vec taps[9] = {};
+      for (int r = 0; r < runs.count; ++r) {
+        const Run& run = runs.run[r];
+        const Index part = strided ? k / pixel : run.part;
+        const Index stride = strided ? kernel.small_stride : kernel.big_stride;
+        const Index offset =
+            run.first * stride + (strided ? k % pixel * kernel.big_stride
+                                          : k * kernel.small_stride);
+        for (int tap = 0; tap < 9; ++tap) {
+          const float* from = kernel.Tap(strided, tap, part / 2, part % 2);
+          if (from == nullptr) continue;
+          from += offset;
+          if (stride == 1 && run.size == kLanes) {
+            taps[tap] = Load(from);
+            continue;
+          }
+          for (Index i = 0; i < run.size; ++i) {
+            taps[tap][run.lane + i] = from[i * stride];
+          }
+        }
+      }
+      Transform<kKernel>([&](int i) { return taps[i]; },
+                         [&](int i, Vec v) { Store(to + i * plane, v); });
+    }
+  });
+  return ffi::Error::Success();
+}
+
+// The gradient of either convolution in its kernel, summed over `tiles`, for
+// some channels of the small image and of the big one's blocks.
+void KernelGradientOfTiles(const Grid& big, const Grid& small,
+                           const Kernel& gradient, Slice tiles, Slice rows,
+                           Slice channels) {
+  const Index columns = Padded(channels.size());
+  const Index padded_rows = Padded(rows.size());
+  const Index most = std::min<Index>(32, tiles.size());
+  const Index small_plane = PlaneSize(most, padded_rows);
+  const Index big_plane = PlaneSize(most, columns);
+  const Index sum_plane = PlaneSize(rows.size(), columns);
+  float* smalls = Scratch(kPoints * (small_plane + big_plane + sum_plane));
+  float* bigs = smalls + kPoints * small_plane;
+  float* sums = bigs + kPoints * big_plane;
+  for (Index first = tiles.first; first < tiles.last; first += most) {
+    Slice some = tiles;
+    some.first = first;
+    some.last = std::min(tiles.last, first + most);
+    const Index count = some.size();
+    TransformTiles<kInput, 6>(small, some, rows, false, smalls);
+    TransformTiles<kOutputTransposed, 4>(big, some, channels, true, bigs);
+    for (int point = 0; point < kPoints; ++point) {
+      for (Index n = 0; n < columns; n += kPanel) {
+        const Index width = std::min(kPanel, columns - n);
+        Product(rows.size(), width, count,
+                smalls + point * PlaneSize(count, padded_rows), 1, padded_rows,
+                bigs + point * PlaneSize(count, columns) + n * count,
+                sums + point * sum_plane + n * rows.size(),
+                first > tiles.first);
+      }
+    }
+  }
+
+  for (Index n = 0; n < channels.size(); n += kLanes) {
+    const Runs runs(4, gradient.big, channels.first + n);
+    const Index panel = n / kPanel * kPanel;
+    const Index width = std::min(kPanel, columns - panel);
+    const float* from = sums + panel * rows.size() + n - panel;
+    for (Index k = rows.first; k < rows.last; ++k, from += width) {
+      Vec taps[9];
+      Transform<kKernelTransposed>(
+          [&](int i) { return Load(from + i * sum_plane); },
+          [&](int i, Vec v) { taps[i] = v; });
+      for (int r = 0; r < runs.count; ++r) {
+        const Run& run = runs.run[r];
+        for (int tap = 0; tap < 9; ++tap) {
+          float* to = gradient.Tap(false, tap, run.part / 2, run.part % 2);
+          if (to == nullptr) continue;
+          to += run.first * gradient.big_stride + k * gradient.small_stride;
+          for (Index i = 0; i < run.size && n + run.lane + i < channels.size();
+               ++i) {
+            to[i * gradient.big_stride] = taps[tap][run.lane + i];
+          }
+        }
+      }
+    }
+  }
+}
+
+// Gives [parts, 5, 5, ...], sums over equal parts of the tiles.
+ffi::Error KernelGradient(ffi::ThreadPool pool, Buffer4 image, Buffer4 other,
+                          ffi::Result<Buffer5> result,
+                          bool big_first) {
+  const Grid big(image, 2), small(other, 1);
+  const Index parts = result->dimensions()[0];
+  const Index size = result->element_count() / parts;
+  const Index row_slices = Parts(small.channels(), 64);
+  const Index slices = Parts(big.channels(), 128);
+  ParallelFor(pool, parts * row_slices * slices, [&](Index task) {
+    const Index part = task % parts, slice = task / parts;
+    const Kernel gradient(result->typed_data() + part * size, big.length / 2,
+                          small.length, big_first);
+    KernelGradientOfTiles(
+        big, small, gradient, {small.tiles(), parts, part},
+        {small.channels(), row_slices, slice % row_slices},
+        {big.channels(), slices, slice / row_slices, kPanel});
+  });
+  return ffi::Error::Success();
+}
+
+}  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    DcganConvolve, Convolve,
+    ffi::Ffi::Bind()
+        .Ctx<ffi::ThreadPool>()
+        .Arg<Buffer4>()
+        .Arg<Buffer1>()
+        .Ret<Buffer4>());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    DcganTransformKernel, TransformKernel,
+    ffi::Ffi::Bind()
+        .Ctx<ffi::ThreadPool>()
+        .Arg<Buffer4>()
+        .Ret<Buffer1>()
+        .Attr<bool>("strided")
+        .Attr<bool>("big_first"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    DcganKernelGradient, KernelGradient,
+    ffi::Ffi::Bind()
+        .Ctx<ffi::ThreadPool>()
+        .Arg<Buffer4>()
+        .Arg<Buffer4>()
+        .Ret<Buffer5>()
+        .Attr<bool>("big_first"));
