@@ -30,7 +30,7 @@ _FLAGS = (
   "-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-w",
 )  # fmt: skip
 _CACHE = "~/.cache/dcgan_inpaint/native"
-_TARGETS = ("Convolve", "TransformKernel", "KernelGradient")
+_TARGETS = ("Convolve", "KernelGradient")
 # As in convolutions.cc.
 _PAD = 16
 _POINTS = 36
@@ -121,16 +121,17 @@ def _call(target, result, *operands, **attributes):
 
 
 @functools.cache
-def _convolution(shape):
-  """Returns the product of an image and a transformed kernel.
-
-  Args:
-    shape: [H, W, C] of the result.
-  """
+def _convolution(strided, big_first):
+  """Returns either convolution, as a function that vmap knows."""
 
   @jax.custom_batching.custom_vmap
   def convolve(x, kernel):
-    return _call("Convolve", (x.shape[0], *shape), x, kernel)
+    b, h, w, _ = x.shape
+    # Channels of the big image, and of the small one.
+    channels = kernel.shape[2:] if big_first else kernel.shape[:1:-1]
+    shape = (h // 2, w // 2) if strided else (2 * h, 2 * w)
+    shape = (b, *shape, channels[strided])
+    return _call("Convolve", shape, x, kernel, big_first=big_first)
 
   @convolve.def_vmap
   def _(size, batched, x, kernel):
@@ -138,7 +139,7 @@ def _convolution(shape):
       y = jax.lax.map(lambda both: convolve(*both), (x, kernel))
     elif batched[0]:
       y = convolve(x.reshape(-1, *x.shape[2:]), kernel)
-      y = y.reshape(size, -1, *shape)
+      y = y.reshape(size, -1, *y.shape[1:])
     else:
       y = jax.lax.map(lambda kernel: convolve(x, kernel), kernel)
     return y, True
@@ -146,31 +147,14 @@ def _convolution(shape):
   return convolve
 
 
-def _apply(x, kernel, strided, big_first):
-  _, h, w, cin = x.shape
-  big, small = kernel.shape[2:] if big_first else kernel.shape[:1:-1]
-  if strided:
-    depth, columns, shape = 4 * big, small, (h // 2, w // 2, small)
-  else:
-    depth, columns, shape = small, 4 * big, (2 * h, 2 * w, big)
-  transformed = _call(
-    "TransformKernel",
-    (_POINTS * (depth * _padded(columns) + _PAD),),
-    kernel,
-    strided=strided,
-    big_first=big_first,
-  )
-  return _convolution(shape)(x, transformed)
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _strided(x, kernel, big_first):
-  return _apply(x, kernel, True, big_first)
+  return _convolution(True, big_first)(x, kernel)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _transposed(x, kernel, big_first):
-  return _apply(x, kernel, False, big_first)
+  return _convolution(False, big_first)(x, kernel)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

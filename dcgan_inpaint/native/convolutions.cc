@@ -27,7 +27,6 @@ namespace {
 
 namespace ffi = xla::ffi;
 using Index = int64_t;
-using Buffer1 = ffi::Buffer<ffi::F32, 1>;
 using Buffer4 = ffi::Buffer<ffi::F32, 4>;
 using Buffer5 = ffi::Buffer<ffi::F32, 5>;
 
@@ -43,6 +42,9 @@ constexpr Index kLanes = 4, kRows = 6, kPanel = 16;
 // Channels are padded to this many, also where Python makes room for kernels.
 constexpr Index kPad = 16;
 constexpr Index kPoints = 36;
+// More tiles than this share one transformed kernel, if its planes are smaller
+// than this many floats.
+constexpr Index kManyTiles = 64, kSharedPlane = 1 << 16;
 
 typedef float Vec __attribute__((vector_size(4 * kLanes)));
 typedef float Unaligned
@@ -56,6 +58,11 @@ inline void Store(float* p, Vec v) { *reinterpret_cast<Unaligned*>(p) = v; }
 inline Index Padded(Index channels) {
   return (channels + kPad - 1) / kPad * kPad;
 }
+
+struct Slice {
+  Index size() const { return last - first; }
+  Index first, last;
+};
 
 // Planes of 36 products. One more line between them spreads them over the sets
 // of a cache.
@@ -246,8 +253,22 @@ void Scatter(const Grid& grid, Index tile, const Runs& runs, const Vec* v) {
 // Kernels. The weight at (ky, kx) joins the place i of the small image with
 // the pixel 2 i - 1 + k of the big one.
 
+constexpr uint64_t LivePointsOf(bool strided, int pixel) {
+  uint64_t live = 0;
+  for (int point = 0; point < kPoints; ++point) {
+    const int end = strided ? 0 : 5;
+    const bool dead = (pixel / 2 == 0 && point / 6 == end) ||
+                      (pixel % 2 == 0 && point % 6 == end);
+    if (!dead) live |= uint64_t{1} << point;
+  }
+  return live;
+}
+
 struct Kernel {
   // [5, 5, big, small], or flipped as [5, 5, small, big].
+  Kernel(const Buffer4& weights, bool big_first)
+      : Kernel(weights.typed_data(), weights.dimensions()[big_first ? 2 : 3],
+               weights.dimensions()[big_first ? 3 : 2], big_first) {}
   Kernel(float* data, Index big, Index small, bool big_first)
       : data(data),
         big(big),
@@ -257,12 +278,31 @@ struct Kernel {
         small_stride(big_first ? 1 : big) {}
 
   // Returns the first channels' weight of a tap of the 3x3 kernel, at a pixel
-  // (p, q) of the blocks, or null where the 5x5 kernel has none.
-  float* Tap(bool strided, int tap, Index p, Index q) const {
-    const Index y = strided ? 2 * (tap / 3) + p - 1 : 3 - 2 * (tap / 3) + p;
-    const Index x = strided ? 2 * (tap % 3) + q - 1 : 3 - 2 * (tap % 3) + q;
+  // 0 to 3 of the blocks, or null where the 5x5 kernel has none.
+  float* Tap(bool strided, int tap, Index pixel) const {
+    const Index row = pixel / 2, column = pixel % 2;
+    const Index y = strided ? 2 * (tap / 3) + row - 1 : 3 - 2 * (tap / 3) + row;
+    const Index x =
+        strided ? 2 * (tap % 3) + column - 1 : 3 - 2 * (tap % 3) + column;
     if (y < 0 || x < 0) return nullptr;
     return data + (big_first ? y * 5 + x : 24 - y * 5 - x) * big * small;
+  }
+
+  // Returns a bit for each point at which the transformed weights of the
+  // blocks' `channels` do not vanish. The first row and column of a block have
+  // two taps of three, which leaves out one end.
+  uint64_t LivePoints(bool strided, Slice channels) const {
+    static constexpr uint64_t kLive[2][4] = {
+        {LivePointsOf(false, 0), LivePointsOf(false, 1), LivePointsOf(false, 2),
+         LivePointsOf(false, 3)},
+        {LivePointsOf(true, 0), LivePointsOf(true, 1), LivePointsOf(true, 2),
+         LivePointsOf(true, 3)}};
+    uint64_t live = 0;
+    const Index last = std::min<Index>(3, (channels.last - 1) / big);
+    for (Index pixel = channels.first / big; pixel <= last; ++pixel) {
+      live |= kLive[strided][pixel];
+    }
+    return live;
   }
 
   float* data;
@@ -365,6 +405,7 @@ void ParallelFor(ffi::ThreadPool& pool, Index tasks, Work work) {
 }
 
 // Memory of this thread, kept for the next task.
+template <int kUse>
 float* Scratch(Index size) {
   thread_local std::vector<Vec> memory;
   const size_t vectors = size / kLanes + 1;
@@ -378,23 +419,18 @@ inline Index Parts(Index whole, Index largest) {
 }
 
 // The part of [0, whole) that is number `part` of `parts`.
-struct Slice {
-  Slice(Index whole, Index parts, Index part, Index unit = 1) {
-    const Index units = (whole + unit - 1) / unit;
-    first = units * part / parts * unit;
-    last = std::min(whole, units * (part + 1) / parts * unit);
-  }
-  Index size() const { return last - first; }
-  Index first, last;
-};
+Slice PartOf(Index whole, Index parts, Index part, Index unit = 1) {
+  const Index units = (whole + unit - 1) / unit;
+  return {units * part / parts * unit,
+          std::min(whole, units * (part + 1) / parts * unit)};
+}
 
 // Transforms the tiles' `channels` to planes of [tile, padded channel].
 template <const auto& kM, int N>
 void TransformTiles(const Grid& grid, Slice tiles, Slice channels,
-                    bool panels, float* planes) {
+                    bool panels, float* planes, Index plane) {
   Vec blocks[N * N + 1];
   const Index columns = Padded(channels.size());
-  const Index plane = PlaneSize(tiles.size(), columns);
   for (Index k = 0; k < channels.size(); k += kLanes) {
     const Runs runs(grid.parts, grid.length, channels.first + k);
     const Index panel = panels ? k / kPanel * kPanel : 0;
@@ -409,52 +445,118 @@ void TransformTiles(const Grid& grid, Slice tiles, Slice channels,
   }
 }
 
-// Some tiles and some of the output's channels.
-void ConvolveTiles(const Grid& input, const float* kernel, const Grid& output,
-                   Slice tiles, Slice channels) {
-  const bool strided = input.parts == 2;
-  const Index depth = input.channels(), padded_depth = Padded(depth);
-  const Index columns = Padded(channels.size()), count = tiles.size();
-  const Index input_plane = PlaneSize(count, padded_depth);
-  const Index kernel_plane = PlaneSize(depth, Padded(output.channels()));
-  const Index output_plane = PlaneSize(count, columns);
-  float* inputs = Scratch(kPoints * (input_plane + output_plane));
-  float* products = inputs + kPoints * input_plane;
-  TransformTiles<kInput, 6>(input, tiles, {depth, 1, 0}, false, inputs);
-
-  // Where a pixel of the block has two taps of three, one end is zero.
-  const Index row = strided ? input.length : output.length, pixel = row / 2;
-  for (int point = 0; point < kPoints; ++point) {
-    const int end = strided ? 0 : 5;
-    const bool no_row = point / 6 == end, no_column = point % 6 == end;
-    for (Index n = 0; n < columns; n += kPanel) {
-      const Index width = std::min(kPanel, columns - n);
-      const float* panel = kernel + point * kernel_plane +
-                           (channels.first + n) * depth;
-      float* result = products + point * output_plane + n * count;
-      const auto product = [&](Index first, Index last, bool accumulate) {
-        Product(count, width, last - first,
-                inputs + point * input_plane + first, padded_depth, 1,
-                panel + first * width, result, accumulate);
-      };
-      if (strided) {
-        const Index start = no_row ? row : 0;
-        const Index step = no_column ? row : 2 * row - start;
-        for (Index k = start; k < depth; k += step) {
-          product(k + (no_column ? pixel : 0), k + step, k > start);
-        }
-      } else {
-        const Index first = channels.first + n;
-        const Index last = std::min(first + width, output.channels()) - 1;
-        const bool in_row = no_row && last < row;
-        const bool in_column = no_column && first / pixel == last / pixel &&
-                               first / pixel % 2 == 0;
-        if (in_row || in_column) {
-          std::fill_n(result, count * width, 0.0f);
-        } else {
-          product(0, depth, false);
+// Transforms the weights of some input channels and of one panel of output
+// channels to planes of [input channel, output channel].
+void TransformPanel(const Kernel& kernel, bool strided, Slice rows,
+                    Slice columns, Index width, float* planes, Index plane) {
+  const Index lane_stride = strided ? kernel.small_stride : kernel.big_stride;
+  const Index row_stride = strided ? kernel.big_stride : kernel.small_stride;
+  for (Index n = 0; n < width; n += kLanes) {
+    const Runs runs(strided ? 1 : 4, strided ? kernel.small : kernel.big,
+                    columns.first + n);
+    uint64_t live = kernel.LivePoints(strided, columns);
+    float* to = planes + n;
+    for (Index k = rows.first; k < rows.last; ++k, to += width) {
+      const Index pixel = strided ? k / kernel.big : 0;
+      const Index row = (strided ? k % kernel.big : k) * row_stride;
+      Vec taps[9] = {};
+      for (int r = 0; r < runs.count; ++r) {
+        const Run& run = runs.run[r];
+        for (int tap = 0; tap < 9; ++tap) {
+          const float* from =
+              kernel.Tap(strided, tap, strided ? pixel : run.part);
+          if (from == nullptr) continue;
+          from += row + run.first * lane_stride;
+          if (lane_stride == 1 && run.size == kLanes) {
+            taps[tap] = Load(from);
+          } else {
+            float* lanes = reinterpret_cast<float*>(taps + tap) + run.lane;
+            for (Index i = 0; i < run.size; ++i) lanes[i] = from[i * lane_stride];
+          }
         }
       }
+      if (strided) live = kernel.LivePoints(true, {k, k + 1});
+      Transform<kKernel>([&](int i) { return taps[i]; },
+                         [&](int i, Vec v) {
+                           if (live >> i & 1) Store(to + i * plane, v);
+                         });
+    }
+  }
+}
+
+// A transformed kernel, planes of panels, or null where a task has to make it.
+struct Transformed {
+  const float* planes;
+  Index plane, rows;
+};
+
+// Some tiles and some of the output's channels.
+void ConvolveTiles(const Grid& input, const Kernel& kernel,
+                   const Transformed& transformed, const Grid& output,
+                   Slice tiles, Slice channels) {
+  constexpr Index kChunk = 32;  // input channels at a time
+  const bool strided = input.parts == 2;
+  const Index depth = input.channels(), count = tiles.size();
+  const Index columns = Padded(channels.size());
+  const Index most = std::min(kChunk, Padded(depth));
+  const Index input_plane = PlaneSize(count, most);
+  const Index output_plane = PlaneSize(count, columns);
+  const Index kernel_plane =
+      transformed.planes ? 0 : PlaneSize(most, columns);
+  float* inputs =
+      Scratch<0>(kPoints * (input_plane + output_plane + kernel_plane));
+  float* products = inputs + kPoints * input_plane;
+  float* own_kernel = products + kPoints * output_plane;
+
+  bool started[kPoints] = {};
+  for (Index k = 0; k < depth; k += kChunk) {
+    const Slice chunk = {k, std::min(depth, k + kChunk)};
+    const Index stride = Padded(chunk.size());
+    TransformTiles<kInput, 6>(input, tiles, chunk, false, inputs, input_plane);
+    Transformed weights = transformed;
+    if (weights.planes) {
+      weights.planes += channels.first * depth;
+    } else {
+      weights = {own_kernel, kernel_plane, chunk.size()};
+      for (Index n = 0; n < columns; n += kPanel) {
+        const Index width = std::min(kPanel, columns - n);
+        TransformPanel(kernel, strided, chunk,
+                       {channels.first + n, channels.first + n + width}, width,
+                       own_kernel + n * chunk.size(), kernel_plane);
+      }
+    }
+    const Index first_row = transformed.planes ? 0 : k;
+    const auto live = [&](Index k, int point) {
+      return !strided || kernel.LivePoints(true, {k, k + 1}) >> point & 1;
+    };
+    const auto end = [&](Index k) {
+      return strided ? std::min(chunk.last, (k / kernel.big + 1) * kernel.big)
+                     : chunk.last;
+    };
+    for (int point = 0; point < kPoints; ++point) {
+      bool any = false;
+      for (Index n = 0; n < columns; n += kPanel) {
+        const Index width = std::min(kPanel, columns - n);
+        float* result = products + point * output_plane + n * count;
+        const Slice panel = {channels.first + n, channels.first + n + width};
+        if (!strided && !(kernel.LivePoints(false, panel) >> point & 1)) {
+          if (k == 0) std::fill_n(result, count * width, 0.0f);
+          continue;
+        }
+        bool accumulate = started[point];
+        for (Index first = k, last; first < chunk.last; first = last) {
+          last = end(first);
+          if (!live(first, point)) continue;
+          while (last < chunk.last && live(last, point)) last = end(last);
+          Product(count, width, last - first,
+                  inputs + point * input_plane + first - k, stride, 1,
+                  weights.planes + point * weights.plane + n * weights.rows +
+                      (first - first_row) * width,
+                  result, accumulate);
+          accumulate = any = true;
+        }
+      }
+      started[point] |= any;
     }
   }
 
@@ -473,71 +575,34 @@ void ConvolveTiles(const Grid& input, const float* kernel, const Grid& output,
   }
 }
 
-ffi::Error Convolve(ffi::ThreadPool pool, Buffer4 x,
-                    Buffer1 kernel,
-                    ffi::Result<Buffer4> y) {
+ffi::Error Convolve(ffi::ThreadPool pool, Buffer4 x, Buffer4 weights,
+                    ffi::Result<Buffer4> y, bool big_first) {
   const bool strided = y->dimensions()[1] < x.dimensions()[1];
   const Grid input(x, strided ? 2 : 1), output(*y, strided ? 1 : 2);
-  // Few tiles keep what they need in the cache; many read the kernel less.
-  const Index bytes = 4 * kPoints * (input.channels() + 128);
-  const Index most = std::clamp<Index>((1 << 20) / bytes, 2 * kRows, 4 * kRows);
-  const Index tiles = Parts(output.tiles(), most);
-  const Index panels = Parts(output.channels(), kPanel);
-  const Index wanted = 2 * pool.num_threads();
+  const Kernel kernel(weights, big_first);
+  const Index depth = input.channels(), columns = Padded(output.channels());
+  const Index plane = PlaneSize(depth, columns);
+  const Index panels = Parts(columns, kPanel);
+  // Many tiles share a transformed kernel that fits into the cache. For few, or
+  // with a large kernel, each task makes what it needs of it.
+  const bool shared = output.tiles() > kManyTiles && plane < kSharedPlane;
+  const Index tiles = Parts(output.tiles(), shared ? 4 * kRows : kManyTiles);
   const Index slices = std::min(
-      panels, std::max(Parts(panels, 128 / kPanel), Parts(wanted, tiles)));
+      panels, std::max(Parts(columns, 128), Parts(pool.num_threads(), tiles)));
+  Transformed transformed = {nullptr, plane, depth};
+  if (shared) {
+    float* planes = Scratch<1>(kPoints * plane);
+    transformed.planes = planes;
+    ParallelFor(pool, panels, [&](Index task) {
+      const Index first = task * kPanel, last = std::min(columns, first + kPanel);
+      TransformPanel(kernel, strided, {0, depth}, {first, last}, last - first,
+                     planes + first * depth, plane);
+    });
+  }
   ParallelFor(pool, tiles * slices, [&](Index task) {
-    ConvolveTiles(input, kernel.typed_data(), output,
-                  {output.tiles(), tiles, task % tiles},
-                  {output.channels(), slices, task / tiles, kPanel});
-  });
-  return ffi::Error::Success();
-}
-
-// Transforms a kernel to planes of panels, for `Convolve`.
-ffi::Error TransformKernel(ffi::ThreadPool pool, Buffer4 weights,
-                           ffi::Result<Buffer1> result,
-                           bool strided, bool big_first) {
-  const Index in = weights.dimensions()[2], out = weights.dimensions()[3];
-  const Kernel kernel(weights.typed_data(), big_first ? in : out,
-                      big_first ? out : in, big_first);
-  const Index pixel = kernel.big;
-  const Index depth = strided ? 4 * pixel : kernel.small;
-  const Index columns = strided ? kernel.small : 4 * pixel;
-  const Index plane = PlaneSize(depth, Padded(columns));
-  const Index vectors = Padded(columns) / kLanes, slices = Parts(depth, 64);
-  ParallelFor(pool, vectors * slices, [&](Index task) {
-    const Index n = task % vectors * kLanes, panel = n / kPanel * kPanel;
-    const Index width = std::min(kPanel, Padded(columns) - panel);
-    const Slice rows(depth, slices, task / vectors);
-    const Runs runs(strided ? 1 : 4, strided ? columns : pixel, n);
-    float* to = result->typed_data() + panel * depth + rows.first * width +
-                (n - panel);
-    for (Index k = rows.first; k < rows.last; ++k, to += width) {
-      Vec taps[9] = {};
-      for (int r = 0; r < runs.count; ++r) {
-        const Run& run = runs.run[r];
-        const Index part = strided ? k / pixel : run.part;
-        const Index stride = strided ? kernel.small_stride : kernel.big_stride;
-        const Index offset =
-            run.first * stride + (strided ? k % pixel * kernel.big_stride
-                                          : k * kernel.small_stride);
-        for (int tap = 0; tap < 9; ++tap) {
-          const float* from = kernel.Tap(strided, tap, part / 2, part % 2);
-          if (from == nullptr) continue;
-          from += offset;
-          if (stride == 1 && run.size == kLanes) {
-            taps[tap] = Load(from);
-            continue;
-          }
-          for (Index i = 0; i < run.size; ++i) {
-            taps[tap][run.lane + i] = from[i * stride];
-          }
-        }
-      }
-      Transform<kKernel>([&](int i) { return taps[i]; },
-                         [&](int i, Vec v) { Store(to + i * plane, v); });
-    }
+    ConvolveTiles(input, kernel, transformed, output,
+                  PartOf(output.tiles(), tiles, task % tiles),
+                  PartOf(output.channels(), slices, task / tiles, kPanel));
   });
   return ffi::Error::Success();
 }
@@ -553,24 +618,27 @@ void KernelGradientOfTiles(const Grid& big, const Grid& small,
   const Index small_plane = PlaneSize(most, padded_rows);
   const Index big_plane = PlaneSize(most, columns);
   const Index sum_plane = PlaneSize(rows.size(), columns);
-  float* smalls = Scratch(kPoints * (small_plane + big_plane + sum_plane));
+  float* smalls = Scratch<0>(kPoints * (small_plane + big_plane + sum_plane));
   float* bigs = smalls + kPoints * small_plane;
   float* sums = bigs + kPoints * big_plane;
   for (Index first = tiles.first; first < tiles.last; first += most) {
-    Slice some = tiles;
-    some.first = first;
-    some.last = std::min(tiles.last, first + most);
+    const Slice some = {first, std::min(tiles.last, first + most)};
     const Index count = some.size();
-    TransformTiles<kInput, 6>(small, some, rows, false, smalls);
-    TransformTiles<kOutputTransposed, 4>(big, some, channels, true, bigs);
+    TransformTiles<kInput, 6>(small, some, rows, false, smalls, small_plane);
+    TransformTiles<kOutputTransposed, 4>(big, some, channels, true, bigs,
+                                         big_plane);
     for (int point = 0; point < kPoints; ++point) {
       for (Index n = 0; n < columns; n += kPanel) {
         const Index width = std::min(kPanel, columns - n);
-        Product(rows.size(), width, count,
-                smalls + point * PlaneSize(count, padded_rows), 1, padded_rows,
-                bigs + point * PlaneSize(count, columns) + n * count,
-                sums + point * sum_plane + n * rows.size(),
-                first > tiles.first);
+        float* result = sums + point * sum_plane + n * rows.size();
+        const Slice panel = {channels.first + n, channels.first + n + width};
+        if (gradient.LivePoints(false, panel) >> point & 1) {
+          Product(rows.size(), width, count, smalls + point * small_plane, 1,
+                  padded_rows, bigs + point * big_plane + n * count, result,
+                  first > tiles.first);
+        } else if (first == tiles.first) {
+          std::fill_n(result, rows.size() * width, 0.0f);
+        }
       }
     }
   }
@@ -588,7 +656,7 @@ void KernelGradientOfTiles(const Grid& big, const Grid& small,
       for (int r = 0; r < runs.count; ++r) {
         const Run& run = runs.run[r];
         for (int tap = 0; tap < 9; ++tap) {
-          float* to = gradient.Tap(false, tap, run.part / 2, run.part % 2);
+          float* to = gradient.Tap(false, tap, run.part);
           if (to == nullptr) continue;
           to += run.first * gradient.big_stride + k * gradient.small_stride;
           for (Index i = 0; i < run.size && n + run.lane + i < channels.size();
@@ -615,9 +683,9 @@ ffi::Error KernelGradient(ffi::ThreadPool pool, Buffer4 image, Buffer4 other,
     const Kernel gradient(result->typed_data() + part * size, big.length / 2,
                           small.length, big_first);
     KernelGradientOfTiles(
-        big, small, gradient, {small.tiles(), parts, part},
-        {small.channels(), row_slices, slice % row_slices},
-        {big.channels(), slices, slice / row_slices, kPanel});
+        big, small, gradient, PartOf(small.tiles(), parts, part),
+        PartOf(small.channels(), row_slices, slice % row_slices),
+        PartOf(big.channels(), slices, slice / row_slices, kPanel));
   });
   return ffi::Error::Success();
 }
@@ -629,16 +697,8 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
     ffi::Ffi::Bind()
         .Ctx<ffi::ThreadPool>()
         .Arg<Buffer4>()
-        .Arg<Buffer1>()
-        .Ret<Buffer4>());
-
-XLA_FFI_DEFINE_HANDLER_SYMBOL(
-    DcganTransformKernel, TransformKernel,
-    ffi::Ffi::Bind()
-        .Ctx<ffi::ThreadPool>()
         .Arg<Buffer4>()
-        .Ret<Buffer1>()
-        .Attr<bool>("strided")
+        .Ret<Buffer4>()
         .Attr<bool>("big_first"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
