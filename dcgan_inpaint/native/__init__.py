@@ -21,7 +21,7 @@ import tempfile
 
 from absl import logging
 import jax
-from jax import numpy as jnp
+import jax.numpy as jnp
 import jaxlib
 import numpy as np
 
@@ -31,17 +31,19 @@ _FLAGS = (
 )  # fmt: skip
 _CACHE = "~/.cache/dcgan_inpaint/native"
 _TARGETS = ("Convolve", "KernelGradient")
-# As in convolutions.cc.
-_PAD = 16
-_POINTS = 36
 
 
-@functools.cache
 def available() -> bool:
   """Returns whether the kernels can be used, after building them if need be.
 
   Where they cannot, one line of the log says why.
   """
+  return not problem()
+
+
+@functools.cache
+def problem() -> str:
+  """Returns why the kernels cannot be used here, or an empty text."""
   try:
     library = ctypes.CDLL(str(_build()))
     for target in _TARGETS:
@@ -52,12 +54,12 @@ def available() -> bool:
       )
     _check()
   except Exception as error:  # Whatever it is, there are other forms.
+    found = " ".join(str(error).split()) or type(error).__name__
     logging.warning(
-      "the native convolutions cannot be used, and slower ones serve: %s",
-      " ".join(str(error).split()) or type(error).__name__,
+      "slower convolutions serve, as the native ones cannot be used: %s", found
     )
-    return False
-  return True
+    return found
+  return ""
 
 
 def _build() -> pathlib.Path:
@@ -105,11 +107,19 @@ def _cpu() -> str:
 
 
 def _check() -> None:
-  pass
-
-
-def _padded(channels):
-  return -(-channels // _PAD) * _PAD
+  """Raises an error if a small convolution comes out wrong."""
+  x = np.arange(7 * 6 * 2, dtype=np.float32).reshape(1, 7, 6, 2) % 5
+  kernel = np.arange(5 * 5 * 2 * 3, dtype=np.float32).reshape(5, 5, 2, 3) % 7
+  # A pixel of the small image, added to those of the big one that it meets.
+  expected = np.zeros((1, 14 + 3, 12 + 3, 3), np.float32)
+  for i, j in np.ndindex(7, 6):
+    patch = np.tensordot(x[0, i, j], kernel[::-1, ::-1], (0, 2))
+    expected[0, 2 * i : 2 * i + 5, 2 * j : 2 * j + 5] += patch
+  # Programs may be traced at the time.
+  with jax.ensure_compile_time_eval():
+    y = np.asarray(transposed(jnp.asarray(x), jnp.asarray(kernel)))
+  if not np.allclose(y, expected[:, 1:-2, 1:-2], atol=1e-3):
+    raise ArithmeticError("a convolution came out wrong")
 
 
 def _call(target, result, *operands, **attributes):

@@ -448,7 +448,8 @@ void TransformTiles(const Grid& grid, Slice tiles, Slice channels,
 // Transforms the weights of some input channels and of one panel of output
 // channels to planes of [input channel, output channel].
 void TransformPanel(const Kernel& kernel, bool strided, Slice rows,
-                    Slice columns, Index width, float* planes, Index plane) {
+                    Slice columns, float* planes, Index plane) {
+  const Index width = columns.size();
   const Index lane_stride = strided ? kernel.small_stride : kernel.big_stride;
   const Index row_stride = strided ? kernel.big_stride : kernel.small_stride;
   for (Index n = 0; n < width; n += kLanes) {
@@ -484,93 +485,79 @@ void TransformPanel(const Kernel& kernel, bool strided, Slice rows,
   }
 }
 
-// A transformed kernel, planes of panels, or null where a task has to make it.
-struct Transformed {
-  const float* planes;
-  Index plane, rows;
-};
-
-// Some tiles and some of the output's channels.
+// Some tiles and some of the output's channels, a panel of them at a time.
+// `planes` is the transformed kernel, or null where it has to be made here.
 void ConvolveTiles(const Grid& input, const Kernel& kernel,
-                   const Transformed& transformed, const Grid& output,
-                   Slice tiles, Slice channels) {
-  constexpr Index kChunk = 32;  // input channels at a time
+                   const float* planes, const Grid& output, Slice tiles,
+                   Slice channels) {
+  constexpr Index kChunk = 64;  // input channels to make a kernel's part of
   const bool strided = input.parts == 2;
-  const Index depth = input.channels(), count = tiles.size();
-  const Index columns = Padded(channels.size());
-  const Index most = std::min(kChunk, Padded(depth));
-  const Index input_plane = PlaneSize(count, most);
-  const Index output_plane = PlaneSize(count, columns);
-  const Index kernel_plane =
-      transformed.planes ? 0 : PlaneSize(most, columns);
-  float* inputs =
-      Scratch<0>(kPoints * (input_plane + output_plane + kernel_plane));
+  const Index depth = input.channels(), stride = Padded(depth);
+  const Index step = planes ? depth : std::min(depth, kChunk);
+  const Index count = tiles.size();
+  const Index input_plane = PlaneSize(count, stride);
+  const Index output_plane = PlaneSize(count, kPanel);
+  const Index kernel_plane = planes
+                                 ? PlaneSize(depth, Padded(output.channels()))
+                                 : PlaneSize(step, kPanel);
+  float* inputs = Scratch<0>(
+      kPoints * (input_plane + output_plane + (planes ? 0 : kernel_plane)));
   float* products = inputs + kPoints * input_plane;
   float* own_kernel = products + kPoints * output_plane;
+  TransformTiles<kInput, 6>(input, tiles, {0, depth}, false, inputs,
+                            input_plane);
 
-  bool started[kPoints] = {};
-  for (Index k = 0; k < depth; k += kChunk) {
-    const Slice chunk = {k, std::min(depth, k + kChunk)};
-    const Index stride = Padded(chunk.size());
-    TransformTiles<kInput, 6>(input, tiles, chunk, false, inputs, input_plane);
-    Transformed weights = transformed;
-    if (weights.planes) {
-      weights.planes += channels.first * depth;
-    } else {
-      weights = {own_kernel, kernel_plane, chunk.size()};
-      for (Index n = 0; n < columns; n += kPanel) {
-        const Index width = std::min(kPanel, columns - n);
-        TransformPanel(kernel, strided, chunk,
-                       {channels.first + n, channels.first + n + width}, width,
-                       own_kernel + n * chunk.size(), kernel_plane);
+  // Whether the weights of an input channel are live at a point, and where the
+  // pixel that it belongs to ends.
+  const auto live = [&](Index k, int point) {
+    return !strided || kernel.LivePoints(true, {k, k + 1}) >> point & 1;
+  };
+  const auto end = [&](Index k) {
+    return strided ? (k / kernel.big + 1) * kernel.big : depth;
+  };
+  for (Index n = channels.first; n < channels.last; n += kPanel) {
+    const Index last_column = std::min(n + kPanel, Padded(channels.last));
+    const Index width = last_column - n;
+    const uint64_t live_panel =
+        strided ? ~uint64_t{0} : kernel.LivePoints(false, {n, last_column});
+    bool started[kPoints] = {};
+    for (Index k = 0; k < depth; k += step) {
+      const Index chunk_end = std::min(depth, k + step);
+      const float* weights = planes + n * depth;
+      if (!planes) {
+        TransformPanel(kernel, strided, {k, chunk_end}, {n, last_column},
+                       own_kernel, kernel_plane);
+        weights = own_kernel;
       }
-    }
-    const Index first_row = transformed.planes ? 0 : k;
-    const auto live = [&](Index k, int point) {
-      return !strided || kernel.LivePoints(true, {k, k + 1}) >> point & 1;
-    };
-    const auto end = [&](Index k) {
-      return strided ? std::min(chunk.last, (k / kernel.big + 1) * kernel.big)
-                     : chunk.last;
-    };
-    for (int point = 0; point < kPoints; ++point) {
-      bool any = false;
-      for (Index n = 0; n < columns; n += kPanel) {
-        const Index width = std::min(kPanel, columns - n);
-        float* result = products + point * output_plane + n * count;
-        const Slice panel = {channels.first + n, channels.first + n + width};
-        if (!strided && !(kernel.LivePoints(false, panel) >> point & 1)) {
-          if (k == 0) std::fill_n(result, count * width, 0.0f);
-          continue;
-        }
-        bool accumulate = started[point];
-        for (Index first = k, last; first < chunk.last; first = last) {
-          last = end(first);
+      for (int point = 0; point < kPoints; ++point) {
+        if (!(live_panel >> point & 1)) continue;
+        for (Index first = k, last; first < chunk_end; first = last) {
+          last = std::min(chunk_end, end(first));
           if (!live(first, point)) continue;
-          while (last < chunk.last && live(last, point)) last = end(last);
+          while (last < chunk_end && live(last, point)) {
+            last = std::min(chunk_end, end(last));
+          }
           Product(count, width, last - first,
-                  inputs + point * input_plane + first - k, stride, 1,
-                  weights.planes + point * weights.plane + n * weights.rows +
-                      (first - first_row) * width,
-                  result, accumulate);
-          accumulate = any = true;
+                  inputs + point * input_plane + first, stride, 1,
+                  weights + point * kernel_plane + (first - k) * width,
+                  products + point * output_plane, started[point]);
+          started[point] = true;
         }
       }
-      started[point] |= any;
     }
-  }
-
-  for (Index n = 0; n < channels.size(); n += kLanes) {
-    const Runs runs(output.parts, output.length, channels.first + n);
-    const Index panel = n / kPanel * kPanel;
-    const Index stride = std::min(kPanel, columns - panel);
-    const float* from = products + panel * count + n - panel;
-    for (Index tile = tiles.first; tile < tiles.last; ++tile) {
-      Vec result[16];
-      Transform<kOutput>([&](int i) { return Load(from + i * output_plane); },
-                         [&](int i, Vec v) { result[i] = v; });
-      Scatter(output, tile, runs, result);
-      from += stride;
+    for (int point = 0; point < kPoints; ++point) {
+      if (started[point]) continue;
+      std::fill_n(products + point * output_plane, count * width, 0.0f);
+    }
+    for (Index v = 0; v < width && n + v < channels.last; v += kLanes) {
+      const Runs runs(output.parts, output.length, n + v);
+      const float* from = products + v;
+      for (Index tile = tiles.first; tile < tiles.last; ++tile, from += width) {
+        Vec result[16];
+        Transform<kOutput>([&](int i) { return Load(from + i * output_plane); },
+                           [&](int i, Vec v) { result[i] = v; });
+        Scatter(output, tile, runs, result);
+      }
     }
   }
 }
@@ -586,21 +573,22 @@ ffi::Error Convolve(ffi::ThreadPool pool, Buffer4 x, Buffer4 weights,
   // Many tiles share a transformed kernel that fits into the cache. For few, or
   // with a large kernel, each task makes what it needs of it.
   const bool shared = output.tiles() > kManyTiles && plane < kSharedPlane;
-  const Index tiles = Parts(output.tiles(), shared ? 4 * kRows : kManyTiles);
+  // The transformed tiles stay in the cache while the kernel passes by.
+  const Index most = std::clamp(6144 / depth, 2 * kRows, 4 * kRows);
+  const Index tiles = Parts(output.tiles(), shared ? most : kManyTiles);
   const Index slices = std::min(
-      panels, std::max(Parts(columns, 128), Parts(pool.num_threads(), tiles)));
-  Transformed transformed = {nullptr, plane, depth};
+      panels, std::max(Parts(columns, 256), Parts(pool.num_threads(), tiles)));
+  float* planes = nullptr;
   if (shared) {
-    float* planes = Scratch<1>(kPoints * plane);
-    transformed.planes = planes;
+    planes = Scratch<1>(kPoints * plane);
     ParallelFor(pool, panels, [&](Index task) {
       const Index first = task * kPanel, last = std::min(columns, first + kPanel);
-      TransformPanel(kernel, strided, {0, depth}, {first, last}, last - first,
+      TransformPanel(kernel, strided, {0, depth}, {first, last},
                      planes + first * depth, plane);
     });
   }
   ParallelFor(pool, tiles * slices, [&](Index task) {
-    ConvolveTiles(input, kernel, transformed, output,
+    ConvolveTiles(input, kernel, planes, output,
                   PartOf(output.tiles(), tiles, task % tiles),
                   PartOf(output.channels(), slices, task / tiles, kPanel));
   });
