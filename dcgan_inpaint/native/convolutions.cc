@@ -15,7 +15,6 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -42,8 +41,8 @@ constexpr Index kLanes = 4, kRows = 6, kPanel = 16;
 // Channels are padded to this many, also where Python makes room for kernels.
 constexpr Index kPad = 16;
 constexpr Index kPoints = 36;
-// More tiles than this share one transformed kernel, if its planes are smaller
-// than this many floats.
+// More tiles than this share one transformed kernel, if each of its planes has
+// fewer floats than this.
 constexpr Index kManyTiles = 64, kSharedPlane = 1 << 16;
 
 typedef float Vec __attribute__((vector_size(4 * kLanes)));
@@ -472,7 +471,9 @@ void TransformPanel(const Kernel& kernel, bool strided, Slice rows,
             taps[tap] = Load(from);
           } else {
             float* lanes = reinterpret_cast<float*>(taps + tap) + run.lane;
-            for (Index i = 0; i < run.size; ++i) lanes[i] = from[i * lane_stride];
+            for (Index i = 0; i < run.size; ++i) {
+              lanes[i] = from[i * lane_stride];
+            }
           }
         }
       }
@@ -582,7 +583,8 @@ ffi::Error Convolve(ffi::ThreadPool pool, Buffer4 x, Buffer4 weights,
   if (shared) {
     planes = Scratch<1>(kPoints * plane);
     ParallelFor(pool, panels, [&](Index task) {
-      const Index first = task * kPanel, last = std::min(columns, first + kPanel);
+      const Index first = task * kPanel;
+      const Index last = std::min(columns, first + kPanel);
       TransformPanel(kernel, strided, {0, depth}, {first, last},
                      planes + first * depth, plane);
     });
