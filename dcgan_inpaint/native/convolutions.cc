@@ -148,6 +148,28 @@ inline void Transform(Source source, Sink sink) {
 }
 
 // ---------------------------------------------------------------------------
+// A square of lanes, transposed.
+
+// Swaps the off-diagonal blocks of S x S in every square of 2 S x 2 S.
+template <int S, int... J>
+inline void SwapBlocks(Vec* v, std::integer_sequence<int, J...>) {
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; ++i) {
+    if (i & S) continue;
+    const Vec a = v[i], b = v[i + S];
+    v[i] = __builtin_shufflevector(a, b, (J & S ? kLanes + J - S : J)...);
+    v[i + S] = __builtin_shufflevector(a, b, (J & S ? kLanes + J : J + S)...);
+  }
+  if constexpr (S > 1) {
+    SwapBlocks<S / 2>(v, std::integer_sequence<int, J...>());
+  }
+}
+
+inline void Transpose(Vec* v) {
+  SwapBlocks<kLanes / 2>(v, std::make_integer_sequence<int, kLanes>());
+}
+
+// ---------------------------------------------------------------------------
 // Images. Channels of a block are numbered (row, column, channel of a pixel),
 // and a vector of them may span several runs of neighbours in memory.
 
@@ -204,6 +226,33 @@ struct Grid {
   float* data;
   float* end;
   Index images, height, width, parts, length;
+};
+
+// The N x N blocks of a tile, where vectors of channels never span two runs:
+// each lies in memory as it is wanted.
+template <int N>
+struct Blocks {
+  static bool Fit(const Grid& grid) { return grid.length % kLanes == 0; }
+
+  Blocks(const Grid& grid, Index tile) : grid(grid) {
+    grid.VisitTile<N>(tile, (N - 4) / 2, [&](int index, float* block) {
+      outside[index] = block == nullptr;
+      data[index] = outside[index] ? nowhere : block;
+    });
+  }
+
+  // Returns where the vector from channel n on lies. What is outside of the
+  // image is read as zeros; nothing may be written there.
+  float* At(int index, Index n) const {
+    const Index offset =
+        n / grid.length * grid.width * grid.length + n % grid.length;
+    return data[index] + (outside[index] ? 0 : offset);
+  }
+
+  const Grid& grid;
+  float* data[N * N];
+  bool outside[N * N];
+  inline static float nowhere[kLanes] = {};
 };
 
 // Reads a vector of channels of N x N blocks. Lanes beyond the last channel
@@ -352,7 +401,7 @@ void Block(Index depth, const float* a, Index row_stride, Index depth_stride,
 using BlockFunction = decltype(&Block<1, 1>);
 
 template <int V, int... R>
-constexpr std::array<BlockFunction, kRows> Blocks(
+constexpr std::array<BlockFunction, kRows> BlocksOfRows(
     std::integer_sequence<int, R...>) {
   return {&Block<R + 1, V>...};
 }
@@ -362,8 +411,8 @@ void Product(Index rows, Index columns, Index depth, const float* a,
              Index row_stride, Index depth_stride, const float* b,
              float* result, bool accumulate) {
   using Sizes = std::make_integer_sequence<int, kRows>;
-  static constexpr auto kWhole = Blocks<kPanel / kLanes>(Sizes());
-  static constexpr auto kEdge = Blocks<kPad / kLanes>(Sizes());
+  static constexpr auto kWhole = BlocksOfRows<kPanel / kLanes>(Sizes());
+  static constexpr auto kEdge = BlocksOfRows<kPad / kLanes>(Sizes());
   const auto& blocks = columns == kPanel ? kWhole : kEdge;
   const Index count = (rows + kRows - 1) / kRows;
   for (Index i = 0; i < count; ++i) {
@@ -428,18 +477,61 @@ Slice PartOf(Index whole, Index parts, Index part, Index unit = 1) {
 template <const auto& kM, int N>
 void TransformTiles(const Grid& grid, Slice tiles, Slice channels,
                     bool panels, float* planes, Index plane) {
-  Vec blocks[N * N + 1];
   const Index columns = Padded(channels.size());
-  for (Index k = 0; k < channels.size(); k += kLanes) {
-    const Runs runs(grid.parts, grid.length, channels.first + k);
+  // Where a tile's vector of channels goes in the first plane.
+  const auto place = [&](Index tile, Index k) {
     const Index panel = panels ? k / kPanel * kPanel : 0;
     const Index stride = panels ? std::min(kPanel, columns - panel) : columns;
-    float* result = planes + panel * tiles.size() + k - panel;
+    return planes + panel * tiles.size() + (tile - tiles.first) * stride + k -
+           panel;
+  };
+  const bool fit = Blocks<N>::Fit(grid);
+  for (Index tile = tiles.first; fit && tile < tiles.last; ++tile) {
+    const Blocks<N> blocks(grid, tile);
+    for (Index k = 0; k < channels.size(); k += kLanes) {
+      float* result = place(tile, k);
+      Transform<kM>(
+          [&](int i) { return Load(blocks.At(i, channels.first + k)); },
+          [&](int i, Vec v) { Store(result + i * plane, v); });
+    }
+  }
+  for (Index k = 0; !fit && k < channels.size(); k += kLanes) {
+    const Runs runs(grid.parts, grid.length, channels.first + k);
     for (Index tile = tiles.first; tile < tiles.last; ++tile) {
+      Vec blocks[N * N + 1];
       Gather<N>(grid, tile, runs, blocks);
+      float* result = place(tile, k);
       Transform<kM>([&](int i) { return blocks[i]; },
                     [&](int i, Vec v) { Store(result + i * plane, v); });
-      result += stride;
+    }
+  }
+}
+
+// Transforms planes of products of [tile, channel], `width` to a tile, and
+// writes the tiles' `channels`.
+void WriteTiles(const Grid& grid, Slice tiles, Slice channels,
+                const float* planes, Index plane, Index width) {
+  // No block of a tile may lie outside, as nothing can be written there.
+  const bool fit = Blocks<4>::Fit(grid) && grid.height % 4 == 0 &&
+                   grid.width % 4 == 0;
+  for (Index tile = tiles.first; tile < tiles.last; ++tile, planes += width) {
+    const auto source = [&](Index n) {
+      const float* from = planes + n - channels.first;
+      return [=](int i) { return Load(from + i * plane); };
+    };
+    if (fit) {
+      const Blocks<4> blocks(grid, tile);
+      for (Index n = channels.first; n < channels.last; n += kLanes) {
+        Transform<kOutput>(source(n), [&](int i, Vec v) {
+          Store(blocks.At(i, n), v);
+        });
+      }
+      continue;
+    }
+    for (Index n = channels.first; n < channels.last; n += kLanes) {
+      Vec result[16];
+      Transform<kOutput>(source(n), [&](int i, Vec v) { result[i] = v; });
+      Scatter(grid, tile, Runs(grid.parts, grid.length, n), result);
     }
   }
 }
@@ -454,34 +546,61 @@ void TransformPanel(const Kernel& kernel, bool strided, Slice rows,
   for (Index n = 0; n < width; n += kLanes) {
     const Runs runs(strided ? 1 : 4, strided ? kernel.small : kernel.big,
                     columns.first + n);
-    uint64_t live = kernel.LivePoints(strided, columns);
-    float* to = planes + n;
-    for (Index k = rows.first; k < rows.last; ++k, to += width) {
-      const Index pixel = strided ? k / kernel.big : 0;
-      const Index row = (strided ? k % kernel.big : k) * row_stride;
-      Vec taps[9] = {};
+    const bool whole = runs.run[0].size == kLanes;
+    // Rows of one pixel at a time.
+    for (Index first = rows.first, last; first < rows.last; first = last) {
+      const Index pixel = strided ? first / kernel.big : 0;
+      last = strided ? std::min(rows.last, (pixel + 1) * kernel.big) : rows.last;
+      const uint64_t live =
+          kernel.LivePoints(strided, strided ? Slice{first, last} : columns);
+      const Index row = (strided ? first % kernel.big : first) * row_stride;
+      // Where the first row's lanes begin, or null.
+      const float* from[kLanes][9];
       for (int r = 0; r < runs.count; ++r) {
         const Run& run = runs.run[r];
         for (int tap = 0; tap < 9; ++tap) {
-          const float* from =
-              kernel.Tap(strided, tap, strided ? pixel : run.part);
-          if (from == nullptr) continue;
-          from += row + run.first * lane_stride;
-          if (lane_stride == 1 && run.size == kLanes) {
-            taps[tap] = Load(from);
-          } else {
-            float* lanes = reinterpret_cast<float*>(taps + tap) + run.lane;
-            for (Index i = 0; i < run.size; ++i) {
-              lanes[i] = from[i * lane_stride];
+          from[r][tap] = kernel.Tap(strided, tap, strided ? pixel : run.part);
+          if (from[r][tap]) from[r][tap] += row + run.first * lane_stride;
+        }
+      }
+      const auto transform = [&](Index k, const Vec* taps) {
+        float* to = planes + (k - rows.first) * width + n;
+        Transform<kKernel>([&](int i) { return taps[i * kLanes]; },
+                           [&](int i, Vec v) {
+                             if (live >> i & 1) Store(to + i * plane, v);
+                           });
+      };
+      // The weights of up to kLanes rows, [tap][row].
+      Vec taps[9 * kLanes] = {};
+      for (Index k = first; k < last; k += kLanes) {
+        const Index count = std::min(kLanes, last - k);
+        for (int r = 0; r < runs.count; ++r) {
+          const Run& run = runs.run[r];
+          for (int tap = 0; tap < 9; ++tap) {
+            if (from[r][tap] == nullptr) continue;
+            const float* source = from[r][tap] + (k - first) * row_stride;
+            Vec* lanes = taps + tap * kLanes;
+            if (whole && lane_stride == 1) {
+              for (Index i = 0; i < count; ++i) {
+                lanes[i] = Load(source + i * row_stride);
+              }
+            } else if (whole && count == kLanes) {
+              for (Index i = 0; i < kLanes; ++i) {
+                lanes[i] = Load(source + i * lane_stride);
+              }
+              Transpose(lanes);
+            } else {
+              for (Index i = 0; i < count; ++i) {
+                float* to = reinterpret_cast<float*>(lanes + i) + run.lane;
+                for (Index j = 0; j < run.size; ++j) {
+                  to[j] = source[i * row_stride + j * lane_stride];
+                }
+              }
             }
           }
         }
+        for (Index i = 0; i < count; ++i) transform(k + i, taps + i);
       }
-      if (strided) live = kernel.LivePoints(true, {k, k + 1});
-      Transform<kKernel>([&](int i) { return taps[i]; },
-                         [&](int i, Vec v) {
-                           if (live >> i & 1) Store(to + i * plane, v);
-                         });
     }
   }
 }
@@ -550,16 +669,8 @@ void ConvolveTiles(const Grid& input, const Kernel& kernel,
       if (started[point]) continue;
       std::fill_n(products + point * output_plane, count * width, 0.0f);
     }
-    for (Index v = 0; v < width && n + v < channels.last; v += kLanes) {
-      const Runs runs(output.parts, output.length, n + v);
-      const float* from = products + v;
-      for (Index tile = tiles.first; tile < tiles.last; ++tile, from += width) {
-        Vec result[16];
-        Transform<kOutput>([&](int i) { return Load(from + i * output_plane); },
-                           [&](int i, Vec v) { result[i] = v; });
-        Scatter(output, tile, runs, result);
-      }
-    }
+    WriteTiles(output, tiles, {n, std::min(last_column, channels.last)},
+               products, output_plane, width);
   }
 }
 
