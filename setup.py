@@ -33,6 +33,8 @@ setuptools.setup(
     # The model that comes with the package.
     "dcgan_inpaint.pretrained": ["*.npz", "*.json", "*.md"],
     "dcgan_inpaint.html_report": ["page.*"],
+    # Compiled where it runs.
+    "dcgan_inpaint.native": ["*.cc"],
   },
   python_requires=">=3.11",
   # `.ci/run` reads the floors from here: one requirement a line.

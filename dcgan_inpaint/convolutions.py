@@ -17,6 +17,9 @@ and `ConvTranspose` up to rounding. The forms differ in speed alone:
           or of 400 in `phases`. In float32 whatever the type, and about six
           times the rounding error of the others: 4e-6 of the largest value.
           Auto's choice on the CPU for all other layers.
+  native  The same transforms and products fused in C++ (`native`), for the CPU.
+          Auto's choice there where a compiler can build it, unless there are
+          several devices, over which a call of ours is not split.
 
 docs/performance.md has what each takes.
 """
@@ -27,8 +30,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dcgan_inpaint import errors
+from dcgan_inpaint import native
 
-FORMS = ("plain", "dense", "phases", "winograd")
+FORMS = ("plain", "dense", "phases", "winograd", "native")
 
 # With fewer channels than this on the image's side, a vector register stays
 # mostly empty, and wasted taps cost less than wasted lanes.
@@ -49,7 +53,7 @@ def strided(x, kernel, form="auto"):
     [B, H / 2, W / 2, Cout] of the same type.
 
   Raises:
-    UserError: if `form` is unknown.
+    UserError: if `form` is unknown, or cannot be had on this machine.
   """
   form = _choose(form, kernel)
   if form == "plain":
@@ -58,6 +62,8 @@ def strided(x, kernel, form="auto"):
     return _strided_dense(x, kernel)
   if form == "winograd":
     return _strided_winograd(x, kernel)
+  if form == "native":
+    return native.strided(x, kernel)
   return _strided(x, kernel)
 
 
@@ -74,7 +80,7 @@ def transposed(x, kernel, form="auto"):
     [B, 2H, 2W, Cout] of the same type.
 
   Raises:
-    UserError: if `form` is unknown.
+    UserError: if `form` is unknown, or cannot be had on this machine.
   """
   form = _choose(form, kernel)
   if form == "plain":
@@ -83,6 +89,8 @@ def transposed(x, kernel, form="auto"):
     return _transposed_dense(x, kernel)
   if form == "winograd":
     return _transposed_winograd(x, kernel)
+  if form == "native":
+    return native.transposed(x, kernel)
   return _transposed(x, kernel)
 
 
@@ -91,12 +99,23 @@ def _choose(form, kernel):
   if form == "auto":
     if jax.default_backend() != "cpu":
       return "dense"
+    if jax.device_count() == 1 and native.available():
+      return "native"
     wide = min(kernel.shape[2:]) >= _WIDE
     return "winograd" if wide else "phases"
   if form not in FORMS:
     raise errors.UserError(
       f"unknown form of the convolutions {form!r}: choose 'auto' or one of"
       f" {', '.join(map(repr, FORMS))}"
+    )
+  if form == "native" and jax.default_backend() != "cpu":
+    raise errors.UserError(
+      "the form 'native' of the convolutions is for the CPU: choose 'auto'"
+    )
+  if form == "native" and not native.available():
+    raise errors.UserError(
+      "the form 'native' of the convolutions cannot be built on this machine"
+      f" ({native.problem()}): choose 'auto', or install a C++ compiler"
     )
   return form
 

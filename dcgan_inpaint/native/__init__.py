@@ -1,0 +1,235 @@
+"""The form `native`: fused Winograd kernels in C++, called by XLA on the CPU.
+
+`convolutions.cc` is compiled for this machine at first use, which takes some
+ten seconds, and kept in `~/.cache/dcgan_inpaint/native` for all later runs.
+Where that cannot be done, `available` says so, and the other forms serve.
+
+All is computed in float32. Gradients of any order come from the same two
+operations, whose kernels' gradient is linear in both factors as well; forward
+mode (`jax.jvp`) is not supported. A vmap over images is one call; a vmap over
+kernels is a loop. A program over several devices works, but is not split.
+"""
+
+import concurrent.futures
+import ctypes
+import functools
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+import jaxlib
+import numpy as np
+
+_SOURCE = pathlib.Path(__file__).with_name("convolutions.cc")
+_FLAGS = (
+  "-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-w",
+)  # fmt: skip
+_CACHE = "~/.cache/dcgan_inpaint/native"
+_TARGETS = ("Convolve", "KernelGradient")
+
+
+def available() -> bool:
+  """Returns whether the kernels can be used, after building them if need be.
+
+  Where they cannot, one line of the log says why.
+  """
+  return not problem()
+
+
+@functools.cache
+def problem() -> str:
+  """Returns why the kernels cannot be used here, or an empty text."""
+  try:
+    library = ctypes.CDLL(str(_build()))
+    for target in _TARGETS:
+      jax.ffi.register_ffi_target(
+        f"dcgan_inpaint_{target}",
+        jax.ffi.pycapsule(getattr(library, f"Dcgan{target}")),
+        platform="cpu",
+      )
+    # On a thread of its own, as a program may be traced on this one.
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+      executor.submit(_check).result()
+  except Exception as error:  # Whatever it is, there are other forms.
+    found = " ".join(str(error).split()) or type(error).__name__
+    logging.warning(
+      "slower convolutions serve, as the native ones cannot be used: %s", found
+    )
+    return found
+  return ""
+
+
+def _build() -> pathlib.Path:
+  """Returns the library of this source, compiler and machine."""
+  compiler = os.environ.get("CXX") or next(
+    filter(shutil.which, ("c++", "g++", "clang++")), None
+  )
+  if compiler is None:
+    raise FileNotFoundError("there is no C++ compiler (c++, g++ or clang++)")
+
+  def run(*arguments):
+    done = subprocess.run(
+      [*compiler.split(), *arguments], capture_output=True, text=True
+    )
+    if done.returncode:
+      raise OSError(f"{compiler} failed: {done.stderr[:300]}")
+    return done.stdout
+
+  key = [
+    _SOURCE.read_text(),
+    run("--version"),
+    _FLAGS,
+    jaxlib.__version__,
+    _cpu(),
+  ]
+  digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+  folder = pathlib.Path(_CACHE).expanduser()
+  library = folder / f"convolutions_{digest}.so"
+  if not library.exists():
+    logging.info("compiling %s for this machine, once", _SOURCE.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Renamed when it is whole, as others may build and load it right now.
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+      built = os.path.join(scratch, library.name)
+      include = f"-I{jax.ffi.include_dir()}"
+      run(*_FLAGS, include, str(_SOURCE), "-o", built)
+      os.replace(built, library)
+  return library
+
+
+def _cpu() -> str:
+  """Returns what tells this machine's instructions from another's."""
+  try:
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+  except OSError:
+    return repr(os.uname()) if hasattr(os, "uname") else ""
+  names = ("model name", "flags", "Features", "CPU part")
+  return "\n".join(sorted({x for x in lines if x.startswith(names)}))
+
+
+def _check() -> None:
+  """Raises an error if a small convolution comes out wrong."""
+  x = np.arange(7 * 6 * 2, dtype=np.float32).reshape(1, 7, 6, 2) % 5
+  kernel = np.arange(5 * 5 * 2 * 3, dtype=np.float32).reshape(5, 5, 2, 3) % 7
+  # A pixel of the small image, added to those of the big one that it meets.
+  expected = np.zeros((1, 14 + 3, 12 + 3, 3), np.float32)
+  for i, j in np.ndindex(7, 6):
+    patch = np.tensordot(x[0, i, j], kernel[::-1, ::-1], (0, 2))
+    expected[0, 2 * i : 2 * i + 5, 2 * j : 2 * j + 5] += patch
+  y = np.asarray(transposed(jnp.asarray(x), jnp.asarray(kernel)))
+  if not np.allclose(y, expected[:, 1:-2, 1:-2], atol=1e-3):
+    raise ArithmeticError("a convolution came out wrong")
+
+
+def _call(target, result, *operands, **attributes):
+  shape = jax.ShapeDtypeStruct(result, jnp.float32)
+  call = jax.ffi.ffi_call(
+    f"dcgan_inpaint_{target}", shape, vmap_method="sequential"
+  )
+  return call(*operands, **attributes)
+
+
+@functools.cache
+def _convolution(strided, big_first):
+  """Returns either convolution, as a function that vmap knows."""
+
+  @jax.custom_batching.custom_vmap
+  def convolve(x, kernel):
+    b, h, w, _ = x.shape
+    # Channels of the big image, and of the small one.
+    channels = kernel.shape[2:] if big_first else kernel.shape[:1:-1]
+    shape = (h // 2, w // 2) if strided else (2 * h, 2 * w)
+    shape = (b, *shape, channels[strided])
+    return _call("Convolve", shape, x, kernel, big_first=big_first)
+
+  @convolve.def_vmap
+  def _(size, batched, x, kernel):
+    if all(batched):
+      y = jax.lax.map(lambda both: convolve(*both), (x, kernel))
+    elif batched[0]:
+      y = convolve(x.reshape(-1, *x.shape[2:]), kernel)
+      y = y.reshape(size, -1, *y.shape[1:])
+    else:
+      y = jax.lax.map(lambda kernel: convolve(x, kernel), kernel)
+    return y, True
+
+  return convolve
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _strided(x, kernel, big_first):
+  return _convolution(True, big_first)(x, kernel)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _transposed(x, kernel, big_first):
+  return _convolution(False, big_first)(x, kernel)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _kernel_gradient(big, small, big_first):
+  tiles = small.shape[0] * -(-small.shape[1] // 4) * -(-small.shape[2] // 4)
+  slices = -(-small.shape[3] // 64) * -(-4 * big.shape[3] // 128)
+  # Sums of a part each: enough parts to share the work, whatever the threads.
+  parts = max(1, min(8 // slices, tiles // 32))
+  channels = (big.shape[3], small.shape[3])
+  sums = _call(
+    "KernelGradient",
+    (parts, 5, 5, *(channels if big_first else channels[::-1])),
+    big,
+    small,
+    big_first=big_first,
+  )
+  return sums.sum(0)
+
+
+def _strided_backward(big_first, residuals, gradient):
+  x, kernel = residuals
+  return (
+    _transposed(gradient, kernel, big_first),
+    _kernel_gradient(x, gradient, big_first),
+  )
+
+
+def _transposed_backward(big_first, residuals, gradient):
+  x, kernel = residuals
+  return (
+    _strided(gradient, kernel, big_first),
+    _kernel_gradient(gradient, x, big_first),
+  )
+
+
+def _kernel_gradient_backward(big_first, residuals, gradient):
+  big, small = residuals
+  return (
+    _transposed(small, gradient, big_first),
+    _strided(big, gradient, big_first),
+  )
+
+
+for _function, _backward in (
+  (_strided, _strided_backward),
+  (_transposed, _transposed_backward),
+  (_kernel_gradient, _kernel_gradient_backward),
+):
+  _function.defvjp(
+    lambda a, b, big_first, f=_function: (f(a, b, big_first), (a, b)), _backward
+  )
+
+
+def strided(x, kernel):
+  """As `convolutions.strided`."""
+  y = _strided(x.astype(jnp.float32), kernel.astype(jnp.float32), True)
+  return y.astype(x.dtype)
+
+
+def transposed(x, kernel):
+  """As `convolutions.transposed`."""
+  y = _transposed(x.astype(jnp.float32), kernel.astype(jnp.float32), False)
+  return y.astype(x.dtype)
