@@ -237,7 +237,7 @@ SEARCH_MODES = types.MappingProxyType(
       "detail_gain": 1.0,
     },
     "fidelity": _FIDELITY,
-    "realism": {**_FIDELITY, "detail_gain": 2.75},
+    "realism": {**_FIDELITY, "detail_gain": 2.6},
   }
 )
 
