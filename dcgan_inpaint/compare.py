@@ -110,6 +110,7 @@ def _run(
 ) -> dict[str, Any]:
   """Trains and scores one loss from one seed, where that is not done yet."""
   run = ml_collections.ConfigDict(config.to_dict())
+  del run.compare  # Whatever else is compared, a run stays what it is.
   run.job, run.seed, run.train.loss = "train", seed, name
   run.checkpoint.path, run.checkpoint.loss = str(folder), name
   logging.info("%s, seed %s", name, seed)

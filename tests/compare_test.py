@@ -62,6 +62,8 @@ def test_every_loss_is_trained_from_every_seed_and_then_averaged(compared):
     results = report.read_results(workdir / name / f"seed_{seed}")
     assert results["config"]["train"]["loss"] == name
     assert results["config"]["seed"] == seed
+    # What `configs/again.py` takes.
+    assert config_lib.of_results(results).job == "train"
 
 
 def test_what_is_done_is_not_done_again(compared, monkeypatch):
@@ -74,6 +76,9 @@ def test_what_is_done_is_not_done_again(compared, monkeypatch):
   monkeypatch.setattr(train, "train", lambda *unused: [])
   again = compare.compare(compare_config(), str(workdir), tiny.mesh(4))
   assert again == rows
+  # Nor when fewer are asked for.
+  some = compare_config(compare__losses="hinge", compare__seeds="5")
+  assert compare.compare(some, str(workdir), tiny.mesh(4))[0] == rows[1]
   with pytest.raises(AssertionError, match="evaluated again"):
     compare.compare(compare_config(search__steps=4), str(workdir), tiny.mesh(4))
 
