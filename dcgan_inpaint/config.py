@@ -178,6 +178,9 @@ def search() -> ConfigDict:
   config.schedule = "cosine"
   # Any optimiser of optax (or optax.contrib) that takes a learning rate.
   config.optimizer = "adam"
+  # Weigh the known pixels by how near they are to the hole (Yeh et al. 2017), 1
+  # in the mean; the paper weighs all alike.
+  config.importance = False
   # Lambda, the weight of the prior beside the sum over known pixels.
   config.prior_weight = placeholder(float)
   # The prior's loss variant; '' = the one that the checkpoint was trained with.

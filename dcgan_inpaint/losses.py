@@ -180,3 +180,40 @@ def contextual(
   # The difference is masked, not each side: what lies under the hole may be
   # anything, but must be finite.
   return jnp.sum(mask * jnp.abs(generated - image), axis=(-3, -2, -1))
+
+
+def importance(mask: jax.Array, window: int = 7) -> jax.Array:
+  """Weighs each known pixel by how much of its surroundings is missing.
+
+  Yeh et al. 2017, equation 3: the share of hole pixels among those within the
+  window that lie in the image; 0 in the hole. Here the known pixels' weights
+  are 1 in the mean, so that a lambda beside the contextual loss keeps its
+  meaning from one mask to another.
+
+  Args:
+    mask: M, [..., H, W, 1], 1 = known.
+    window: side of the square that is looked at, odd.
+
+  Returns:
+    [..., H, W, 1], to be taken for M in `contextual`. All 0 where there is no
+    hole, or where nothing is known.
+  """
+
+  def box_sum(values):
+    for axis in (-3, -2):
+      padding = [(0, 0)] * values.ndim
+      padding[axis] = (window // 2, window // 2)
+      padded = jnp.pad(values, padding)
+      size = values.shape[axis]
+      values = sum(
+        jax.lax.slice_in_dim(padded, tap, tap + size, axis=axis)
+        for tap in range(window)
+      )
+    return values
+
+  weights = mask * box_sum(1 - mask) / box_sum(jnp.ones_like(mask))
+  over = (-3, -2, -1)
+  mean = weights.sum(over, keepdims=True) / jnp.maximum(
+    mask.sum(over, keepdims=True), 1
+  )
+  return weights / jnp.where(mean > 0, mean, 1)

@@ -276,7 +276,8 @@ class Search:
       The loss, a scalar, and the generated image [H, W, 3].
     """
     generated = self._generate(state.latent, state.offset, weights)
-    loss = losses.contextual(generated[0], image, mask)
+    weighed = losses.importance(mask) if self._config.importance else mask
+    loss = losses.contextual(generated[0], image, weighed)
     if self._config.prior_weight:
       logits = self._discriminator.apply(
         weights.discriminator, generated, train=False

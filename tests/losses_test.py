@@ -233,3 +233,22 @@ def test_a_whole_hole_leaves_nothing():
   )(generated)
   assert value == 0
   np.testing.assert_array_equal(gradient, 0)
+
+
+def test_importance_is_the_share_of_the_hole_around_a_known_pixel():
+  rng = np.random.default_rng(0)
+  masks = np.float32(
+    rng.random((3, 12, 10, 1)) < [[[[0.5]]], [[[0.9]]], [[[1]]]]
+  )
+  masks[1, 3:9, 2:7] = 0
+  actual = losses.importance(masks)
+  for mask, weights in zip(masks[..., 0], actual[..., 0], strict=True):
+    expected = np.zeros_like(mask)
+    for i, j in np.argwhere(mask == 1):
+      around = mask[max(0, i - 3) : i + 4, max(0, j - 3) : j + 4]
+      expected[i, j] = np.mean(around == 0)
+    if expected.any():
+      expected /= expected[mask == 1].mean()
+      np.testing.assert_allclose(weights[mask == 1].mean(), 1, rtol=1e-5)
+    np.testing.assert_allclose(weights, expected, rtol=1e-5, atol=1e-6)
+  assert not losses.importance(np.zeros((5, 5, 1), np.float32)).any()

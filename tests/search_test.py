@@ -131,6 +131,25 @@ def test_the_objective_is_the_papers_equation(prior_weight):
     )
 
 
+def test_importance_takes_the_masks_place_in_the_contextual_loss():
+  images, masks = some_images()
+  search = make(prior_weight=0.1, importance=True)
+  for index in range(3):
+    latent = start(index, 0)
+    loss, _ = search.objective(
+      at(latent), SKETCH_WEIGHTS, images[index], masks[index]
+    )
+    expected = papers_objective(
+      SKETCH,
+      SKETCH_WEIGHTS,
+      latent,
+      images[index],
+      losses.importance(masks[index]),
+      0.1,
+    )
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
 def test_the_loss_of_every_start_is_that_of_its_latent_and_falls():
   images, masks = some_images()
   result = default()(SKETCH_WEIGHTS, images, masks)
