@@ -41,13 +41,14 @@ _THIN = 8
 _WIDE = 32
 
 
-def strided(x, kernel, form="auto"):
+def strided(x, kernel, form="auto", prepared=None):
   """Convolves with stride 2, as `nn.Conv(features, (5, 5), (2, 2))`, no bias.
 
   Args:
     x: [B, H, W, Cin] of any float type; H and W even.
     kernel: [5, 5, Cin, Cout] of the same type.
     form: one of `FORMS`, or 'auto', which chooses by the default backend.
+    prepared: what `prepare` made of the kernel, if it was called.
 
   Returns:
     [B, H / 2, W / 2, Cout] of the same type.
@@ -63,11 +64,11 @@ def strided(x, kernel, form="auto"):
   if form == "winograd":
     return _strided_winograd(x, kernel)
   if form == "native":
-    return native.strided(x, kernel)
+    return native.strided(x, kernel, prepared)
   return _strided(x, kernel)
 
 
-def transposed(x, kernel, form="auto"):
+def transposed(x, kernel, form="auto", prepared=None):
   """Doubles the sides, as `nn.ConvTranspose(features, (5, 5), (2, 2))`.
 
   Args:
@@ -75,6 +76,7 @@ def transposed(x, kernel, form="auto"):
     kernel: [5, 5, Cin, Cout] of the same type, in the order of
       `transpose_kernel=False`, Flax's default.
     form: one of `FORMS`, or 'auto', which chooses by the default backend.
+    prepared: what `prepare` made of the kernel, if it was called.
 
   Returns:
     [B, 2H, 2W, Cout] of the same type.
@@ -90,8 +92,28 @@ def transposed(x, kernel, form="auto"):
   if form == "winograd":
     return _transposed_winograd(x, kernel)
   if form == "native":
-    return native.transposed(x, kernel)
+    return native.transposed(x, kernel, prepared)
   return _transposed(x, kernel)
+
+
+def prepare(kernel, transposed, form="auto"):
+  """Returns what a form can make of a kernel once, to be used many times.
+
+  Args:
+    kernel: [5, 5, Cin, Cout] of any float type.
+    transposed: whether it is for `transposed`, or for `strided`.
+    form: as there.
+
+  Returns:
+    Arrays for the argument `prepared`, or None where there is nothing to make.
+    Values and gradients stay those of the kernel.
+
+  Raises:
+    UserError: if `form` is unknown, or cannot be had on this machine.
+  """
+  if _choose(form, kernel) == "native":
+    return native.prepare(kernel, transposed)
+  return None
 
 
 def _choose(form, kernel):

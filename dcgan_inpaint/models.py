@@ -66,7 +66,11 @@ class Conv(nn.Module):
     convolve = (
       convolutions.transposed if self.transposed else convolutions.strided
     )
-    x = convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.form)
+    # Of `prepare`, if it was called.
+    prepared = self.get_variable("prepared", "kernel")
+    x = convolve(
+      x.astype(self.dtype), kernel.astype(self.dtype), self.form, prepared
+    )
     if self.use_bias:
       bias = self.param("bias", nn.initializers.zeros_init(), shape[-1:])
       x = x + bias.astype(self.dtype)
@@ -178,6 +182,35 @@ def create(config: Any, outputs: int) -> tuple[Generator, Discriminator]:
     "form": config.convolution,
   }
   return Generator(**common), Discriminator(outputs=outputs, **common)
+
+
+def prepare(
+  network: Generator | Discriminator, variables: Variables
+) -> Variables:
+  """Adds to a frozen network what is made of its kernels once, for speed.
+
+  What it computes stays the same.
+
+  Args:
+    network: G or D.
+    variables: its parameters and statistics.
+
+  Returns:
+    `variables`, with a collection `prepared` where the convolutions' form has a
+    use for one (`convolutions.prepare`).
+  """
+  made = {
+    name: {
+      "kernel": convolutions.prepare(
+        layer["kernel"].astype(network.dtype),
+        isinstance(network, Generator),
+        network.form,
+      )
+    }
+    for name, layer in variables["params"].items()
+    if "conv" in name
+  }
+  return {**variables, "prepared": made}
 
 
 def sample_latents(key: jax.Array, count: int, latent_size: int) -> jax.Array:

@@ -215,6 +215,9 @@ class Search:
     # All of a batch lies on `data`, the weights on every device.
     one = sharding.replicated(self._mesh)
     many = sharding.split(self._mesh)
+    self._prepared = jax.jit(
+      self._prepare_networks, in_shardings=one, out_shardings=one
+    )
     self._begin = jax.jit(
       self._begin_batch,
       in_shardings=(one, one, many, many, many, many),
@@ -238,6 +241,17 @@ class Search:
       in_shardings=(many, one, many, many),
       out_shardings=many,
     )
+
+  def _prepare_networks(self, weights: Weights) -> Weights:
+    return weights._replace(
+      generator=models.prepare(self._generator, weights.generator),
+      discriminator=models.prepare(self._discriminator, weights.discriminator),
+    )
+
+  def _prepare(self, weights: Weights) -> Weights:
+    """Brings the weights to the devices, and makes of them what all steps use."""
+    weights = jax.device_put(weights, sharding.replicated(self._mesh))
+    return self._prepared(weights)
 
   # One image, one start.
 
@@ -498,7 +512,7 @@ class Search:
     # A whole batch of the one image: the shape is what devices can split.
     rows = self.batch_size(1)
     many = sharding.split(self._mesh)
-    weights = jax.device_put(weights, sharding.replicated(self._mesh))
+    weights = self._prepare(weights)
     known = np.where(mask > 0.5, image, np.float32(0))
     images, masks, indices = (
       jax.device_put(np.stack([x] * rows), many)
@@ -559,6 +573,7 @@ class Search:
       )
     )
     seed = jax.ShapeDtypeStruct((), np.uint32)
+    weights = jax.eval_shape(self._prepared, weights)
     states = jax.eval_shape(
       self._begin, weights, seed, indices, indices, images, masks
     )
@@ -568,7 +583,7 @@ class Search:
 
   def warm_up(self, weights: Weights, shape: tuple[int, ...]) -> None:
     """Compiles what a search by batches of `shape`, [size, H, W, 3], runs."""
-    weights = jax.device_put(weights, sharding.replicated(self._mesh))
+    weights = self._prepare(weights)
     many = sharding.split(self._mesh)
     images = jax.device_put(np.zeros(shape, np.float32), many)
     indices = jax.device_put(np.zeros(shape[0], np.uint32), many)
@@ -609,7 +624,7 @@ class Search:
     size = size or self.batch_size(len(images))
     indices = np.uint32(range(len(images)) if indices is None else indices)
     samples = np.uint32(np.zeros(len(images)) if samples is None else samples)
-    weights = jax.device_put(weights, sharding.replicated(self._mesh))
+    weights = self._prepare(weights)
     put = functools.partial(jax.device_put, device=sharding.split(self._mesh))
     results = []
     for first in range(0, len(images), size):

@@ -31,7 +31,11 @@ _FLAGS = (
   "-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-w",
 )  # fmt: skip
 _CACHE = "~/.cache/dcgan_inpaint/native"
-_TARGETS = ("Convolve", "KernelGradient")
+_TARGETS = ("Convolve", "Prepare", "ConvolvePrepared", "KernelGradient")
+# Sizes that convolutions.cc has as well.
+_POINTS, _PAD = 36, 16
+# Bytes of a kernel's planes.
+_MOST_PREPARED = 64 << 20
 
 
 def available() -> bool:
@@ -136,40 +140,51 @@ def _call(target, result, *operands, **attributes):
 
 
 @functools.cache
-def _convolution(strided, big_first):
-  """Returns either convolution, as a function that vmap knows."""
+def _convolution(strided, features, target, **attributes):
+  """Returns either convolution, as a function that vmap knows.
+
+  Args:
+    strided: whether it halves the sides, or doubles them.
+    features: channels of what comes out.
+    target: 'Convolve', of a kernel, or 'ConvolvePrepared', of its planes.
+    **attributes: of the target.
+  """
 
   @jax.custom_batching.custom_vmap
-  def convolve(x, kernel):
+  def convolve(x, weights):
     b, h, w, _ = x.shape
-    # Channels of the big image, and of the small one.
-    channels = kernel.shape[2:] if big_first else kernel.shape[:1:-1]
     shape = (h // 2, w // 2) if strided else (2 * h, 2 * w)
-    shape = (b, *shape, channels[strided])
-    return _call("Convolve", shape, x, kernel, big_first=big_first)
+    return _call(target, (b, *shape, features), x, weights, **attributes)
 
   @convolve.def_vmap
-  def _(size, batched, x, kernel):
+  def _(size, batched, x, weights):
     if all(batched):
-      y = jax.lax.map(lambda both: convolve(*both), (x, kernel))
+      y = jax.lax.map(lambda both: convolve(*both), (x, weights))
     elif batched[0]:
-      y = convolve(x.reshape(-1, *x.shape[2:]), kernel)
+      y = convolve(x.reshape(-1, *x.shape[2:]), weights)
       y = y.reshape(size, -1, *y.shape[1:])
     else:
-      y = jax.lax.map(lambda kernel: convolve(x, kernel), kernel)
+      y = jax.lax.map(lambda weights: convolve(x, weights), weights)
     return y, True
 
   return convolve
 
 
+def _convolve(strided, big_first, x, kernel):
+  features = kernel.shape[3 if strided == big_first else 2]
+  return _convolution(strided, features, "Convolve", big_first=big_first)(
+    x, kernel
+  )
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _strided(x, kernel, big_first):
-  return _convolution(True, big_first)(x, kernel)
+  return _convolve(True, big_first, x, kernel)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _transposed(x, kernel, big_first):
-  return _convolution(False, big_first)(x, kernel)
+  return _convolve(False, big_first, x, kernel)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -223,13 +238,80 @@ for _function, _backward in (
   )
 
 
-def strided(x, kernel):
+# The same with a kernel that was prepared. Its planes count as constants: the
+# kernel's gradient is taken from the kernel itself.
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _prepared(x, kernel, planes, strided, big_first):
+  """Convolves with the first of the two planes of `prepare`."""
+  features = kernel.shape[3 if strided == big_first else 2]
+  convolve = _convolution(strided, features, "ConvolvePrepared")
+  return convolve(x, planes[0])
+
+
+def _prepared_forward(x, kernel, planes, strided, big_first):
+  y = _prepared(x, kernel, planes, strided, big_first)
+  return y, (x, kernel, planes)
+
+
+def _prepared_backward(strided, big_first, residuals, gradient):
+  x, kernel, planes = residuals
+  big, small = (x, gradient) if strided else (gradient, x)
+  return (
+    _prepared(gradient, kernel, planes[::-1], not strided, big_first),
+    _kernel_gradient(big, small, big_first),
+    jax.tree.map(jnp.zeros_like, planes),
+  )
+
+
+_prepared.defvjp(_prepared_forward, _prepared_backward)
+
+
+def strided(x, kernel, planes=None):
   """As `convolutions.strided`."""
-  y = _strided(x.astype(jnp.float32), kernel.astype(jnp.float32), True)
-  return y.astype(x.dtype)
+  return _in_float32(_strided, True, x, kernel, planes)
 
 
-def transposed(x, kernel):
+def transposed(x, kernel, planes=None):
   """As `convolutions.transposed`."""
-  y = _transposed(x.astype(jnp.float32), kernel.astype(jnp.float32), False)
+  return _in_float32(_transposed, False, x, kernel, planes)
+
+
+def _in_float32(convolve, big_first, x, kernel, planes):
+  arguments = x.astype(jnp.float32), kernel.astype(jnp.float32)
+  if planes is None:
+    y = convolve(*arguments, big_first)
+  else:
+    y = _prepared(*arguments, planes, big_first, big_first)
   return y.astype(x.dtype)
+
+
+def prepare(kernel, transposed):
+  """Returns what `planes` may be, a kernel's transforms, or None.
+
+  Args:
+    kernel: [5, 5, Cin, Cout].
+    transposed: for which of the two convolutions.
+
+  Returns:
+    float32 arrays, for the convolution and for its gradient in the image; None
+    where they would be so large that making them anew is faster.
+  """
+  big, small = kernel.shape[:1:-1] if transposed else kernel.shape[2:]
+
+  def planes(strided):
+    depth, columns = (4 * big, small) if strided else (small, 4 * big)
+    columns += -columns % _PAD
+    size = _POINTS * (depth * columns + _PAD)
+    return _call(
+      "Prepare",
+      (size,),
+      kernel.astype(jnp.float32),
+      strided=strided,
+      big_first=not transposed,
+    )
+
+  if 4 * _POINTS * 4 * big * small > _MOST_PREPARED:
+    return None
+  return planes(not transposed), planes(transposed)

@@ -26,6 +26,7 @@ namespace {
 
 namespace ffi = xla::ffi;
 using Index = int64_t;
+using Buffer1 = ffi::Buffer<ffi::F32, 1>;
 using Buffer4 = ffi::Buffer<ffi::F32, 4>;
 using Buffer5 = ffi::Buffer<ffi::F32, 5>;
 
@@ -324,6 +325,10 @@ struct Kernel {
         big_first(big_first),
         big_stride(big_first ? small : 1),
         small_stride(big_first ? 1 : big) {}
+
+  // Channels as the convolution sees them: those of a block on the big side.
+  Index InputChannels(bool strided) const { return strided ? 4 * big : small; }
+  Index OutputChannels(bool strided) const { return strided ? small : 4 * big; }
 
   // Returns the first channels' weight of a tap of the 3x3 kernel, at a pixel
   // 0 to 3 of the blocks, or null where the 5x5 kernel has none.
@@ -674,37 +679,75 @@ void ConvolveTiles(const Grid& input, const Kernel& kernel,
   }
 }
 
-ffi::Error Convolve(ffi::ThreadPool pool, Buffer4 x, Buffer4 weights,
-                    ffi::Result<Buffer4> y, bool big_first) {
-  const bool strided = y->dimensions()[1] < x.dimensions()[1];
-  const Grid input(x, strided ? 2 : 1), output(*y, strided ? 1 : 2);
-  const Kernel kernel(weights, big_first);
+// The planes of a whole kernel: [point, panel, input channel, output channel].
+void TransformKernel(ffi::ThreadPool& pool, const Kernel& kernel, bool strided,
+                     float* planes) {
+  const Index depth = kernel.InputChannels(strided);
+  const Index columns = Padded(kernel.OutputChannels(strided));
+  ParallelFor(pool, Parts(columns, kPanel), [&](Index task) {
+    const Index first = task * kPanel;
+    const Index last = std::min(columns, first + kPanel);
+    TransformPanel(kernel, strided, {0, depth}, {first, last},
+                   planes + first * depth, PlaneSize(depth, columns));
+  });
+}
+
+// `planes` is the transformed kernel, or null where it has to be made here.
+void ConvolveAll(ffi::ThreadPool& pool, const Grid& input, const Kernel& kernel,
+                 const float* planes, const Grid& output) {
   const Index depth = input.channels(), columns = Padded(output.channels());
   const Index plane = PlaneSize(depth, columns);
-  const Index panels = Parts(columns, kPanel);
+  const bool small = plane < kSharedPlane;
   // Many tiles share a transformed kernel that fits into the cache. For few, or
   // with a large kernel, each task makes what it needs of it.
-  const bool shared = output.tiles() > kManyTiles && plane < kSharedPlane;
+  if (!planes && small && output.tiles() > kManyTiles) {
+    float* shared = Scratch<1>(kPoints * plane);
+    TransformKernel(pool, kernel, input.parts == 2, shared);
+    planes = shared;
+  }
   // The transformed tiles stay in the cache while the kernel passes by.
   const Index most = std::clamp(6144 / depth, 2 * kRows, 4 * kRows);
-  const Index tiles = Parts(output.tiles(), shared ? most : kManyTiles);
-  const Index slices = std::min(
-      panels, std::max(Parts(columns, 256), Parts(pool.num_threads(), tiles)));
-  float* planes = nullptr;
-  if (shared) {
-    planes = Scratch<1>(kPoints * plane);
-    ParallelFor(pool, panels, [&](Index task) {
-      const Index first = task * kPanel;
-      const Index last = std::min(columns, first + kPanel);
-      TransformPanel(kernel, strided, {0, depth}, {first, last},
-                     planes + first * depth, plane);
-    });
-  }
+  const Index tiles =
+      Parts(output.tiles(), planes && small ? most : kManyTiles);
+  const Index slices =
+      std::min(Parts(columns, kPanel),
+               std::max(Parts(columns, 256), Parts(pool.num_threads(), tiles)));
   ParallelFor(pool, tiles * slices, [&](Index task) {
     ConvolveTiles(input, kernel, planes, output,
                   PartOf(output.tiles(), tiles, task % tiles),
                   PartOf(output.channels(), slices, task / tiles, kPanel));
   });
+}
+
+ffi::Error Convolve(ffi::ThreadPool pool, Buffer4 x, Buffer4 weights,
+                    ffi::Result<Buffer4> y, bool big_first) {
+  const bool strided = y->dimensions()[1] < x.dimensions()[1];
+  ConvolveAll(pool, Grid(x, strided ? 2 : 1), Kernel(weights, big_first),
+              nullptr, Grid(*y, strided ? 1 : 2));
+  return ffi::Error::Success();
+}
+
+// Makes the planes of a kernel for `ConvolvePrepared`, to be used many times.
+ffi::Error Prepare(ffi::ThreadPool pool, Buffer4 weights,
+                   ffi::Result<Buffer1> planes, bool strided, bool big_first) {
+  const Kernel kernel(weights, big_first);
+  const Index size = kPoints * PlaneSize(kernel.InputChannels(strided),
+                                         Padded(kernel.OutputChannels(strided)));
+  if (Index(planes->element_count()) != size) {
+    return ffi::Error::InvalidArgument("the planes have another size");
+  }
+  TransformKernel(pool, kernel, strided, planes->typed_data());
+  return ffi::Error::Success();
+}
+
+ffi::Error ConvolvePrepared(ffi::ThreadPool pool, Buffer4 x, Buffer1 planes,
+                            ffi::Result<Buffer4> y) {
+  const bool strided = y->dimensions()[1] < x.dimensions()[1];
+  const Index of_x = x.dimensions()[3], of_y = y->dimensions()[3];
+  const Kernel kernel(nullptr, strided ? of_x : of_y, strided ? of_y : of_x,
+                      true);
+  ConvolveAll(pool, Grid(x, strided ? 2 : 1), kernel, planes.typed_data(),
+              Grid(*y, strided ? 1 : 2));
   return ffi::Error::Success();
 }
 
@@ -801,6 +844,23 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
         .Arg<Buffer4>()
         .Ret<Buffer4>()
         .Attr<bool>("big_first"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    DcganPrepare, Prepare,
+    ffi::Ffi::Bind()
+        .Ctx<ffi::ThreadPool>()
+        .Arg<Buffer4>()
+        .Ret<Buffer1>()
+        .Attr<bool>("strided")
+        .Attr<bool>("big_first"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    DcganConvolvePrepared, ConvolvePrepared,
+    ffi::Ffi::Bind()
+        .Ctx<ffi::ThreadPool>()
+        .Arg<Buffer4>()
+        .Arg<Buffer1>()
+        .Ret<Buffer4>());
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     DcganKernelGradient, KernelGradient,
