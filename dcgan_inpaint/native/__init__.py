@@ -33,7 +33,7 @@ _FLAGS = (
 _CACHE = "~/.cache/dcgan_inpaint/native"
 _TARGETS = ("Convolve", "Prepare", "ConvolvePrepared", "KernelGradient")
 # Sizes that convolutions.cc has as well.
-_POINTS, _PAD = 36, 16
+_POINTS, _PANEL, _PAD = 36, 32, 16
 # Bytes of a kernel's planes.
 _MOST_PREPARED = 64 << 20
 
@@ -302,8 +302,7 @@ def prepare(kernel, transposed):
 
   def planes(strided):
     depth, columns = (4 * big, small) if strided else (small, 4 * big)
-    columns += -columns % _PAD
-    size = _POINTS * (depth * columns + _PAD)
+    size = -(-columns // _PANEL) * _POINTS * (depth * _PANEL + _PAD)
     return _call(
       "Prepare",
       (size,),

@@ -369,6 +369,10 @@ struct Kernel {
 // last of kPanel or fewer, each with its rows one after the other; so does the
 // result.
 
+// The right side may come from far: it is fetched this many rows ahead. Floats
+// of a line of the cache.
+constexpr Index kAhead = 64, kLine = 16;
+
 // sums[R][V vectors] (+)= a[R][depth] b[depth][V vectors].
 template <int R, int V>
 void Block(Index depth, const float* a, Index row_stride, Index depth_stride,
@@ -383,6 +387,9 @@ void Block(Index depth, const float* a, Index row_stride, Index depth_stride,
     }
   }
   for (Index d = 0; d < depth; ++d) {
+    for (int v = 0; v < V * kLanes; v += kLine) {
+      __builtin_prefetch(b + kAhead * V * kLanes + v);
+    }
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const float factor = a[r * row_stride];
@@ -622,11 +629,9 @@ void ConvolveTiles(const Grid& input, const Kernel& kernel,
   const Index count = tiles.size();
   const Index input_plane = PlaneSize(count, stride);
   const Index output_plane = PlaneSize(count, kPanel);
-  const Index kernel_plane = planes
-                                 ? PlaneSize(depth, Padded(output.channels()))
-                                 : PlaneSize(step, kPanel);
   float* inputs = Scratch<0>(
-      kPoints * (input_plane + output_plane + (planes ? 0 : kernel_plane)));
+      kPoints * (input_plane + output_plane +
+                 (planes ? 0 : PlaneSize(step, kPanel))));
   float* products = inputs + kPoints * input_plane;
   float* own_kernel = products + kPoints * output_plane;
   TransformTiles<kInput, 6>(input, tiles, {0, depth}, false, inputs,
@@ -648,7 +653,9 @@ void ConvolveTiles(const Grid& input, const Kernel& kernel,
     bool started[kPoints] = {};
     for (Index k = 0; k < depth; k += step) {
       const Index chunk_end = std::min(depth, k + step);
-      const float* weights = planes + n * depth;
+      const Index kernel_plane = PlaneSize(chunk_end - k, width);
+      const float* weights =
+          planes + n / kPanel * kPoints * PlaneSize(depth, kPanel);
       if (!planes) {
         TransformPanel(kernel, strided, {k, chunk_end}, {n, last_column},
                        own_kernel, kernel_plane);
@@ -679,7 +686,12 @@ void ConvolveTiles(const Grid& input, const Kernel& kernel,
   }
 }
 
-// The planes of a whole kernel: [point, panel, input channel, output channel].
+// The floats of a whole kernel's transforms.
+inline Index KernelSize(Index depth, Index columns) {
+  return Parts(columns, kPanel) * kPoints * PlaneSize(depth, kPanel);
+}
+
+// A whole kernel: panel after panel, each as planes.
 void TransformKernel(ffi::ThreadPool& pool, const Kernel& kernel, bool strided,
                      float* planes) {
   const Index depth = kernel.InputChannels(strided);
@@ -688,7 +700,8 @@ void TransformKernel(ffi::ThreadPool& pool, const Kernel& kernel, bool strided,
     const Index first = task * kPanel;
     const Index last = std::min(columns, first + kPanel);
     TransformPanel(kernel, strided, {0, depth}, {first, last},
-                   planes + first * depth, PlaneSize(depth, columns));
+                   planes + task * kPoints * PlaneSize(depth, kPanel),
+                   PlaneSize(depth, last - first));
   });
 }
 
@@ -696,12 +709,11 @@ void TransformKernel(ffi::ThreadPool& pool, const Kernel& kernel, bool strided,
 void ConvolveAll(ffi::ThreadPool& pool, const Grid& input, const Kernel& kernel,
                  const float* planes, const Grid& output) {
   const Index depth = input.channels(), columns = Padded(output.channels());
-  const Index plane = PlaneSize(depth, columns);
-  const bool small = plane < kSharedPlane;
+  const bool small = depth * columns < kSharedPlane;
   // Many tiles share a transformed kernel that fits into the cache. For few, or
   // with a large kernel, each task makes what it needs of it.
   if (!planes && small && output.tiles() > kManyTiles) {
-    float* shared = Scratch<1>(kPoints * plane);
+    float* shared = Scratch<1>(KernelSize(depth, columns));
     TransformKernel(pool, kernel, input.parts == 2, shared);
     planes = shared;
   }
@@ -731,8 +743,8 @@ ffi::Error Convolve(ffi::ThreadPool pool, Buffer4 x, Buffer4 weights,
 ffi::Error Prepare(ffi::ThreadPool pool, Buffer4 weights,
                    ffi::Result<Buffer1> planes, bool strided, bool big_first) {
   const Kernel kernel(weights, big_first);
-  const Index size = kPoints * PlaneSize(kernel.InputChannels(strided),
-                                         Padded(kernel.OutputChannels(strided)));
+  const Index size = KernelSize(kernel.InputChannels(strided),
+                                Padded(kernel.OutputChannels(strided)));
   if (Index(planes->element_count()) != size) {
     return ffi::Error::InvalidArgument("the planes have another size");
   }
