@@ -485,26 +485,29 @@ Slice PartOf(Index whole, Index parts, Index part, Index unit = 1) {
           std::min(whole, units * (part + 1) / parts * unit)};
 }
 
-// Transforms the tiles' `channels` to planes of [tile, padded channel].
+// Transforms the tiles' `channels`. A point's values begin `point` floats after
+// those of the point before it, and lie there as [tile, padded channel], the
+// tiles `tile_stride` apart, or as panels.
 template <const auto& kM, int N>
-void TransformTiles(const Grid& grid, Slice tiles, Slice channels,
-                    bool panels, float* planes, Index plane) {
+void TransformTiles(const Grid& grid, Slice tiles, Slice channels, bool panels,
+                    float* result, Index point, Index tile_stride) {
   const Index columns = Padded(channels.size());
-  // Where a tile's vector of channels goes in the first plane.
+  // Where a tile's vector of channels goes at the first point.
   const auto place = [&](Index tile, Index k) {
     const Index panel = panels ? k / kPanel * kPanel : 0;
-    const Index stride = panels ? std::min(kPanel, columns - panel) : columns;
-    return planes + panel * tiles.size() + (tile - tiles.first) * stride + k -
+    const Index stride =
+        panels ? std::min(kPanel, columns - panel) : tile_stride;
+    return result + panel * tiles.size() + (tile - tiles.first) * stride + k -
            panel;
   };
   const bool fit = Blocks<N>::Fit(grid);
   for (Index tile = tiles.first; fit && tile < tiles.last; ++tile) {
     const Blocks<N> blocks(grid, tile);
     for (Index k = 0; k < channels.size(); k += kLanes) {
-      float* result = place(tile, k);
+      float* to = place(tile, k);
       Transform<kM>(
           [&](int i) { return Load(blocks.At(i, channels.first + k)); },
-          [&](int i, Vec v) { Store(result + i * plane, v); });
+          [&](int i, Vec v) { Store(to + i * point, v); });
     }
   }
   for (Index k = 0; !fit && k < channels.size(); k += kLanes) {
@@ -512,9 +515,9 @@ void TransformTiles(const Grid& grid, Slice tiles, Slice channels,
     for (Index tile = tiles.first; tile < tiles.last; ++tile) {
       Vec blocks[N * N + 1];
       Gather<N>(grid, tile, runs, blocks);
-      float* result = place(tile, k);
+      float* to = place(tile, k);
       Transform<kM>([&](int i) { return blocks[i]; },
-                    [&](int i, Vec v) { Store(result + i * plane, v); });
+                    [&](int i, Vec v) { Store(to + i * point, v); });
     }
   }
 }
@@ -627,15 +630,16 @@ void ConvolveTiles(const Grid& input, const Kernel& kernel,
   const Index depth = input.channels(), stride = Padded(depth);
   const Index step = planes ? depth : std::min(depth, kChunk);
   const Index count = tiles.size();
-  const Index input_plane = PlaneSize(count, stride);
+  // Of a tile, all points lie together, which spares the TLB.
+  const Index tile_stride = kPoints * stride + kPad;
   const Index output_plane = PlaneSize(count, kPanel);
   float* inputs = Scratch<0>(
-      kPoints * (input_plane + output_plane +
+      count * tile_stride + kPoints * (output_plane +
                  (planes ? 0 : PlaneSize(step, kPanel))));
-  float* products = inputs + kPoints * input_plane;
+  float* products = inputs + count * tile_stride;
   float* own_kernel = products + kPoints * output_plane;
-  TransformTiles<kInput, 6>(input, tiles, {0, depth}, false, inputs,
-                            input_plane);
+  TransformTiles<kInput, 6>(input, tiles, {0, depth}, false, inputs, stride,
+                            tile_stride);
 
   // Whether the weights of an input channel are live at a point, and where the
   // pixel that it belongs to ends.
@@ -670,7 +674,7 @@ void ConvolveTiles(const Grid& input, const Kernel& kernel,
             last = std::min(chunk_end, end(last));
           }
           Product(count, width, last - first,
-                  inputs + point * input_plane + first, stride, 1,
+                  inputs + point * stride + first, tile_stride, 1,
                   weights + point * kernel_plane + (first - k) * width,
                   products + point * output_plane, started[point]);
           started[point] = true;
@@ -780,9 +784,10 @@ void KernelGradientOfTiles(const Grid& big, const Grid& small,
   for (Index first = tiles.first; first < tiles.last; first += most) {
     const Slice some = {first, std::min(tiles.last, first + most)};
     const Index count = some.size();
-    TransformTiles<kInput, 6>(small, some, rows, false, smalls, small_plane);
+    TransformTiles<kInput, 6>(small, some, rows, false, smalls, small_plane,
+                              padded_rows);
     TransformTiles<kOutputTransposed, 4>(big, some, channels, true, bigs,
-                                         big_plane);
+                                         big_plane, 0);
     for (int point = 0; point < kPoints; ++point) {
       for (Index n = 0; n < columns; n += kPanel) {
         const Index width = std::min(kPanel, columns - n);
