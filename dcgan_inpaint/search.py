@@ -249,7 +249,7 @@ class Search:
     )
 
   def _prepare(self, weights: Weights) -> Weights:
-    """Brings the weights to the devices, and makes of them what all steps use."""
+    """Brings the weights to the devices, with what all steps can share."""
     weights = jax.device_put(weights, sharding.replicated(self._mesh))
     return self._prepared(weights)
 

@@ -295,6 +295,10 @@ def test_equals_flaxs_own_layers(network, form):
   np.testing.assert_allclose(
     actual(variables, inputs), expected(variables, inputs), rtol=0, atol=1e-5
   )
+  prepared = models.prepare(module, variables)
+  np.testing.assert_array_equal(
+    actual(prepared, inputs), actual(variables, inputs)
+  )
 
 
 @every_network

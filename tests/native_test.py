@@ -15,9 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
+from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import convolutions
+from dcgan_inpaint import losses
 from dcgan_inpaint import native
+from dcgan_inpaint import search as search_lib
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 OPERATIONS = {
@@ -34,8 +38,10 @@ def normal(seed, shape):
   return jax.random.normal(jax.random.key(seed), shape)
 
 
-def value_and_gradients(operation, form, x, kernel):
-  convolve = functools.partial(OPERATIONS[operation], form=form)
+def value_and_gradients(operation, form, x, kernel, prepared=None):
+  convolve = functools.partial(
+    OPERATIONS[operation], form=form, prepared=prepared
+  )
   y, pull_back = jax.vjp(convolve, x, kernel)
   return y, *pull_back(normal(2, y.shape))
 
@@ -43,9 +49,7 @@ def value_and_gradients(operation, form, x, kernel):
 # Batch, height, width, channels in and out: channels over the edge of a vector
 # or a panel, tiles over the edge of the image, kernels that tasks share (many
 # tiles) and make themselves (few, or a large kernel), sums in several parts.
-@needs_native
-@every_operation
-@pytest.mark.parametrize(
+every_shape = pytest.mark.parametrize(
   "shape",
   [
     (1, 4, 4, 130, 67),
@@ -56,6 +60,11 @@ def value_and_gradients(operation, form, x, kernel):
     (5, 64, 64, 3, 16),
   ],
 )
+
+
+@needs_native
+@every_operation
+@every_shape
 def test_values_and_gradients_equal_the_dense_form(operation, shape):
   *image, cin, cout = shape
   arrays = normal(0, (*image, cin)), normal(1, (5, 5, cin, cout))
@@ -64,6 +73,37 @@ def test_values_and_gradients_equal_the_dense_form(operation, shape):
   for a, e in zip(actual, expected, strict=True):
     scale = np.abs(e).max()
     np.testing.assert_allclose(a / scale, e / scale, 0, 2e-5)
+
+
+@needs_native
+@every_operation
+@every_shape
+def test_a_prepared_kernel_changes_nothing(operation, shape):
+  *image, cin, cout = shape
+  arrays = normal(0, (*image, cin)), normal(1, (5, 5, cin, cout))
+  prepared = convolutions.prepare(
+    arrays[1], operation == "transposed", "native"
+  )
+  expected = value_and_gradients(operation, "native", *arrays)
+  actual = value_and_gradients(operation, "native", *arrays, prepared)
+  jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+@needs_native
+def test_the_steps_of_a_search_transform_no_kernel():
+  generator, discriminator = tiny.networks(width=0.1, form="native")
+  weights = tiny.weights(generator, discriminator)
+  settings = config_lib.search()
+  settings.batch_size = 8
+  loss = losses.VARIANTS["sigmoid_cross_entropy"]
+  search = search_lib.Search(
+    generator, discriminator, loss, settings, tiny.LATENT_SIZE
+  )
+  program = search.lower(weights, (8, tiny.SIZE, tiny.SIZE, 3)).as_text()
+  # Of G and D four layers each, there and back.
+  assert program.count("@dcgan_inpaint_ConvolvePrepared(") == 16
+  assert "@dcgan_inpaint_Convolve(" not in program
+  assert "@dcgan_inpaint_Prepare(" not in program
 
 
 @needs_native

@@ -32,10 +32,6 @@ _FLAGS = (
 )  # fmt: skip
 _CACHE = "~/.cache/dcgan_inpaint/native"
 _TARGETS = ("Convolve", "Prepare", "ConvolvePrepared", "KernelGradient")
-# Sizes that convolutions.cc has as well.
-_POINTS, _PANEL, _PAD = 36, 32, 16
-# Bytes of a kernel's planes.
-_MOST_PREPARED = 64 << 20
 
 
 def available() -> bool:
@@ -50,7 +46,7 @@ def available() -> bool:
 def problem() -> str:
   """Returns why the kernels cannot be used here, or an empty text."""
   try:
-    library = ctypes.CDLL(str(_build()))
+    library = _library()
     for target in _TARGETS:
       jax.ffi.register_ffi_target(
         f"dcgan_inpaint_{target}",
@@ -67,6 +63,14 @@ def problem() -> str:
     )
     return found
   return ""
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+  library = ctypes.CDLL(str(_build()))
+  library.DcganPreparedSize.argtypes = [ctypes.c_int64, ctypes.c_int64]
+  library.DcganPreparedSize.restype = ctypes.c_int64
+  return library
 
 
 def _build() -> pathlib.Path:
@@ -87,6 +91,7 @@ def _build() -> pathlib.Path:
 
   key = [
     _SOURCE.read_text(),
+    compiler,
     run("--version"),
     _FLAGS,
     jaxlib.__version__,
@@ -288,29 +293,25 @@ def _in_float32(convolve, big_first, x, kernel, planes):
 
 
 def prepare(kernel, transposed):
-  """Returns what `planes` may be, a kernel's transforms, or None.
+  """Returns what `planes` may be: a kernel's transforms, twelve times its size.
 
   Args:
     kernel: [5, 5, Cin, Cout].
     transposed: for which of the two convolutions.
 
   Returns:
-    float32 arrays, for the convolution and for its gradient in the image; None
-    where they would be so large that making them anew is faster.
+    float32 arrays, for the convolution and for its gradient in the image.
   """
   big, small = kernel.shape[:1:-1] if transposed else kernel.shape[2:]
 
   def planes(strided):
-    depth, columns = (4 * big, small) if strided else (small, 4 * big)
-    size = -(-columns // _PANEL) * _POINTS * (depth * _PANEL + _PAD)
+    channels = (4 * big, small) if strided else (small, 4 * big)
     return _call(
       "Prepare",
-      (size,),
+      (_library().DcganPreparedSize(*channels),),
       kernel.astype(jnp.float32),
       strided=strided,
       big_first=not transposed,
     )
 
-  if 4 * _POINTS * 4 * big * small > _MOST_PREPARED:
-    return None
   return planes(not transposed), planes(transposed)

@@ -691,7 +691,7 @@ void ConvolveTiles(const Grid& input, const Kernel& kernel,
 }
 
 // The floats of a whole kernel's transforms.
-inline Index KernelSize(Index depth, Index columns) {
+Index KernelSize(Index depth, Index columns) {
   return Parts(columns, kPanel) * kPoints * PlaneSize(depth, kPanel);
 }
 
@@ -748,7 +748,7 @@ ffi::Error Prepare(ffi::ThreadPool pool, Buffer4 weights,
                    ffi::Result<Buffer1> planes, bool strided, bool big_first) {
   const Kernel kernel(weights, big_first);
   const Index size = KernelSize(kernel.InputChannels(strided),
-                                Padded(kernel.OutputChannels(strided)));
+                                kernel.OutputChannels(strided));
   if (Index(planes->element_count()) != size) {
     return ffi::Error::InvalidArgument("the planes have another size");
   }
@@ -852,6 +852,10 @@ ffi::Error KernelGradient(ffi::ThreadPool pool, Buffer4 image, Buffer4 other,
 }
 
 }  // namespace
+
+extern "C" Index DcganPreparedSize(Index depth, Index columns) {
+  return KernelSize(depth, columns);
+}
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     DcganConvolve, Convolve,
