@@ -16,7 +16,6 @@ the scale is a function of that distance.
 """
 
 import numpy as np
-from scipy import ndimage
 
 # Deviation of the blur, in pixels of a 64x64 face.
 BLUR = 1.5
@@ -43,6 +42,8 @@ def strengthen(
   """
   if gain == 1:
     return generated
+  from scipy import ndimage  # Here, as jobs without details need not wait.
+
   blurred = ndimage.gaussian_filter(
     generated, (0, BLUR, BLUR, 0), mode="nearest"
   )
@@ -55,6 +56,8 @@ def _scale(known: np.ndarray, gain: float) -> np.ndarray:
   """Returns what multiplies the details of each pixel, [H, W]."""
   if not known.any():
     return np.full(known.shape, gain)
+  from scipy import ndimage
+
   distance = np.maximum(ndimage.distance_transform_edt(~known), 1)
   depth = 1 - (1 - _RIM) * np.exp(1 - distance)
   return 1 + (gain - 1) * depth

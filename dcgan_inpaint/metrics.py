@@ -16,7 +16,6 @@ hole without pixels has no figure: NaN.
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 
 Array = jax.Array | np.ndarray
 
@@ -170,7 +169,9 @@ def summarise(values: Array) -> tuple[float, float]:
     return (np.inf if np.any(values == np.inf) else np.nan), np.nan
   if n == 1:
     return float(finite[0]), np.nan
-  quantile = scipy.special.stdtrit(n - 1, 0.975)
+  from scipy import special  # Here, as training need not wait for it.
+
+  quantile = special.stdtrit(n - 1, 0.975)
   half_width = quantile * finite.std(ddof=1) / np.sqrt(n)
   return float(finite.mean()), float(half_width)
 

@@ -11,6 +11,7 @@ kernels is a loop. A program over several devices works, but is not split.
 """
 
 import concurrent.futures
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -46,16 +47,20 @@ def available() -> bool:
 def problem() -> str:
   """Returns why the kernels cannot be used here, or an empty text."""
   try:
-    library = _library()
+    library, path = _library()
     for target in _TARGETS:
       jax.ffi.register_ffi_target(
         f"dcgan_inpaint_{target}",
         jax.ffi.pycapsule(getattr(library, f"Dcgan{target}")),
         platform="cpu",
       )
-    # On a thread of its own, as a program may be traced on this one.
-    with concurrent.futures.ThreadPoolExecutor(1) as executor:
-      executor.submit(_check).result()
+    checked = path.with_suffix(".checked")
+    if not checked.exists():
+      # On a thread of its own, as a program may be traced on this one.
+      with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        executor.submit(_check).result()
+      with contextlib.suppress(OSError):
+        checked.touch()
   except Exception as error:  # Whatever it is, there are other forms.
     found = " ".join(str(error).split()) or type(error).__name__
     logging.warning(
@@ -66,11 +71,12 @@ def problem() -> str:
 
 
 @functools.cache
-def _library() -> ctypes.CDLL:
-  library = ctypes.CDLL(str(_build()))
+def _library() -> tuple[ctypes.CDLL, pathlib.Path]:
+  path = _build()
+  library = ctypes.CDLL(str(path))
   library.DcganPreparedSize.argtypes = [ctypes.c_int64, ctypes.c_int64]
   library.DcganPreparedSize.restype = ctypes.c_int64
-  return library
+  return library, path
 
 
 def _build() -> pathlib.Path:
@@ -303,12 +309,13 @@ def prepare(kernel, transposed):
     float32 arrays, for the convolution and for its gradient in the image.
   """
   big, small = kernel.shape[:1:-1] if transposed else kernel.shape[2:]
+  library, _ = _library()
 
   def planes(strided):
     channels = (4 * big, small) if strided else (small, 4 * big)
     return _call(
       "Prepare",
-      (_library().DcganPreparedSize(*channels),),
+      (library.DcganPreparedSize(*channels),),
       kernel.astype(jnp.float32),
       strided=strided,
       big_first=not transposed,
