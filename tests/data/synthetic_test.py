@@ -11,7 +11,7 @@ HOLE[16:48, 16:48] = True
 
 @pytest.fixture(scope="module")
 def faces():
-  return synthetic.load("train", 1024)
+  return synthetic.load("train", 1000)
 
 
 def test_the_same_seed_draws_the_same_face():
@@ -29,6 +29,66 @@ def test_a_face_does_not_depend_on_its_batch(faces):
 
 def test_a_smaller_count_is_the_beginning_of_a_larger(faces):
   np.testing.assert_array_equal(synthetic.load("train", 5), faces[:5])
+
+
+def test_every_part_lies_in_the_rows_that_it_is_given(monkeypatch):
+  seeds = np.random.default_rng(1).integers(0, 2**40, 500)
+  images = synthetic.draw(seeds)
+  monkeypatch.setattr(synthetic, "_rows", lambda top, bottom: (...,))
+  np.testing.assert_array_equal(images, synthetic.draw(seeds))
+
+
+class TestASetThatIsKept:
+  @pytest.fixture(autouse=True)
+  def few_faces(self, tmp_path, monkeypatch):
+    monkeypatch.setattr(synthetic, "_CACHE", str(tmp_path / "kept"))
+    monkeypatch.setattr(synthetic, "_FEWEST_TO_KEEP", 8)
+
+  def drawn(self, monkeypatch):
+    """Returns a list to which every set that is drawn is added."""
+    sets = []
+
+    def draw(seeds, draw=synthetic.draw):
+      sets.append(seeds)
+      return draw(seeds)
+
+    monkeypatch.setattr(synthetic, "draw", draw)
+    return sets
+
+  def test_is_not_drawn_again(self, monkeypatch):
+    sets = self.drawn(monkeypatch)
+    first = synthetic.load("train", 8)
+    np.testing.assert_array_equal(synthetic.load("train", 8), first)
+    assert len(sets) == 1
+
+  @pytest.mark.parametrize(
+    "other", [("train", 9), ("test", 8), ("train", 8, 1)]
+  )
+  def test_is_not_taken_for_another(self, monkeypatch, other):
+    sets = self.drawn(monkeypatch)
+    synthetic.load("train", 8)
+    synthetic.load(*other)
+    assert len(sets) == 2
+
+  @pytest.mark.parametrize("damage", [b"", b"\x93NUMPY\x01", b"no array"])
+  def test_is_drawn_again_where_it_is_damaged(
+    self, tmp_path, monkeypatch, damage
+  ):
+    first = synthetic.load("train", 8)
+    (path,) = (tmp_path / "kept").iterdir()
+    whole = path.read_bytes()
+    for content in (damage, whole[:-1]):
+      path.write_bytes(content)
+      np.testing.assert_array_equal(synthetic.load("train", 8), first)
+      assert path.read_bytes() == whole
+
+  def test_is_drawn_where_nothing_can_be_kept(self, tmp_path):
+    (tmp_path / "kept").write_text("a file in the place of the folder")
+    assert synthetic.load("train", 8).shape == (8, 64, 64, 3)
+
+  def test_is_not_kept_where_it_is_small(self, tmp_path):
+    synthetic.load("train", 7)
+    assert not (tmp_path / "kept").exists()
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
