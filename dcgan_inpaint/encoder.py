@@ -186,10 +186,11 @@ def mask_pool(families: str, count: int, seed: int) -> np.ndarray:
   names = [name.strip() for name in families.split(",")]
   rng = np.random.default_rng(seed)
   masks = []
+  settings = config_lib.mask()
+  settings.seed, usual = seed, (settings.share, settings.size)
   for index in range(count):
-    settings = config_lib.mask()
     settings.family = names[index % len(names)]
-    settings.seed = seed
+    settings.share, settings.size = usual
     settings.side = str(rng.choice(["left", "right", "top", "bottom"]))
     factor = rng.uniform(0.5, 1.5)
     if rng.random() < 0.5:

@@ -321,12 +321,26 @@ def _line(y, x, end_y, end_x, thickness, height, width):
 
   They are those whose centre lies within half of `thickness` of it.
   """
-  rows, columns = np.ogrid[:height, :width]
+  # None lies beyond the box around both ends.
+  top, bottom = _span(y, end_y, thickness, height)
+  left, right = _span(x, end_x, thickness, width)
+  box = slice(top, bottom), slice(left, right)
+  rows, columns = np.arange(top, bottom)[:, None], np.arange(left, right)
   dy, dx = end_y - y, end_x - x
-  along = (dy * (rows - y) + dx * (columns - x)) / max(dy**2 + dx**2, 1e-9)
-  nearest = np.clip(along, 0, 1)
+  along = np.zeros((height, width))
+  along[box] = (dy * (rows - y) + dx * (columns - x)) / max(dy**2 + dx**2, 1e-9)
+  nearest = np.minimum(np.maximum(along[box], 0), 1)
   distance = np.hypot(rows - y - nearest * dy, columns - x - nearest * dx)
-  return distance <= thickness / 2, along
+  pixels = np.zeros((height, width), bool)
+  pixels[box] = distance <= thickness / 2
+  return pixels, along
+
+
+def _span(start, end, thickness, size):
+  """Returns the first pixel that a line may touch, and the first after it."""
+  low, high = min(start, end) - thickness, max(start, end) + thickness
+  first = min(max(int(low), 0), size)
+  return first, max(first, min(int(high) + 1, size))
 
 
 def _fill(marks, count):

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import PIL
 
 from dcgan_inpaint import checkpoints as checkpoints_lib
 from dcgan_inpaint import config as config_lib
@@ -21,6 +22,8 @@ from dcgan_inpaint import data
 from dcgan_inpaint import encoder as encoder_lib
 from dcgan_inpaint import errors
 from dcgan_inpaint import gan
+from dcgan_inpaint import kept
+from dcgan_inpaint import mask_families
 from dcgan_inpaint import masks as masks_lib
 from dcgan_inpaint import metric_writer
 from dcgan_inpaint import metrics as metrics_lib
@@ -131,10 +134,13 @@ def train_encoder(
   digest = data.digest(real, range(len(real)))
   del real  # The devices have it.
   one = sharding.replicated(mesh)
-  pool = jax.device_put(
-    encoder_lib.mask_pool(settings.families, settings.mask_pool, config.seed),
-    one,
+  holes = settings.families, settings.mask_pool, config.seed
+  pool = kept.array(
+    lambda: encoder_lib.mask_pool(*holes) > 0.5,
+    [encoder_lib, config_lib, masks_lib, mask_families, np, PIL],
+    *holes,
   )
+  pool = jax.device_put(np.float32(pool), one)
 
   init = functools.partial(
     encoder_lib.init_state, config.seed, encoder, settings

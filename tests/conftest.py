@@ -13,6 +13,8 @@ from absl import flags
 import jax
 import pytest
 
+from dcgan_inpaint import kept
+
 # Before the first computation, after which neither can be changed. An
 # environment that names a platform is obeyed.
 if not os.environ.get("JAX_PLATFORMS"):
@@ -24,10 +26,12 @@ flags.FLAGS.mark_as_parsed()
 
 
 def pytest_configure(config):
-  """Keeps compiled programs in pytest's cache, for the next run of the suite.
+  """Keeps what takes long in pytest's cache, for the next run of the suite.
 
-  JAX_COMPILATION_CACHE_DIR names another folder, and is obeyed.
+  JAX_COMPILATION_CACHE_DIR names another folder of programs, and is obeyed.
   """
+  if hasattr(config, "cache"):
+    kept.CACHE = str(config.cache.mkdir("kept"))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
   if not jax.config.jax_compilation_cache_dir and hasattr(config, "cache"):
     folder = config.cache.mkdir("xla")

@@ -8,16 +8,13 @@ that has learnt faces; the mouth and the gaze stay partly open. Smooth
 interpolation fails, since eyes, brows, nose and mouth all lie in the hole.
 """
 
-import contextlib
 import functools
-import hashlib
-import os
-import pathlib
-import tempfile
+import sys
 
 import numpy as np
 
 from dcgan_inpaint import errors
+from dcgan_inpaint import kept
 
 SIZE = 64
 DEFAULT_SIZES = {"train": 4096, "validation": 256, "test": 256, "all": 4608}
@@ -25,8 +22,7 @@ DEFAULT_SIZES = {"train": 4096, "validation": 256, "test": 256, "all": 4608}
 _CHUNK = 16  # Faces drawn at once: 0.8 MB, which stays in the cache.
 _ROLLS = 40  # Random numbers a face may use.
 
-# Drawing a training set takes seconds, so it is kept for the next run.
-_CACHE = "~/.cache/dcgan_inpaint/synthetic"
+# So many take a second to draw, and are kept for the next run.
 _FEWEST_TO_KEEP = 1024
 
 # Scales of colours, dark to light, so that one number can lead to the next.
@@ -80,7 +76,10 @@ def load(split, count=0, seed=0):
     seeds = np.concatenate(parts)[:count]
   else:
     seeds = _split_seeds(split, count, seed)
-  return _kept(seeds) if count >= _FEWEST_TO_KEEP else draw(seeds)
+  if count < _FEWEST_TO_KEEP:
+    return draw(seeds)
+  this = sys.modules[__name__]
+  return kept.array(lambda: draw(seeds), [this, np], seeds.tolist())
 
 
 def _split_seeds(split, count, seed):
@@ -88,29 +87,6 @@ def _split_seeds(split, count, seed):
   number = list(DEFAULT_SIZES).index(split)
   first = (seed * len(DEFAULT_SIZES) + number) << 28
   return first + np.arange(count, dtype=np.int64)
-
-
-def _kept(seeds):
-  """Returns `draw(seeds)`, from the file of an earlier run if there is one."""
-  source = pathlib.Path(__file__).read_bytes()
-  key = b"".join([source, np.__version__.encode(), seeds.tobytes()])
-  name = f"{hashlib.sha256(key).hexdigest()[:16]}.npy"
-  path = pathlib.Path(_CACHE).expanduser() / name
-  # A file that is not there, or is no such array: it is drawn again.
-  with contextlib.suppress(OSError, ValueError, EOFError):
-    images = np.load(path, allow_pickle=False)
-    if images.shape[0] == len(seeds) and images.dtype == np.uint8:
-      return images
-  images = draw(seeds)
-  # Where nothing can be kept, it is drawn every time.
-  with contextlib.suppress(OSError):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Renamed when it is whole, as others may read it right now.
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-      whole = os.path.join(scratch, name)
-      np.save(whole, images, allow_pickle=False)
-      os.replace(whole, path)
-  return images
 
 
 def draw(seeds):

@@ -3,6 +3,7 @@ import pytest
 from skimage import restoration
 
 from dcgan_inpaint import errors
+from dcgan_inpaint import kept
 from dcgan_inpaint.data import synthetic
 
 HOLE = np.zeros((64, 64), bool)
@@ -38,57 +39,17 @@ def test_every_part_lies_in_the_rows_that_it_is_given(monkeypatch):
   np.testing.assert_array_equal(images, synthetic.draw(seeds))
 
 
-class TestASetThatIsKept:
-  @pytest.fixture(autouse=True)
-  def few_faces(self, tmp_path, monkeypatch):
-    monkeypatch.setattr(synthetic, "_CACHE", str(tmp_path / "kept"))
-    monkeypatch.setattr(synthetic, "_FEWEST_TO_KEEP", 8)
-
-  def drawn(self, monkeypatch):
-    """Returns a list to which every set that is drawn is added."""
-    sets = []
-
-    def draw(seeds, draw=synthetic.draw):
-      sets.append(seeds)
-      return draw(seeds)
-
-    monkeypatch.setattr(synthetic, "draw", draw)
-    return sets
-
-  def test_is_not_drawn_again(self, monkeypatch):
-    sets = self.drawn(monkeypatch)
-    first = synthetic.load("train", 8)
-    np.testing.assert_array_equal(synthetic.load("train", 8), first)
-    assert len(sets) == 1
-
-  @pytest.mark.parametrize(
-    "other", [("train", 9), ("test", 8), ("train", 8, 1)]
-  )
-  def test_is_not_taken_for_another(self, monkeypatch, other):
-    sets = self.drawn(monkeypatch)
-    synthetic.load("train", 8)
-    synthetic.load(*other)
-    assert len(sets) == 2
-
-  @pytest.mark.parametrize("damage", [b"", b"\x93NUMPY\x01", b"no array"])
-  def test_is_drawn_again_where_it_is_damaged(
-    self, tmp_path, monkeypatch, damage
-  ):
-    first = synthetic.load("train", 8)
-    (path,) = (tmp_path / "kept").iterdir()
-    whole = path.read_bytes()
-    for content in (damage, whole[:-1]):
-      path.write_bytes(content)
-      np.testing.assert_array_equal(synthetic.load("train", 8), first)
-      assert path.read_bytes() == whole
-
-  def test_is_drawn_where_nothing_can_be_kept(self, tmp_path):
-    (tmp_path / "kept").write_text("a file in the place of the folder")
-    assert synthetic.load("train", 8).shape == (8, 64, 64, 3)
-
-  def test_is_not_kept_where_it_is_small(self, tmp_path):
-    synthetic.load("train", 7)
-    assert not (tmp_path / "kept").exists()
+def test_a_large_set_is_kept_and_a_small_one_is_not(tmp_path, monkeypatch):
+  monkeypatch.setattr(kept, "CACHE", str(tmp_path / "kept"))
+  monkeypatch.setattr(synthetic, "_FEWEST_TO_KEEP", 8)
+  synthetic.load("train", 7)
+  assert not (tmp_path / "kept").exists()
+  sets = [("train", 8), ("train", 9), ("test", 8), ("train", 8, 1)]
+  drawn = [synthetic.load(*arguments) for arguments in sets]
+  assert len(list((tmp_path / "kept").iterdir())) == len(sets)
+  monkeypatch.delattr(synthetic, "draw")
+  for arguments, images in zip(sets, drawn, strict=True):
+    np.testing.assert_array_equal(synthetic.load(*arguments), images)
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
