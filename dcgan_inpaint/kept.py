@@ -1,4 +1,4 @@
-"""Arrays that take seconds to make, kept in the user's cache for the next run."""
+"""Arrays that take seconds to make, kept in the user's cache between runs."""
 
 from collections.abc import Callable
 import contextlib
