@@ -85,7 +85,7 @@ def test_an_image_does_not_depend_on_its_neighbours():
 def test_the_first_guess_is_near_the_face_of_no_offset():
   encoder = encoder_lib.create(settings(), GENERATOR)
   variables = encoder_lib.init_state(0, encoder, settings()).variables
-  offsets = encoder.apply(variables, *some_images())
+  offsets = jax.jit(encoder.apply)(variables, *some_images())
   assert np.abs(offsets).max() < 0.1
 
 
@@ -124,18 +124,16 @@ def test_the_error_is_that_of_the_holes_pixels():
   rng = np.random.default_rng(2)
   images = rng.integers(0, 256, (4, 64, 64, 3), np.uint8)
   mask = masks_lib.make(config_lib.mask(), [0])
-  _, error = encoder_lib.train_step(
-    state,
-    weights,
-    images,
-    mask,
-    np.uint32(0),
+  step = functools.partial(
+    encoder_lib.train_step,
     encoder=encoder,
     generator=GENERATOR,
     latent_size=tiny.LATENT_SIZE,
     config=config,
   )
-  origin = GENERATOR.apply(
+  _, error = jax.jit(step)(state, weights, images, mask, np.uint32(0))
+  apply = jax.jit(GENERATOR.apply, static_argnames=("train", "method"))
+  origin = apply(
     weights,
     jnp.zeros((1, tiny.LATENT_SIZE)),
     train=False,
@@ -143,7 +141,7 @@ def test_the_error_is_that_of_the_holes_pixels():
   )
   masks = np.repeat(mask, 4, axis=0)
   offsets = encode()(images / np.float32(127.5) - 1, masks)
-  generated = GENERATOR.apply(
+  generated = apply(
     weights, origin + offsets, train=False, method="from_activations"
   )
   difference = (np.asarray(generated) + 1) * 127.5 - images
