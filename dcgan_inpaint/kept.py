@@ -3,13 +3,13 @@
 from collections.abc import Callable
 import contextlib
 import hashlib
-import os
 import pathlib
-import tempfile
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+from dcgan_inpaint import report
 
 CACHE = "~/.cache/dcgan_inpaint/kept"
 
@@ -37,11 +37,10 @@ def array(
     return np.load(path, allow_pickle=False)
   made = make()
   # Where nothing can be kept, it is made every time.
-  with contextlib.suppress(OSError):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Renamed when it is whole, as others may read it right now.
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-      whole = os.path.join(scratch, path.name)
-      np.save(whole, made, allow_pickle=False)
-      os.replace(whole, path)
+  with (
+    contextlib.suppress(OSError),
+    report.replacing(path) as whole,
+    whole.open("wb") as file,
+  ):
+    np.save(file, made, allow_pickle=False)
   return made

@@ -196,8 +196,8 @@ def prepare(
     variables: its parameters and statistics.
 
   Returns:
-    `variables`, with a collection `prepared` where the convolutions' form has a
-    use for one (`convolutions.prepare`).
+    `variables`, with a collection `prepared`: of each convolution what
+    `convolutions.prepare` returns.
   """
   made = {
     name: {

@@ -30,7 +30,7 @@ def test_what_is_kept_is_not_made_again():
   assert make.calls == 1
 
 
-def test_other_arguments_or_modules_are_another_array(tmp_path):
+def test_other_arguments_or_modules_are_another_array():
   make = Maker()
   for modules, arguments in [
     ([kept], (1,)),

@@ -214,7 +214,7 @@ def _paint(traits):
 
   # Behind the head: long hair, neck and shoulders.
   over, top = t["width"] + t["volume"], t["height"] + t["volume"]
-  lay, x_, y_, side, _ = part(0, SIZE)
+  lay, x_, y_, *_ = part(0, SIZE)
   falling = _ellipse(x_, np.minimum(y_ + 1, 0), over, top)
   lay(0.75 * t["hair"], falling, y_ - t["length"])
   lay, _, y_, side, _ = part(36, SIZE)
@@ -236,8 +236,9 @@ def _paint(traits):
   # The nose and its shadow, which falls away from the light.
   lay, x_, y_, _, light = part(27, 43)
   nose_x, nose_y, size = x_ + t["light"], y_ - t["nose_y"], t["nose_size"]
-  lay(0.75 * skin(y_, light), _ellipse(nose_x, nose_y, size, 0.8 * size))
-  lay(1.06 * skin(y_, light), _ellipse(x_, nose_y + 1, size, 0.8 * size))
+  colour = skin(y_, light)
+  lay(0.75 * colour, _ellipse(nose_x, nose_y, size, 0.8 * size))
+  lay(1.06 * colour, _ellipse(x_, nose_y + 1, size, 0.8 * size))
 
   # Mouth: two parabolas that meet in its corners, teeth under the upper one.
   lay, x_, y_, side, _ = part(35, 51)

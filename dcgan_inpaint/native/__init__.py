@@ -19,13 +19,14 @@ import os
 import pathlib
 import shutil
 import subprocess
-import tempfile
 
 from absl import logging
 import jax
 import jax.numpy as jnp
 import jaxlib
 import numpy as np
+
+from dcgan_inpaint import report
 
 _SOURCE = pathlib.Path(__file__).with_name("convolutions.cc")
 _FLAGS = (
@@ -108,13 +109,10 @@ def _build() -> pathlib.Path:
   library = folder / f"convolutions_{digest}.so"
   if not library.exists():
     logging.info("compiling %s for this machine, once", _SOURCE.name)
-    folder.mkdir(parents=True, exist_ok=True)
-    # Renamed when it is whole, as others may build and load it right now.
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-      built = os.path.join(scratch, library.name)
-      include = f"-I{jax.ffi.include_dir()}"
-      run(*_FLAGS, include, str(_SOURCE), "-o", built)
-      os.replace(built, library)
+    include = f"-I{jax.ffi.include_dir()}"
+    # Whole at once, as others may build and load it right now.
+    with report.replacing(library) as built:
+      run(*_FLAGS, include, str(_SOURCE), "-o", str(built))
   return library
 
 

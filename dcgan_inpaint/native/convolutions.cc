@@ -369,8 +369,8 @@ struct Kernel {
 // last of kPanel or fewer, each with its rows one after the other; so does the
 // result.
 
-// The right side may come from far: it is fetched this many rows ahead. Floats
-// of a line of the cache.
+// The right side may come from far, and is fetched this many rows ahead, by
+// lines of the cache of so many floats.
 constexpr Index kAhead = 64, kLine = 16;
 
 // sums[R][V vectors] (+)= a[R][depth] b[depth][V vectors].
@@ -633,9 +633,9 @@ void ConvolveTiles(const Grid& input, const Kernel& kernel,
   // Of a tile, all points lie together, which spares the TLB.
   const Index tile_stride = kPoints * stride + kPad;
   const Index output_plane = PlaneSize(count, kPanel);
-  float* inputs = Scratch<0>(
-      count * tile_stride + kPoints * (output_plane +
-                 (planes ? 0 : PlaneSize(step, kPanel))));
+  const Index own_plane = planes ? 0 : PlaneSize(step, kPanel);
+  float* inputs = Scratch<0>(count * tile_stride +
+                             kPoints * (output_plane + own_plane));
   float* products = inputs + count * tile_stride;
   float* own_kernel = products + kPoints * output_plane;
   TransformTiles<kInput, 6>(input, tiles, {0, depth}, false, inputs, stride,
@@ -709,7 +709,7 @@ void TransformKernel(ffi::ThreadPool& pool, const Kernel& kernel, bool strided,
   });
 }
 
-// `planes` is the transformed kernel, or null where it has to be made here.
+// The whole convolution; `planes` as there.
 void ConvolveAll(ffi::ThreadPool& pool, const Grid& input, const Kernel& kernel,
                  const float* planes, const Grid& output) {
   const Index depth = input.channels(), columns = Padded(output.channels());
