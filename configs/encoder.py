@@ -13,9 +13,10 @@ about an hour and a half with
   --config.encoder.width=0.25 --config.encoder.batch_size=64 \
       --config.encoder.steps=10000
 
-More steps, or other holes (`config.encoder.families`), from an encoder that is
-trained already, such as that of --config.checkpoint.path=pretrained, go on
-with --config.encoder.warm_start=True, its width and another --workdir.
+More steps, other holes (`config.encoder.families`) or a higher rank, from an
+encoder that is trained already, such as that of
+--config.checkpoint.path=pretrained, go on with --config.encoder.warm_start=True,
+its width and another --workdir.
 """
 
 from dcgan_inpaint import config as defaults

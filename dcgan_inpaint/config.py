@@ -189,9 +189,11 @@ def search() -> ConfigDict:
   # gradients and takes the values on the rim from the image; screened, which
   # does so near the rim.
   config.blending = placeholder(str)
-  # Steps on the first activations, after those on z; their learning rate, and
-  # the weight of the squared distance to where they set out.
+  # Steps on activations inside G, after those on z; on what which deconvolution
+  # gets (1: 4x4, 2: 8x8, 3: 16x16, 4: 32x32); their learning rate, and the
+  # weight of the squared distance to where they set out.
   config.refine_steps = placeholder(int)
+  config.refine_layer = placeholder(int)
   config.refine_learning_rate = placeholder(float)
   config.refine_pull = placeholder(float)
   # What multiplies the details of what was found, in the depth of a hole; above
@@ -218,8 +220,9 @@ _FIDELITY = {
   "learning_rate": 0.03,
   "prior_weight": 0.0,
   "refine_steps": 30,
-  "refine_learning_rate": 0.01,
-  "refine_pull": 10.0,
+  "refine_layer": 3,
+  "refine_learning_rate": 0.02,
+  "refine_pull": 2.0,
   "detail_gain": 1.0,
 }
 # What a mode sets where `config.search` leaves a field open (None).
@@ -235,6 +238,7 @@ SEARCH_MODES = types.MappingProxyType(
       "learning_rate": 0.03,
       "prior_weight": 0.1,
       "refine_steps": 0,
+      "refine_layer": 1,
       "refine_learning_rate": 0.01,
       "refine_pull": 1.0,
       "detail_gain": 1.0,
@@ -273,7 +277,8 @@ def encoder() -> ConfigDict:
   # What the layers compute in: float32 or bfloat16.
   config.dtype = "float32"
   # Go on from the encoder that `config.checkpoint` brings with it, of this
-  # width and rank, in place of random values: for more steps or other holes.
+  # width and of this rank or a lower one, in place of random values: for more
+  # steps or other holes.
   config.warm_start = False
   # The families of holes it sees, of `config.mask`; one that stands twice is
   # drawn twice as often.
@@ -601,6 +606,10 @@ def _at_least(bound: float) -> tuple[Callable[[float], bool], str]:
   return lambda value: value >= bound, f"at least {bound}"
 
 
+def _one_of(*choices: int) -> tuple[Callable[[int], bool], str]:
+  return lambda value: value in choices, f"one of {choices}"
+
+
 def _share() -> tuple[Callable[[float], bool], str]:
   return lambda value: 0 <= value < 1, "at least 0 and below 1"
 
@@ -654,6 +663,7 @@ _RANGES = types.MappingProxyType(
     "search.starts": _at_least(1),
     "search.prior_weight": _at_least(0),
     "search.refine_steps": _at_least(0),
+    "search.refine_layer": _one_of(1, 2, 3, 4),
     "search.refine_learning_rate": _above(0),
     "search.refine_pull": _at_least(0),
     "search.detail_gain": _at_least(0),

@@ -19,8 +19,9 @@ on its neighbours.
 
 The generator stays as it is while the encoder is trained. E sees faces with
 holes of every family and learns the offset with which G gives the face back:
-the squared error in the hole, and a little of that on the known pixels. So a
-face is completed in one pass, near the mean of what could lie under the hole.
+the squared error in the hole, and a little of that on the known pixels, each
+image's in the logarithm. So a face is completed in one pass, near the mean of
+what could lie under the hole.
 """
 
 from collections.abc import Callable
@@ -44,6 +45,9 @@ from dcgan_inpaint import pixels
 from dcgan_inpaint import sharding
 
 CHANNELS = (128, 256, 512, 1024)
+# Squared error in [-1, 1] below which an image is as good as given back: an
+# eighth of a grey level.
+_EXACT = 1e-6
 
 
 class Encoder(nn.Module):
@@ -166,6 +170,25 @@ def init_state(seed: int, encoder: Encoder, config: Any) -> EncoderState:
   )
 
 
+def grow(
+  variables: models.Variables, smaller: models.Variables
+) -> models.Variables:
+  """Puts an encoder of lower rank in the place of a wider one's first values.
+
+  Args:
+    variables: of the encoder to be, as `init_state` makes them.
+    smaller: of the trained one; no shape of it is larger.
+
+  Returns:
+    `variables`, with the leading part of every array taken from `smaller`.
+  """
+
+  def put(into, given):
+    return into.at[tuple(slice(size) for size in given.shape)].set(given)
+
+  return jax.tree.map(put, variables, smaller)
+
+
 def mask_pool(families: str, count: int, seed: int) -> np.ndarray:
   """Draws the holes that an encoder is trained with.
 
@@ -202,6 +225,32 @@ def mask_pool(families: str, count: int, seed: int) -> np.ndarray:
         settings.size = float(max(2, round(factor * size)))
     masks.append(masks_lib.make(settings, [index])[0])
   return np.stack(masks)
+
+
+def completion_loss(
+  completed: jax.Array,
+  images: jax.Array,
+  masks: jax.Array,
+  known_weight: float,
+) -> tuple[jax.Array, jax.Array]:
+  """Returns what the encoder is trained to make small.
+
+  Args:
+    completed: G's images, [B, 64, 64, 3] in [-1, 1].
+    images: the real ones.
+    masks: [B, 64, 64, 1], 1 = known.
+    known_weight: of a known pixel's squared error, where one in the hole has 1.
+
+  Returns:
+    The mean over the images of the logarithm of each one's error, which is what
+    PSNR averages: else a wide hole, whose error is many times a narrow one's,
+    would drown it. And the mean squared error over all holes' pixels.
+  """
+  error = jnp.mean((completed - images) ** 2, axis=-1, keepdims=True)
+  in_hole = jnp.sum((1 - masks) * error) / jnp.sum(1 - masks)
+  weight = 1 - masks + known_weight * masks
+  each = jnp.sum(weight * error, (1, 2, 3)) / jnp.sum(weight, (1, 2, 3))
+  return jnp.mean(jnp.log(each + _EXACT)), in_hole
 
 
 def train_step(
@@ -266,10 +315,7 @@ def train_step(
       train=False,
       method="from_activations",
     )
-    error = jnp.mean((completed - images) ** 2, axis=-1, keepdims=True)
-    weight = 1 - masks + config.known_weight * masks
-    in_hole = jnp.sum((1 - masks) * error) / jnp.sum(1 - masks)
-    return jnp.sum(weight * error) / jnp.sum(weight), in_hole
+    return completion_loss(completed, images, masks, config.known_weight)
 
   (_, in_hole), gradient = jax.value_and_grad(loss, has_aux=True)(
     state.variables

@@ -122,13 +122,28 @@ class Generator(nn.Module):
     x = x.reshape(-1, 4, 4, x.shape[-1] // 16)
     return nn.relu(self.batch_norm_0(x, use_running_average=not train))
 
-  def from_activations(self, x: jax.Array, *, train: bool) -> jax.Array:
-    """Maps activations [B, 4, 4, C] to images [B, 64, 64, 3] in [-1, 1]."""
-    for layer in (1, 2, 3):
+  def from_activations(
+    self, x: jax.Array, *, train: bool, layer: int = 1
+  ) -> jax.Array:
+    """Maps what deconvolution `layer` gets to images [B, 64, 64, 3] in [-1, 1].
+
+    Args:
+      x: [B, 4, 4, C] of the first layer, [B, 8, 8, C / 2] of the second, ...
+      train: whether BatchNorm takes the batch's statistics.
+      layer: 1 to 4.
+    """
+    x = self.later_activations(x, train=train, first=layer, last=4)
+    return jnp.tanh(self.deconv_4(x).astype(jnp.float32))
+
+  def later_activations(
+    self, x: jax.Array, *, train: bool, last: int, first: int = 1
+  ) -> jax.Array:
+    """Maps what the deconvolution `first` gets to what `last` gets."""
+    for layer in range(first, last):
       x = getattr(self, f"deconv_{layer}")(x)
       norm = getattr(self, f"batch_norm_{layer}")
       x = nn.relu(norm(x, use_running_average=not train))
-    return jnp.tanh(self.deconv_4(x).astype(jnp.float32))
+    return x
 
 
 class Discriminator(nn.Module):

@@ -10,14 +10,15 @@ and completes the image as `M * y + (1 - M) * G(z)`. BatchNorm runs on its
 stored statistics, so that an image's result does not depend on its neighbours.
 
 That is the mode `paper`. z alone reaches few faces exactly, so the other modes
-go on in G's first activations h (4x4xC; intermediate layer optimisation, Daras
-et al. 2021), where the objective gains a pull to where the refinement began:
+go on in activations h inside G (intermediate layer optimisation, Daras et al.
+2021), where the objective gains a pull to where the refinement began:
 
   L(h) = ||M * G(h) - M * y||_1 + lambda * log(1 - D(G(h))) + pull * |h - h0|^2
 
-`fidelity` and `realism` take h0 from an encoder, in one pass and without any
-search. `fidelity` completes the mirror image as well and takes the mean: a face
-and its mirror image are as likely, but networks do not treat them alike.
+`fidelity` and `realism` take G's first activations from an encoder, in one pass
+and without any search of z, and refine later ones, which reach the known pixels
+more freely. `fidelity` completes the mirror image as well and takes the mean: a
+face and its mirror image are as likely, but networks do not treat them alike.
 `realism` gives that mean the strength of detail that a single face has
 (`details`).
 `config.SEARCH_MODES` has what each mode sets. Of several starts, or of several
@@ -62,14 +63,18 @@ class SearchState(NamedTuple):
 
   Attributes:
     latent: z, [latent_size].
-    offset: what is added to G's first activations, [4, 4, C]; None in a search
-      that moves z alone.
-    anchor: the offset that the refinement set out from and is pulled to.
+    offset: what is added to G's first activations, [4, 4, C]; None without an
+      encoder.
+    activations: h, what `config.refine_layer` of G gets; None before they are
+      refined, when they are those of the latent and the offset.
+    anchor: h0, the activations that the refinement set out from and is pulled
+      to.
     optimizer: the optimiser's state, of the stage that runs.
   """
 
   latent: jax.Array
   offset: jax.Array | None
+  activations: jax.Array | None
   anchor: jax.Array | None
   optimizer: optax.OptState
 
@@ -78,7 +83,7 @@ class Stage(NamedTuple):
   """A run of steps in one variable of the state.
 
   Attributes:
-    variable: 'latent' or 'offset'.
+    variable: 'latent' or 'activations'.
     steps: how many.
     optimizer: what makes them.
   """
@@ -204,7 +209,7 @@ class Search:
       )
       for variable, steps, learning_rate in (
         ("latent", config.steps, config.learning_rate),
-        ("offset", config.refine_steps, config.refine_learning_rate),
+        ("activations", config.refine_steps, config.refine_learning_rate),
       )
       if steps
     ]
@@ -225,9 +230,9 @@ class Search:
     )
     self._enter = jax.jit(
       self._enter_batch,
-      in_shardings=(many,),
+      in_shardings=(many, one),
       out_shardings=many,
-      static_argnums=1,
+      static_argnums=2,
     )
     self._advance = jax.jit(
       self._advance_batch,
@@ -255,19 +260,33 @@ class Search:
 
   # One image, one start.
 
-  def _generate(
-    self, latent: jax.Array, offset: jax.Array | None, weights: Weights
+  def _first_activations(
+    self, state: SearchState, weights: Weights
   ) -> jax.Array:
-    """Returns the image [1, H, W, 3] of a latent and an offset, if any."""
-    if offset is None:
-      return self._generator.apply(weights.generator, latent[None], train=False)
+    """Returns G's first activations [1, 4, 4, C] of a latent and an offset."""
     activations = self._generator.apply(
-      weights.generator, latent[None], train=False, method="first_activations"
+      weights.generator,
+      state.latent[None],
+      train=False,
+      method="first_activations",
     )
+    return activations if state.offset is None else activations + state.offset
+
+  def _generate(self, state: SearchState, weights: Weights) -> jax.Array:
+    """Returns the image [1, H, W, 3] of where a start stands."""
+    if state.activations is not None:
+      activations, layer = state.activations[None], self._config.refine_layer
+    elif state.offset is not None:
+      activations, layer = self._first_activations(state, weights), 1
+    else:
+      return self._generator.apply(
+        weights.generator, state.latent[None], train=False
+      )
     return self._generator.apply(
       weights.generator,
-      activations + offset,
+      activations,
       train=False,
+      layer=layer,
       method="from_activations",
     )
 
@@ -289,7 +308,7 @@ class Search:
     Returns:
       The loss, a scalar, and the generated image [H, W, 3].
     """
-    generated = self._generate(state.latent, state.offset, weights)
+    generated = self._generate(state, weights)
     weighed = losses.importance(mask) if self._config.importance else mask
     loss = losses.contextual(generated[0], image, weighed)
     if self._config.prior_weight:
@@ -297,8 +316,8 @@ class Search:
         weights.discriminator, generated, train=False
       )
       loss += self._config.prior_weight * self._loss.prior(logits)[0]
-    if state.offset is not None:
-      pull = jnp.sum((state.offset - state.anchor) ** 2)
+    if state.activations is not None:
+      pull = jnp.sum((state.activations - state.anchor) ** 2)
       loss += self._config.refine_pull * pull
     return loss, generated[0]
 
@@ -312,10 +331,21 @@ class Search:
       # The encoder's offsets are from the activations of z = 0: the first start
       # is where it says, the others lie around that.
       latent *= jnp.where(number > 0, self._config.spread, 0.0)
-    return SearchState(latent, offset, offset, ())
+    return SearchState(latent, offset, None, None, ())
 
-  def _enter_start(self, state: SearchState, stage: Stage) -> SearchState:
-    """Makes the optimiser's state for a stage."""
+  def _enter_start(
+    self, state: SearchState, weights: Weights, stage: Stage
+  ) -> SearchState:
+    """Makes the optimiser's state for a stage, and the activations it moves."""
+    if stage.variable == "activations":
+      (start,) = self._generator.apply(
+        weights.generator,
+        self._first_activations(state, weights),
+        train=False,
+        last=self._config.refine_layer,
+        method="later_activations",
+      )
+      state = state._replace(activations=start, anchor=start)
     variable = getattr(state, stage.variable)
     return state._replace(optimizer=stage.optimizer.init(variable))
 
@@ -408,21 +438,16 @@ class Search:
     offsets = None
     if self._config.start == "encoder":
       offsets = self._encoder.apply(weights.encoder, images, masks)
-    elif self._config.refine_steps:
-      zeros = jnp.zeros((1, self._latent_size))
-      shape = jax.eval_shape(
-        lambda: self._generator.apply(
-          weights.generator, zeros, train=False, method="first_activations"
-        )
-      ).shape
-      offsets = jnp.zeros((len(images), *shape[1:]))
     return jax.vmap(self._begin_image, in_axes=(None, 0, 0, 0))(
       seed, indices, samples, offsets
     )
 
-  def _enter_batch(self, states: SearchState, stage: int) -> SearchState:
+  def _enter_batch(
+    self, states: SearchState, weights: Weights, stage: int
+  ) -> SearchState:
     enter = functools.partial(self._enter_start, stage=self._stages[stage])
-    return jax.vmap(jax.vmap(enter))(states)
+    over_starts = jax.vmap(enter, in_axes=(0, None))
+    return jax.vmap(over_starts, in_axes=(0, None))(states, weights)
 
   def _advance_batch(
     self,
@@ -454,7 +479,7 @@ class Search:
     seed = jnp.uint32(self._config.seed)
     states = self._begin(weights, seed, indices, samples, images, masks)
     for stage, (_, steps, _) in enumerate(self._stages):
-      states = self._enter(states, stage)
+      states = self._enter(states, weights, stage)
       calls, rest = divmod(steps, self._steps_per_call)
       for call in range(min(calls, 1) if each_call_once else calls):
         states = self._advance(
@@ -518,19 +543,19 @@ class Search:
       jax.device_put(np.stack([x] * rows), many)
       for x in (known, np.float32(mask), np.uint32(index))
     )
-    generate = jax.jit(jax.vmap(self._generate, in_axes=(0, 0, None)))
+    generate = jax.jit(jax.vmap(self._generate, in_axes=(0, None)))
 
     def look(states: SearchState) -> np.ndarray:
-      latents, offsets = jax.device_get((states.latent, states.offset))
-      of_starts = jax.tree.map(lambda x: x[0], (latents, offsets))
-      return jax.device_get(generate(*of_starts, weights))[:, 0]
+      states = jax.device_get(states._replace(anchor=None, optimizer=()))
+      of_starts = jax.tree.map(lambda x: x[0], states)
+      return jax.device_get(generate(of_starts, weights))[:, 0]
 
     seed, samples = jnp.uint32(self._config.seed), np.zeros_like(indices)
     states = self._begin(weights, seed, indices, samples, images, masks)
     seen = [look(states)]
     every = max(1, sum(stage.steps for stage in self._stages) // frames)
     for number, stage in enumerate(self._stages):
-      states = self._enter(states, number)
+      states = self._enter(states, weights, number)
       for first in range(0, stage.steps, every):
         last = min(first + every, stage.steps)
         while first < last:
@@ -577,7 +602,7 @@ class Search:
     states = jax.eval_shape(
       self._begin, weights, seed, indices, indices, images, masks
     )
-    states = jax.eval_shape(lambda x: self._enter(x, 0), states)
+    states = jax.eval_shape(lambda *x: self._enter(*x, 0), states, weights)
     steps = min(self._stages[0].steps, self._steps_per_call)
     return self._advance.lower(states, weights, images, masks, 0, steps)
 

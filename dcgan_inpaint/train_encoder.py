@@ -11,7 +11,6 @@ from typing import Any
 
 from absl import logging
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import PIL
@@ -168,9 +167,9 @@ def train_encoder(
   if restored is None:
     step, state = 0, jax.jit(init, out_shardings=one)()
     if settings.warm_start:
-      # A copy, as the steps donate the state.
-      initial = jax.tree.map(jnp.copy, model.weights.encoder)
-      state = state.replace(variables=initial)
+      grow = jax.jit(encoder_lib.grow, out_shardings=one)
+      grown = grow(state.variables, model.weights.encoder)
+      state = state.replace(variables=grown)
   else:
     step, state = restored
     logging.info("resuming %s at step %s", workdir, f"{step:,}")
@@ -265,18 +264,22 @@ def train_encoder(
 def _check_warm_start(
   given: encoder_lib.Encoder | None, wanted: encoder_lib.Encoder
 ) -> None:
-  """Refuses to go on from no encoder, or from one of another size."""
+  """Refuses to go on from no encoder, or from one that does not fit in."""
   if given is None:
     raise errors.UserError(
       "config.encoder.warm_start goes on from an encoder, and "
       "config.checkpoint brings none: name the workdir of its training as "
       "config.checkpoint.encoder"
     )
-  if (given.width, given.rank) != (wanted.width, wanted.rank):
+  # What the rank 0 stands for.
+  last = models.scaled(encoder_lib.CHANNELS, given.width)[-1]
+  ranks = given.rank or last, wanted.rank or last
+  if given.width != wanted.width or ranks[0] > ranks[1]:
     raise errors.UserError(
       "config.encoder.warm_start goes on from an encoder of "
-      f"config.encoder.width={given.width} and rank={given.rank}; these are "
-      f"{wanted.width} and {wanted.rank}: take those, or start afresh"
+      f"config.encoder.width={given.width} and rank={ranks[0]}; these are "
+      f"{wanted.width} and {ranks[1]}: take that width and no lower rank, or "
+      "start afresh"
     )
 
 

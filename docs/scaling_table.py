@@ -37,7 +37,7 @@ IMAGES = 10**9
 SEARCHES = (
   ("paper: 1 start of 1,000 steps", 1, 1000, True),
   ("4 starts of 250 steps", 4, 250, True),
-  # Refinements of G's first activations, which cost as much as steps on z.
+  # Refinements inside G, which cost at the most what steps on z cost.
   ("fidelity, realism: 2 x 30 steps, for the mirror image too", 2, 30, False),
 )
 

@@ -96,6 +96,8 @@ def test_the_flags_of_a_docstring_are_fields_of_the_config(path):
     ("search.prior_weight", -1.0, "at least 0"),
     ("search.loss", "sigmoid", "sigmoid_cross_entropy"),
     ("search.refine_steps", -1, "at least 0"),
+    ("search.refine_layer", 0, "(1, 2, 3, 4)"),
+    ("search.refine_layer", 5, "(1, 2, 3, 4)"),
     ("search.refine_learning_rate", 0.0, "above 0"),
     ("search.refine_pull", -1.0, "at least 0"),
     ("search.blending", "alpha", "paste, poisson"),

@@ -149,6 +149,60 @@ def test_the_error_is_that_of_the_holes_pixels():
   np.testing.assert_allclose(error, expected, rtol=1e-4)
 
 
+def test_every_image_counts_by_the_ratio_of_its_error():
+  images = np.zeros((2, 64, 64, 3), np.float32)
+  masks = np.ones((2, 64, 64, 1), np.float32)
+  masks[0, :32] = 0  # A wide hole, with an error of 0.4 on every value ...
+  masks[1, :2] = (
+    0  # ... and a narrow one, with 0.1; 0.2 where pixels are known.
+  )
+  errors_ = np.where(masks > 0.5, 0.2, np.reshape([0.4, 0.1], (2, 1, 1, 1)))
+  completed = images + np.float32(errors_)
+  loss, in_hole = encoder_lib.completion_loss(completed, images, masks, 0.0)
+  np.testing.assert_allclose(loss, np.log([0.16, 0.01]).mean(), rtol=1e-3)
+  np.testing.assert_allclose(in_hole, (32 * 0.16 + 2 * 0.01) / 34, rtol=1e-5)
+  loss, _ = encoder_lib.completion_loss(completed, images, masks, 0.5)
+  each = [(0.16 + 0.5 * 0.04) / 1.5, (2 * 0.01 + 31 * 0.04) / 33]
+  np.testing.assert_allclose(loss, np.log(each).mean(), rtol=1e-3)
+
+
+def test_what_is_given_back_exactly_has_a_gradient():
+  images, masks = some_images()
+  gradient = jax.grad(
+    lambda x: encoder_lib.completion_loss(x, images, masks, 0.1)[0]
+  )(images)
+  np.testing.assert_array_equal(gradient, 0)
+
+
+def test_growing_keeps_what_the_smaller_encoder_knows():
+  ranks = [encoder_lib.create(settings(rank=r), GENERATOR) for r in (3, 5)]
+  smaller, fresh = (
+    encoder_lib.init_state(seed, encoder, settings()).variables
+    for seed, encoder in enumerate(ranks)
+  )
+  grown = encoder_lib.grow(fresh, smaller)["params"]
+  kernel = grown["mix_in"]["kernel"]
+  np.testing.assert_array_equal(
+    kernel[:, :3], smaller["params"]["mix_in"]["kernel"]
+  )
+  np.testing.assert_array_equal(
+    kernel[:, 3:], fresh["params"]["mix_in"]["kernel"][:, 3:]
+  )
+  np.testing.assert_array_equal(
+    grown["mix_out"]["kernel"],
+    np.concatenate(
+      [
+        smaller["params"]["mix_out"]["kernel"],
+        fresh["params"]["mix_out"]["kernel"][3:],
+      ]
+    ),
+  )
+  for name in ("conv_0", "conv_3"):
+    np.testing.assert_array_equal(
+      grown[name]["kernel"], smaller["params"][name]["kernel"]
+    )
+
+
 def test_a_pool_holds_every_family_as_often_as_it_is_named():
   pool = encoder_lib.mask_pool("centre, centre,half", 90, seed=3)
   assert pool.shape == (90, 64, 64, 1) and set(np.unique(pool)) == {0.0, 1.0}

@@ -191,6 +191,44 @@ def test_images_fill_the_range_of_tanh_and_no_more():
   assert 0.9 < images.max() <= 1
 
 
+def test_the_generator_goes_on_from_the_activations_of_any_layer():
+  generator, _ = tiny.networks()
+  latents = np.random.default_rng(0).uniform(-1, 1, (2, tiny.LATENT_SIZE))
+  variables = tiny.variables(generator, np.float32(latents))
+
+  @jax.jit
+  def parts(variables, latents):
+    def apply(x, method, **options):
+      return generator.apply(
+        variables, x, train=False, method=method, **options
+      )
+
+    first = apply(latents, "first_activations")
+    inside = [
+      apply(first, "later_activations", last=layer) for layer in (1, 2, 3, 4)
+    ]
+    images = [
+      apply(x, "from_activations", layer=layer)
+      for layer, x in enumerate(inside, start=1)
+    ]
+    # In two steps, too.
+    late = apply(inside[1], "later_activations", first=2, last=4)
+    return (
+      generator.apply(variables, latents, train=False),
+      inside,
+      images,
+      late,
+    )
+
+  whole, inside, images, late = parts(variables, np.float32(latents))
+  sides = [x.shape[1:3] for x in inside]
+  assert sides == [(4, 4), (8, 8), (16, 16), (32, 32)]
+  assert np.std(whole) > 0.05
+  for image in images:
+    np.testing.assert_allclose(image, whole, atol=1e-5)
+  np.testing.assert_allclose(late, inside[3], atol=1e-5)
+
+
 def test_create_hands_on_every_field():
   config = config_lib.model()
   config.width = 0.5

@@ -49,6 +49,33 @@ def test_an_exported_model_is_the_checkpoint_but_for_rounding(
   np.testing.assert_array_equal(back.mean_image, there.mean_image)
 
 
+def test_a_large_matrix_takes_a_byte_a_value_and_comes_back(tmp_path):
+  matrix = np.random.default_rng(0).normal(size=(1100, 1000))
+  matrix = np.float32(matrix * np.geomspace(1e-4, 10, 1000))
+  matrix[:, 7] = 0
+  arrays = {"encoder": {"kernel": matrix, "bias": matrix[0]}}
+  size = pretrained.write(tmp_path, arrays, {"step": 1})
+  assert size < 1.02 * matrix.size
+  back, about = pretrained.read(tmp_path)
+  assert about == {"format": pretrained.FORMAT, "step": 1}
+  assert jax.tree.structure(back) == jax.tree.structure(arrays)
+  kernel = back["encoder"]["kernel"]
+  assert kernel.dtype == np.float32
+  # Half a step of the 127 on each side, of each column's largest value.
+  bound = 0.501 * np.abs(matrix).max(axis=0) / 127
+  assert (np.abs(kernel - matrix) <= bound).all()
+  np.testing.assert_array_equal(back["encoder"]["bias"], matrix[0])
+
+
+def test_a_model_of_the_first_format_is_read(exported, tmp_path):
+  for path in exported.iterdir():
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+  about = json.loads((tmp_path / "model.json").read_text())
+  (tmp_path / "model.json").write_text(json.dumps({**about, "format": 1}))
+  then, now = load(tmp_path).weights, load(exported).weights
+  jax.tree.map(np.testing.assert_array_equal, then, now)
+
+
 def test_nothing_is_pickled(exported):
   with np.load(exported / "weights.npz", allow_pickle=False) as file:
     assert all(file[name].dtype != object for name in file.files)
@@ -62,9 +89,9 @@ def test_nothing_is_pickled(exported):
     (lambda folder: (folder / "model.json").write_text("{"), "cannot be read"),
     (
       lambda folder: (folder / "model.json").write_text(
-        json.dumps({"format": 2})
+        json.dumps({"format": 3})
       ),
-      "format 2",
+      "format 3",
     ),
   ],
 )

@@ -80,7 +80,7 @@ def start(index, number, seed=0):
 
 def at(latent):
   """Returns the state of a start that stands at a latent."""
-  return search_lib.SearchState(latent, None, None, ())
+  return search_lib.SearchState(latent, None, None, None, ())
 
 
 def papers_objective(networks, weights, latent, image, mask, prior_weight):
@@ -534,17 +534,18 @@ COLLECTIVES = (
 def test_devices_have_nothing_to_say_to_each_other(start):
   encoder, encoder_variables = dcgan_encoder()
   search = make(
-    DCGAN, 4, encoder=encoder, steps=5, starts=2, start=start, refine_steps=2
-  )
+    DCGAN, 4, encoder=encoder, steps=5, starts=2, start=start, refine_steps=2,
+    refine_layer=3,
+  )  # fmt: skip
   weights = dcgan_weights()._replace(encoder=encoder_variables)
   images, masks = some_images(4, side=tiny.SIZE)
   indices = np.arange(4, dtype=np.uint32)
   batch = (images, masks)
   begun = (weights, np.uint32(0), indices, 0 * indices, *batch)
-  states = search._enter(search._begin(*begun), 1)
+  states = search._enter(search._begin(*begun), weights, 1)
   programs = (
     search._begin.lower(*begun),
-    search._enter.lower(states, 1),
+    search._enter.lower(states, weights, 1),
     search._advance.lower(states, weights, *batch, 1, 1),
     search._end.lower(states, weights, *batch),
   )
@@ -556,14 +557,15 @@ def test_devices_have_nothing_to_say_to_each_other(start):
       assert not leaf.is_fully_replicated
 
 
-# --- the encoder and the first activations ------------------------------------
+# --- the encoder and the activations inside G ---------------------------------
 
 
-class Halves(nn.Module):
-  """The smallest G in two halves."""
+class Parts(nn.Module):
+  """The smallest G with activations inside, of two layers."""
 
   def setup(self):
     self.dense = nn.Dense(4 * 4 * 2)
+    self.middle = nn.Dense(24)
     self.out = nn.Dense(SIDE * SIDE * 3)
 
   def __call__(self, z, *, train):
@@ -574,9 +576,14 @@ class Halves(nn.Module):
   def first_activations(self, z, *, train):
     return nn.relu(self.dense(z)).reshape(-1, 4, 4, 2)
 
-  def from_activations(self, x, *, train):
-    x = nn.tanh(self.out(x.reshape(len(x), -1)))
-    return x.reshape(-1, SIDE, SIDE, 3)
+  def later_activations(self, x, *, train, last, first=1):
+    if first == last:
+      return x
+    return nn.relu(self.middle(x.reshape(len(x), -1)))
+
+  def from_activations(self, x, *, train, layer=1):
+    x = self.later_activations(x, train=train, first=layer, last=2)
+    return nn.tanh(self.out(x)).reshape(-1, SIDE, SIDE, 3)
 
 
 class Guess(nn.Module):
@@ -588,15 +595,15 @@ class Guess(nn.Module):
     return nn.Dense(4 * 4 * 2)(x.reshape(len(x), -1)).reshape(-1, 4, 4, 2)
 
 
-HALVES = (Halves(), Critic())
+PARTS = (Parts(), Critic())
 GUESS = Guess()
 
 
 @functools.cache
-def halves_weights():
+def parts_weights():
   images, masks = some_images(1)
   return search_lib.Weights(
-    tiny.variables(HALVES[0], jnp.zeros((1, tiny.LATENT_SIZE))),
+    tiny.variables(PARTS[0], jnp.zeros((1, tiny.LATENT_SIZE))),
     SKETCH_WEIGHTS.discriminator,
     GUESS.init(jax.random.key(3), images, masks),
   )
@@ -604,15 +611,15 @@ def halves_weights():
 
 def guessed(images, masks):
   """Returns E's offsets and what G makes of them."""
-  weights = halves_weights()
+  weights = parts_weights()
   offsets = GUESS.apply(weights.encoder, images, masks)
-  origin = HALVES[0].apply(
+  origin = PARTS[0].apply(
     weights.generator,
     jnp.zeros((1, tiny.LATENT_SIZE)),
     train=False,
     method="first_activations",
   )
-  generated = HALVES[0].apply(
+  generated = PARTS[0].apply(
     weights.generator, origin + offsets, train=False, method="from_activations"
   )
   return offsets, np.asarray(generated)
@@ -620,12 +627,12 @@ def guessed(images, masks):
 
 def from_guess(**options):
   options = {"start": "encoder", "steps": 0, "starts": 1, **options}
-  return make(HALVES, encoder=GUESS, **options)
+  return make(PARTS, encoder=GUESS, **options)
 
 
 def test_without_steps_the_encoders_guess_fills_the_hole():
   images, masks = some_images()
-  found = from_guess()(halves_weights(), images, masks)
+  found = from_guess()(parts_weights(), images, masks)
   _, generated = guessed(images, masks)
   np.testing.assert_allclose(found.generated, generated, atol=1e-6)
   expected = np.where(masks > 0.5, images, generated)
@@ -647,13 +654,11 @@ def test_samples_after_the_first_lie_around_the_encoders_guess():
   repeated = np.repeat(images, 4, axis=0), np.repeat(masks, 4, axis=0)
   found = {
     spread: from_guess(spread=spread)(
-      halves_weights(), *repeated, indices=[7] * 4, samples=range(4)
+      parts_weights(), *repeated, indices=[7] * 4, samples=range(4)
     ).generated
     for spread in (0.0, 0.1, 0.5)
   }
-  (guess,) = from_guess()(
-    halves_weights(), images, masks, indices=[7]
-  ).generated
+  (guess,) = from_guess()(parts_weights(), images, masks, indices=[7]).generated
   away = {
     spread: np.abs(generated - guess).mean(axis=(1, 2, 3))
     for spread, generated in found.items()
@@ -667,51 +672,57 @@ def test_samples_after_the_first_lie_around_the_encoders_guess():
 def test_the_encoder_gets_no_pixel_from_under_the_hole():
   images, masks = some_images()
   search = from_guess(refine_steps=3)
-  found = search(halves_weights(), images, masks)
+  found = search(parts_weights(), images, masks)
   changed = np.where(masks > 0.5, images, np.float32(np.nan))
-  assert_results_equal(search(halves_weights(), changed, masks), found)
+  assert_results_equal(search(parts_weights(), changed, masks), found)
 
 
-def test_the_refinement_is_adam_on_the_objective_with_its_pull():
+@pytest.mark.parametrize("layer", [1, 2])
+def test_the_refinement_is_adam_on_the_objective_with_its_pull(layer):
   images, masks = some_images(1)
-  weights = halves_weights()
-  origin, _ = guessed(images, masks)
+  weights = parts_weights()
+  offsets, _ = guessed(images, masks)
+
+  def apply(x, method, **options):
+    return PARTS[0].apply(
+      weights.generator, x, train=False, method=method, **options
+    )
+
+  first = apply(jnp.zeros((1, tiny.LATENT_SIZE)), "first_activations")
+  origin = apply(first + offsets, "later_activations", last=layer)
 
   @jax.value_and_grad
-  def objective(offset):
-    activations = HALVES[0].apply(
-      weights.generator,
-      jnp.zeros((1, tiny.LATENT_SIZE)),
-      train=False,
-      method="first_activations",
-    )
-    generated = HALVES[0].apply(
-      weights.generator,
-      activations + offset,
-      train=False,
-      method="from_activations",
-    )
-    logit = HALVES[1].apply(weights.discriminator, generated, train=False)
+  def objective(activations):
+    generated = apply(activations, "from_activations", layer=layer)
+    logit = PARTS[1].apply(weights.discriminator, generated, train=False)
     return (
       jnp.sum(masks * jnp.abs(generated - images))
       + 0.5 * jnp.log(1 - jax.nn.sigmoid(logit[0, 0]))
-      + 0.7 * jnp.sum((offset - origin) ** 2)
+      + 0.7 * jnp.sum((activations - origin) ** 2)
     )
 
   adam = optax.adam(optax.cosine_decay_schedule(0.02, 4))
-  offset, state = origin, adam.init(origin)
+  activations, state = origin, adam.init(origin)
   for _ in range(4):
-    _, gradient = objective(offset)
+    _, gradient = objective(activations)
     update, state = adam.update(gradient, state)
-    offset = offset + update
+    activations = activations + update
   search = from_guess(
     refine_steps=4,
+    refine_layer=layer,
     refine_learning_rate=0.02,
     refine_pull=0.7,
     prior_weight=0.5,
   )
   found = search(weights, images, masks)
-  np.testing.assert_allclose(found.loss[0, 0], objective(offset)[0], rtol=1e-5)
+  expected = objective(activations)[0]
+  assert expected < 0.99 * objective(origin)[0]
+  np.testing.assert_allclose(found.loss[0, 0], expected, rtol=1e-5)
+  np.testing.assert_allclose(
+    found.generated,
+    apply(activations, "from_activations", layer=layer),
+    atol=1e-5,
+  )
 
 
 def test_a_strong_pull_leaves_the_guess_where_it_is():
@@ -720,16 +731,16 @@ def test_a_strong_pull_leaves_the_guess_where_it_is():
   moved = {}
   for pull in (0.0, 1e6):
     search = from_guess(refine_steps=20, refine_pull=pull, optimizer="lbfgs")
-    found = search(halves_weights(), images, masks)
+    found = search(parts_weights(), images, masks)
     moved[pull] = np.abs(found.generated - generated).max()
   assert moved[1e6] < 1e-3 < 0.05 < moved[0.0]
 
 
 def test_random_latents_are_refined_too():
   images, masks = some_images()
-  weights = halves_weights()
-  plain = make(HALVES, steps=5, starts=2)(weights, images, masks)
-  refined = make(HALVES, steps=5, starts=2, refine_steps=5, refine_pull=0.1)(
+  weights = parts_weights()
+  plain = make(PARTS, steps=5, starts=2)(weights, images, masks)
+  refined = make(PARTS, steps=5, starts=2, refine_steps=5, refine_pull=0.1)(
     weights, images, masks
   )
   assert np.all(refined.loss < plain.loss)
@@ -737,12 +748,12 @@ def test_random_latents_are_refined_too():
 
 def test_the_mean_over_the_starts_is_kept_where_it_is_asked_for():
   images, masks = some_images()
-  weights = halves_weights()
-  mean = make(HALVES, steps=5, starts=3, keep="mean")(weights, images, masks)
+  weights = parts_weights()
+  mean = make(PARTS, steps=5, starts=3, keep="mean")(weights, images, masks)
   generated = []
   for number in range(3):
     # The same steps, but with the states in sight.
-    search = make(HALVES, steps=5, starts=3)
+    search = make(PARTS, steps=5, starts=3)
     states = search._begin(
       weights,
       np.uint32(0),
@@ -751,19 +762,19 @@ def test_the_mean_over_the_starts_is_kept_where_it_is_asked_for():
       images[:4],
       masks[:4],
     )
-    states = search._enter(states, 0)
+    states = search._enter(states, weights, 0)
     for _ in range(5):
       states = search._advance(states, weights, images[:4], masks[:4], 0, 1)
     latents = states.latent[:, number]
-    generated.append(HALVES[0].apply(weights.generator, latents, train=False))
+    generated.append(PARTS[0].apply(weights.generator, latents, train=False))
   expected = np.mean(generated, axis=0)
   np.testing.assert_allclose(mean.generated[:4], expected, atol=1e-5)
 
 
 def test_an_image_and_its_mirror_image_are_completed_alike():
   images, masks = some_images()
-  plain, both = make(HALVES, steps=5), make(HALVES, steps=5, mirrored=True)
-  weights = halves_weights()
+  plain, both = make(PARTS, steps=5), make(PARTS, steps=5, mirrored=True)
+  weights = parts_weights()
   alone = plain(weights, images, masks).generated
   turned = plain(weights, images[:, :, ::-1], masks[:, :, ::-1]).generated
   found = both(weights, images, masks)
@@ -793,7 +804,7 @@ def test_the_details_of_the_mean_are_strengthened_where_it_is_asked_for():
   images, masks = some_images()
   options = {"steps": 5, "mirrored": True}
   mean, strong = (
-    make(HALVES, detail_gain=gain, **options)(halves_weights(), images, masks)
+    make(PARTS, detail_gain=gain, **options)(parts_weights(), images, masks)
     for gain in (1.0, 3.0)
   )
   expected = details.strengthen(mean.generated, masks, 3.0)

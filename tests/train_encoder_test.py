@@ -196,12 +196,33 @@ def test_a_warm_start_goes_on_from_the_given_encoder(
   jax.tree.map(np.testing.assert_array_equal, before, after)
 
 
-def test_a_warm_start_wants_an_encoder_of_its_size(
+def test_a_warm_start_may_have_a_higher_rank(
+  trained_run, encoder_run, tmp_path
+):
+  run(
+    trained_run,
+    tmp_path / "wider",
+    checkpoint__encoder=str(encoder_run),
+    encoder__warm_start=True,
+    encoder__learning_rate=0.0,
+    encoder__rank=40,
+  )
+  before = load(trained_run, encoder_run).weights.encoder["params"]
+  model = load(trained_run, tmp_path / "wider")
+  after = model.weights.encoder["params"]
+  assert model.encoder.rank == 40
+  assert after["out"]["kernel"].shape[0] == 40
+  np.testing.assert_array_equal(
+    after["out"]["kernel"][:31], before["out"]["kernel"]
+  )
+
+
+def test_a_warm_start_wants_an_encoder_that_fits_in(
   trained_run, encoder_run, tmp_path
 ):
   with pytest.raises(errors.UserError, match="brings none: name the workdir"):
     run(trained_run, tmp_path / "none", encoder__warm_start=True)
-  with pytest.raises(errors.UserError, match=r"rank=0; these are .* and 3"):
+  with pytest.raises(errors.UserError, match=r"rank=31; these are .* and 3:"):
     run(
       trained_run,
       tmp_path / "other",
