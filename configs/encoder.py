@@ -15,8 +15,8 @@ about an hour and a half with
 
 More steps, other holes (`config.encoder.families`) or a higher rank, from an
 encoder that is trained already, such as that of
---config.checkpoint.path=pretrained, go on with --config.encoder.warm_start=True,
-its width and another --workdir.
+--config.checkpoint.path=pretrained (rank 640), go on with
+--config.encoder.warm_start=True, its width and another --workdir.
 """
 
 from dcgan_inpaint import config as defaults
