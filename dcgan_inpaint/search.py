@@ -23,7 +23,9 @@ face and its mirror image are as likely, but networks do not treat them alike.
 (`details`).
 `config.SEARCH_MODES` has what each mode sets. Of several starts, or of several
 samples of one image, the first is the encoder's own; the others have a random z
-under its offset.
+under its offset, and settle: before the refinement, as many steps on the first
+activations, whose reach is wide, bring the light and the outlines of the hole
+and of what is known together again.
 
 The search is written for one image; `Search` maps it over many, compiles it
 once for each shape, and splits the images over the devices without any
@@ -49,6 +51,10 @@ from dcgan_inpaint import losses
 from dcgan_inpaint import models
 from dcgan_inpaint import sharding
 
+# Of the steps in which starts beside the encoder's own settle.
+_SETTLE_LEARNING_RATE = 0.01
+_SETTLE_PULL = 10.0
+
 
 class Weights(NamedTuple):
   """The frozen networks; an argument everywhere, as closures are folded."""
@@ -62,16 +68,18 @@ class SearchState(NamedTuple):
   """Where one start of one image stands.
 
   Attributes:
+    number: of the start; 0 is the encoder's own.
     latent: z, [latent_size].
     offset: what is added to G's first activations, [4, 4, C]; None without an
       encoder.
     activations: h, what `config.refine_layer` of G gets; None before they are
       refined, when they are those of the latent and the offset.
-    anchor: h0, the activations that the refinement set out from and is pulled
-      to.
+    anchor: the offset that a start set out from when it settles, then h0, the
+      activations that the refinement set out from; what it is pulled to.
     optimizer: the optimiser's state, of the stage that runs.
   """
 
+  number: jax.Array
   latent: jax.Array
   offset: jax.Array | None
   activations: jax.Array | None
@@ -83,7 +91,7 @@ class Stage(NamedTuple):
   """A run of steps in one variable of the state.
 
   Attributes:
-    variable: 'latent' or 'activations'.
+    variable: 'latent', 'offset' or 'activations'.
     steps: how many.
     optimizer: what makes them.
   """
@@ -209,6 +217,11 @@ class Search:
       )
       for variable, steps, learning_rate in (
         ("latent", config.steps, config.learning_rate),
+        (
+          "offset",
+          config.refine_steps if config.start == "encoder" else 0,
+          _SETTLE_LEARNING_RATE,
+        ),
         ("activations", config.refine_steps, config.refine_learning_rate),
       )
       if steps
@@ -319,6 +332,8 @@ class Search:
     if state.activations is not None:
       pull = jnp.sum((state.activations - state.anchor) ** 2)
       loss += self._config.refine_pull * pull
+    elif state.anchor is not None:
+      loss += _SETTLE_PULL * jnp.sum((state.offset - state.anchor) ** 2)
     return loss, generated[0]
 
   def _begin_start(
@@ -331,7 +346,7 @@ class Search:
       # The encoder's offsets are from the activations of z = 0: the first start
       # is where it says, the others lie around that.
       latent *= jnp.where(number > 0, self._config.spread, 0.0)
-    return SearchState(latent, offset, None, None, ())
+    return SearchState(number, latent, offset, None, None, ())
 
   def _enter_start(
     self, state: SearchState, weights: Weights, stage: Stage
@@ -346,6 +361,8 @@ class Search:
         method="later_activations",
       )
       state = state._replace(activations=start, anchor=start)
+    elif stage.variable == "offset":
+      state = state._replace(anchor=state.offset)
     variable = getattr(state, stage.variable)
     return state._replace(optimizer=stage.optimizer.init(variable))
 
@@ -372,6 +389,8 @@ class Search:
       grad=gradient,
       value_fn=loss,
     )
+    if stage.variable == "offset":
+      updates = jnp.where(state.number > 0, updates, 0)
     variable = optax.apply_updates(variable, updates)
     if stage.variable == "latent":
       # z was drawn from [-1, 1], and G knows nothing beyond.
@@ -474,11 +493,15 @@ class Search:
     masks: jax.Array,
     indices: jax.Array,
     samples: jax.Array,
+    others: bool,
     each_call_once: bool = False,
   ) -> Result:
+    """Searches for a batch; `others`: beside each image's very first start."""
     seed = jnp.uint32(self._config.seed)
     states = self._begin(weights, seed, indices, samples, images, masks)
-    for stage, (_, steps, _) in enumerate(self._stages):
+    for stage, (variable, steps, _) in enumerate(self._stages):
+      if variable == "offset" and not others:
+        continue
       states = self._enter(states, weights, stage)
       calls, rest = divmod(steps, self._steps_per_call)
       for call in range(min(calls, 1) if each_call_once else calls):
@@ -553,8 +576,13 @@ class Search:
     seed, samples = jnp.uint32(self._config.seed), np.zeros_like(indices)
     states = self._begin(weights, seed, indices, samples, images, masks)
     seen = [look(states)]
-    every = max(1, sum(stage.steps for stage in self._stages) // frames)
-    for number, stage in enumerate(self._stages):
+    stages = {
+      number: stage
+      for number, stage in enumerate(self._stages)
+      if stage.variable != "offset" or self._config.starts > 1
+    }
+    every = max(1, sum(stage.steps for stage in stages.values()) // frames)
+    for number, stage in stages.items():
       states = self._enter(states, weights, number)
       for first in range(0, stage.steps, every):
         last = min(first + every, stage.steps)
@@ -613,7 +641,13 @@ class Search:
     images = jax.device_put(np.zeros(shape, np.float32), many)
     indices = jax.device_put(np.zeros(shape[0], np.uint32), many)
     self._run_batch(
-      weights, images, images[..., :1], indices, indices, each_call_once=True
+      weights,
+      images,
+      images[..., :1],
+      indices,
+      indices,
+      others=self._config.starts > 1,
+      each_call_once=True,
     )
 
   def __call__(
@@ -660,12 +694,19 @@ class Search:
       # Zeros under the hole: nothing there can reach the loss, not even a NaN.
       known = np.where(masks[rows] > 0.5, images[rows], np.float32(0))
       numbers = indices[rows], samples[rows]
-      found = self._run_batch(weights, *put((known, masks[rows], *numbers)))
       first_samples = samples[rows] == 0
+      several = self._config.starts > 1
+      found = self._run_batch(
+        weights,
+        *put((known, masks[rows], *numbers)),
+        others=several or not first_samples.all(),
+      )
       generated = found.generated
       if self._config.mirrored and first_samples.any():
         flipped = known[:, :, ::-1], masks[rows, :, ::-1]
-        mirrored = self._run_batch(weights, *put((*flipped, *numbers)))
+        mirrored = self._run_batch(
+          weights, *put((*flipped, *numbers)), others=several
+        )
         # A sample after the first is one face of those that could be there, and
         # the mirror image's is another: they have no mean.
         mean = (generated + mirrored.generated[:, :, ::-1]) / 2

@@ -80,7 +80,7 @@ def start(index, number, seed=0):
 
 def at(latent):
   """Returns the state of a start that stands at a latent."""
-  return search_lib.SearchState(latent, None, None, None, ())
+  return search_lib.SearchState(np.uint32(0), latent, None, None, None, ())
 
 
 def papers_objective(networks, weights, latent, image, mask, prior_weight):
@@ -542,11 +542,12 @@ def test_devices_have_nothing_to_say_to_each_other(start):
   indices = np.arange(4, dtype=np.uint32)
   batch = (images, masks)
   begun = (weights, np.uint32(0), indices, 0 * indices, *batch)
-  states = search._enter(search._begin(*begun), weights, 1)
+  stage = len(search._stages) - 1
+  states = search._enter(search._begin(*begun), weights, stage)
   programs = (
     search._begin.lower(*begun),
-    search._enter.lower(states, weights, 1),
-    search._advance.lower(states, weights, *batch, 1, 1),
+    search._enter.lower(states, weights, stage),
+    search._advance.lower(states, weights, *batch, stage, 1),
     search._end.lower(states, weights, *batch),
   )
   for lowered in programs:
@@ -667,6 +668,47 @@ def test_samples_after_the_first_lie_around_the_encoders_guess():
   assert np.all(away[0.1][1:] > 0) and np.all(away[0.5] >= 2 * away[0.1])
   for a, b in itertools.combinations(found[0.5], 2):
     assert np.abs(a - b).mean() > 0.01
+
+
+def test_samples_after_the_first_settle_in_the_first_activations():
+  """By the same steps, on the objective with its pull, of sample 1."""
+  images, masks = some_images(1)
+  weights = parts_weights()
+  offsets, _ = guessed(images, masks)
+  # All but no steps on the second activations, which come after.
+  options = {"refine_layer": 2, "refine_steps": 3, "spread": 0.7}
+  options["prior_weight"] = 0.0
+  found = from_guess(refine_learning_rate=1e-9, **options)(
+    weights,
+    *(np.repeat(x, 2, axis=0) for x in (images, masks)),
+    indices=[4, 4],
+    samples=[0, 1],
+  )
+  alone = from_guess(refine_learning_rate=1e-9, **options)(
+    weights, images, masks, indices=[4]
+  )
+  np.testing.assert_allclose(found.generated[0], alone.generated[0], atol=1e-6)
+
+  def apply(x, method):
+    return PARTS[0].apply(weights.generator, x, train=False, method=method)
+
+  def generated(offset):
+    first = apply(found.latent[1:], "first_activations")
+    return apply(first + offset, "from_activations")
+
+  @jax.value_and_grad
+  def objective(offset):
+    contextual = jnp.sum(masks * jnp.abs(generated(offset) - images))
+    return contextual + 10 * jnp.sum((offset - offsets) ** 2)
+
+  assert np.abs(found.latent[1]).max() > 0.1 and not found.latent[0].any()
+  adam = optax.adam(optax.cosine_decay_schedule(0.01, 3))
+  offset, state = offsets, adam.init(offsets)
+  for _ in range(3):
+    update, state = adam.update(objective(offset)[1], state)
+    offset = offset + update
+  np.testing.assert_allclose(found.generated[1:], generated(offset), atol=1e-5)
+  assert np.abs(found.generated[1:] - generated(offsets)).max() > 1e-3
 
 
 def test_the_encoder_gets_no_pixel_from_under_the_hole():
