@@ -202,10 +202,12 @@ def test_a_warm_start_may_have_a_higher_rank(
   run(
     trained_run,
     tmp_path / "wider",
+    devices=1,
     checkpoint__encoder=str(encoder_run),
     encoder__warm_start=True,
     encoder__learning_rate=0.0,
     encoder__rank=40,
+    encoder__validation_images=0,
   )
   before = load(trained_run, encoder_run).weights.encoder["params"]
   model = load(trained_run, tmp_path / "wider")
