@@ -82,7 +82,9 @@ def finish(process):
   lines = [
     line
     for line in out.splitlines()
-    if "[Gloo]" not in line and "peer ranks" not in line
+    if "[Gloo]" not in line
+    and "peer ranks" not in line
+    and not re.fullmatch(r"\[\d+\] ?", line)
   ]
   return process.returncode, lines, err
 
