@@ -189,9 +189,9 @@ def search() -> ConfigDict:
   # gradients and takes the values on the rim from the image; screened, which
   # does so near the rim.
   config.blending = placeholder(str)
-  # Steps on activations inside G, after those on z; on what which deconvolution
-  # gets (1: 4x4, 2: 8x8, 3: 16x16, 4: 32x32); their learning rate, and the
-  # weight of the squared distance to where they set out.
+  # Steps on activations inside G, after those on z; which ones, by the
+  # deconvolution that gets them (1: 4x4, 2: 8x8, 3: 16x16, 4: 32x32); their
+  # learning rate, and the weight of the squared distance to where they set out.
   config.refine_steps = placeholder(int)
   config.refine_layer = placeholder(int)
   config.refine_learning_rate = placeholder(float)

@@ -49,22 +49,26 @@ def test_an_exported_model_is_the_checkpoint_but_for_rounding(
   np.testing.assert_array_equal(back.mean_image, there.mean_image)
 
 
-def test_a_large_matrix_takes_a_byte_a_value_and_comes_back(tmp_path):
+def test_an_encoders_large_matrix_takes_a_byte_a_value(tmp_path):
   matrix = np.random.default_rng(0).normal(size=(1100, 1000))
   matrix = np.float32(matrix * np.geomspace(1e-4, 10, 1000))
   matrix[:, 7] = 0
-  arrays = {"encoder": {"kernel": matrix, "bias": matrix[0]}}
+  encoder = {"kernel": matrix, "bias": matrix[0]}
+  arrays = {"weights": {"encoder": encoder, "generator": {"kernel": matrix}}}
   size = pretrained.write(tmp_path, arrays, {"step": 1})
-  assert size < 1.02 * matrix.size
+  assert size < 3.02 * matrix.size  # The generator's takes two.
   back, about = pretrained.read(tmp_path)
   assert about == {"format": pretrained.FORMAT, "step": 1}
   assert jax.tree.structure(back) == jax.tree.structure(arrays)
-  kernel = back["encoder"]["kernel"]
+  kernel = back["weights"]["encoder"]["kernel"]
   assert kernel.dtype == np.float32
   # Half a step of the 127 on each side, of each column's largest value.
   bound = 0.501 * np.abs(matrix).max(axis=0) / 127
   assert (np.abs(kernel - matrix) <= bound).all()
-  np.testing.assert_array_equal(back["encoder"]["bias"], matrix[0])
+  np.testing.assert_array_equal(back["weights"]["encoder"]["bias"], matrix[0])
+  np.testing.assert_allclose(
+    back["weights"]["generator"]["kernel"], matrix, rtol=2**-11, atol=2**-24
+  )
 
 
 def test_a_model_of_the_first_format_is_read(exported, tmp_path):

@@ -84,10 +84,11 @@ def test_a_full_disk_ends_in_a_line_and_costs_no_checkpoint(full_disk):
   out, err = full_disk
   first, _, _ = out.partition("status 2")
   assert first != out, err
-  # The last word; what Orbax logs before it has the detail, and one of its
-  # threads may be in the middle of a line.
-  (line,) = re.findall(r"error: .*the disk is full.*", err)
-  assert "No space left on device" in line
+  # The last word; what Orbax logs before it has the detail.
+  lines = re.findall(r"^error: .*", err, re.MULTILINE)
+  assert len(lines) == 1, err
+  (line,) = lines
+  assert "the disk is full" in line and "No space left on device" in line
   assert "make room and run the same command again" in line
 
 

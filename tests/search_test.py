@@ -675,18 +675,20 @@ def test_samples_after_the_first_settle_in_the_first_activations():
   images, masks = some_images(1)
   weights = parts_weights()
   offsets, _ = guessed(images, masks)
-  # All but no steps on the second activations, which come after.
-  options = {"refine_layer": 2, "refine_steps": 3, "spread": 0.7}
-  options["prior_weight"] = 0.0
-  found = from_guess(refine_learning_rate=1e-9, **options)(
+  search = from_guess(
+    refine_layer=2,
+    refine_steps=3,
+    refine_learning_rate=1e-9,  # The second activations stay as they are.
+    spread=0.7,
+    prior_weight=0.0,
+  )
+  found = search(
     weights,
     *(np.repeat(x, 2, axis=0) for x in (images, masks)),
     indices=[4, 4],
     samples=[0, 1],
   )
-  alone = from_guess(refine_learning_rate=1e-9, **options)(
-    weights, images, masks, indices=[4]
-  )
+  alone = search(weights, images, masks, indices=[4])
   np.testing.assert_allclose(found.generated[0], alone.generated[0], atol=1e-6)
 
   def apply(x, method):

@@ -2,9 +2,9 @@
 
 A model is a folder of two files: `weights.npz`, arrays under names with
 slashes, and `model.json`, which says what they belong to. Nothing is pickled.
-Matrices and kernels are float16, and matrices of more than a million values,
-which only encoders have, are int8 with a scale for each column: a third of the
-file, and an image changes by less than a grey level. All else keeps its type.
+Matrices and kernels are float16, and an encoder's matrices of more than a
+million values int8, with a scale for each column, which moves what is completed
+by 0.16 of a grey level in the mean. All else keeps its type.
 
 The model of the package lies beside this file; MODEL_CARD.md tells what it was
 trained on, with which command, and what it does.
@@ -23,8 +23,9 @@ from dcgan_inpaint import report
 NAME = "pretrained"
 # Raised when an older reader could not make sense of the file. 1 had no int8.
 FORMAT = 2
-# Values of a matrix above which it is int8.
+# Values of one of the encoder's matrices above which it is int8.
 _LARGE = 1_000_000
+_ENCODER = "weights/encoder/"
 # Under this end of its name lie the scales of an int8 matrix.
 _SCALE = "_scale"
 
@@ -60,12 +61,12 @@ def write(
   folder.mkdir(parents=True, exist_ok=True)
   flat = {}
   for name, leaf in _flatten(arrays):
-    if leaf.dtype == np.float32 and leaf.ndim == 2 and leaf.size > _LARGE:
-      flat[name], flat[name + _SCALE] = _quantised(leaf)
-    elif leaf.dtype == np.float32 and leaf.ndim > 1:
-      flat[name] = leaf.astype(np.float16)
-    else:
+    if leaf.dtype != np.float32 or leaf.ndim < 2:
       flat[name] = leaf
+    elif name.startswith(_ENCODER) and leaf.ndim == 2 and leaf.size > _LARGE:
+      flat[name], flat[name + _SCALE] = _quantised(leaf)
+    else:
+      flat[name] = leaf.astype(np.float16)
   path = folder / "weights.npz"
   with report.replacing(path) as temporary, temporary.open("wb") as file:
     np.savez(file, **flat)
