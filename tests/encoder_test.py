@@ -1,5 +1,6 @@
 import functools
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,6 +49,40 @@ def some_images(count=3):
 def encode():
   encoder, variables, _ = networks()
   return jax.jit(functools.partial(encoder.apply, variables))
+
+
+@pytest.mark.parametrize("groups, channels", [(8, 32), (4, 12), (1, 5)])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_the_fast_group_norm_equals_flaxs(groups, channels, dtype):
+  rng = np.random.default_rng(0)
+  x, pulled = jnp.asarray(3 + rng.normal(size=(2, 3, 6, 4, channels)), dtype)
+  params = {
+    "scale": np.float32(rng.normal(size=channels)),
+    "bias": np.float32(rng.normal(size=channels)),
+  }
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def values_and_gradients(norm):
+    y, pull_back = jax.vjp(norm.apply, {"params": params}, x)
+    return y, *pull_back(pulled.astype(y.dtype))
+
+  ours = encoder_lib.GroupNorm(groups, dtype=dtype)
+  flaxs = nn.GroupNorm(groups, dtype=dtype)
+  key = jax.random.key(0)
+  jax.tree.map(
+    np.testing.assert_array_equal, ours.init(key, x), flaxs.init(key, x)
+  )
+  pairs = zip(
+    jax.tree.leaves(values_and_gradients(ours)),
+    jax.tree.leaves(values_and_gradients(flaxs)),
+    strict=True,
+  )
+  bound = 1e-4 if dtype == jnp.float32 else 0.05
+  for value, expected in pairs:
+    assert value.dtype == expected.dtype
+    np.testing.assert_allclose(
+      np.float32(value), np.float32(expected), rtol=bound, atol=bound
+    )
 
 
 def test_an_offset_has_the_shape_of_the_generators_activations():
