@@ -244,7 +244,7 @@ SEARCH_MODES = types.MappingProxyType(
       "detail_gain": 1.0,
     },
     "fidelity": _FIDELITY,
-    "realism": {**_FIDELITY, "detail_gain": 2.3},
+    "realism": {**_FIDELITY, "detail_gain": 2.2},
   }
 )
 

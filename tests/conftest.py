@@ -4,6 +4,9 @@ The suite runs on eight devices that XLA makes of the CPU, so that whatever is
 split over devices is truly split. A trap lies there: programs with collectives
 on several CPU devices lock up when many wait in line, so a loop over them must
 read a result every few steps.
+
+Half of the suite's time would go into optimising programs for arrays as tiny as
+its own. XLA does not, unless XLA_FLAGS is set: empty, it compiles as for a user.
 """
 
 import os
@@ -15,10 +18,12 @@ import pytest
 
 from dcgan_inpaint import kept
 
-# Before the first computation, after which neither can be changed. An
-# environment that names a platform is obeyed.
+# Before the first computation, after which none can be changed. An environment
+# that names a platform or has flags is obeyed; processes that tests start inherit
+# the flags.
 if not os.environ.get("JAX_PLATFORMS"):
   jax.config.update("jax_platforms", "cpu")
+  os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 jax.config.update("jax_num_cpu_devices", 8)
 
 # `main` runs under absl's `app.run`, which parses them; pytest does not.
