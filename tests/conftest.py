@@ -5,8 +5,9 @@ split over devices is truly split. A trap lies there: programs with collectives
 on several CPU devices lock up when many wait in line, so a loop over them must
 read a result every few steps.
 
-Half of the suite's time would go into optimising programs for arrays as tiny as
-its own. XLA does not, unless XLA_FLAGS is set: empty, it compiles as for a user.
+A third of the suite's time would go into optimising programs for arrays as tiny
+as its own. XLA does not, unless XLA_FLAGS is set; if it is set and empty, XLA
+compiles as for a user.
 """
 
 import os
@@ -19,8 +20,8 @@ import pytest
 from dcgan_inpaint import kept
 
 # Before the first computation, after which none can be changed. An environment
-# that names a platform or has flags is obeyed; processes that tests start inherit
-# the flags.
+# that names a platform or has flags is obeyed; processes that tests start
+# inherit the flags.
 if not os.environ.get("JAX_PLATFORMS"):
   jax.config.update("jax_platforms", "cpu")
   os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
