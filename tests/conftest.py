@@ -5,9 +5,9 @@ split over devices is truly split. A trap lies there: programs with collectives
 on several CPU devices lock up when many wait in line, so a loop over them must
 read a result every few steps.
 
-A third of the suite's time would go into optimising programs for arrays as tiny
-as its own. XLA does not, unless XLA_FLAGS is set; if it is set and empty, XLA
-compiles as for a user.
+XLA would take minutes to optimise programs for arrays as tiny as the suite's.
+It does not, unless XLA_FLAGS is set; if that is set and empty, XLA compiles as
+for a user.
 """
 
 import os
