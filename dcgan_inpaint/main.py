@@ -230,6 +230,20 @@ def _keep_freed_memory() -> None:
   mallopt(-8, 1)  # M_ARENA_MAX: which is one for all threads.
 
 
+def _own_standard_output() -> None:
+  """Leaves standard output to what Python prints; the rest goes to the errors.
+
+  Gloo, which connects CPUs, greets there from several threads at once, and its
+  halves of lines would come between those of a table.
+  """
+  sys.stdout.flush()
+  ours = os.dup(1)
+  os.dup2(2, 1)
+  sys.stdout = os.fdopen(
+    ours, "w", 1, encoding=sys.stdout.encoding, errors=sys.stdout.errors
+  )
+
+
 def main(argv: list[str]) -> None:
   """Joins the processes, checks flags and devices, then runs the job."""
   if _DETERMINISTIC.value:
@@ -243,6 +257,8 @@ def main(argv: list[str]) -> None:
     processes = sharding.start_processes(
       _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
     )
+    if processes > 1:
+      _own_standard_output()
     config, workdir = _check(argv)
     if _COMPILATION_CACHE.value:
       cache = os.path.expanduser(_COMPILATION_CACHE.value)
