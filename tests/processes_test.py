@@ -212,8 +212,8 @@ def test_one_process_goes_on_where_two_stopped(story, tmp_path):
 
 
 def test_only_the_first_process_writes(story):
-  # It alone has a table, and nothing was there to be set aside. That other
-  # libraries greet is no matter of standard output.
+  # It alone has a table, and nothing was there to be set aside. What other
+  # libraries print goes to standard error.
   _, lines, _ = story.second
   assert lines and all(line.startswith("[0] ") for line in lines)
   names = {path.name for path in story.workdir.iterdir()}
