@@ -13,8 +13,8 @@ about forty minutes with
   --config.encoder.width=0.25 --config.encoder.batch_size=64 \
       --config.encoder.steps=10000
 
-More steps, other holes (`config.encoder.families`) or a higher rank, from an
-encoder that is trained already, such as that of
+More steps, other holes (`config.encoder.families`), a higher rank or skips
+where there were none, from an encoder that is trained already, such as that of
 --config.checkpoint.path=pretrained (rank 640), go on with
 --config.encoder.warm_start=True, its width and another --workdir.
 """

@@ -274,11 +274,13 @@ def encoder() -> ConfigDict:
   # Values in the middle of its dense layers; 0 = the channels of its last
   # convolution.
   config.rank = 0
+  # Whether it changes G's second to fourth activations beside the first.
+  config.skips = True
   # What the layers compute in: float32 or bfloat16.
   config.dtype = "float32"
   # Go on from the encoder that `config.checkpoint` brings with it, of this
-  # width and of this rank or a lower one, in place of random values: for more
-  # steps or other holes.
+  # width and of this rank or a lower one, with skips or without, in place of
+  # random values: for more steps or other holes.
   config.warm_start = False
   # The families of holes it sees, of `config.mask`; one that stands twice is
   # drawn twice as often.

@@ -7,12 +7,16 @@
   conv 5x5 / 2     4 x 4 x 1024
   dense, residual  4 x 4 x 1024      through `rank` values: every place sees all
   dense            4 x 4 x C         an offset to G's first activations
+  skips            8 x 8 to 32 x 32  changes of G's next three activations
 
 The channels are those of width 1. It starts the search where the frozen
 generator already completes the image well (Lahiri et al. 2019, arXiv
 1908.04968, predict z; the first activations say far more of a face than the
-100 values of z). Convolutions of the DCGAN's own kind have fast forms, which
-others lack on the CPU, and so there is no other kind here.
+100 values of z). Beside what is known 4x4 places are too coarse: there each of
+G's next three activations meets what E found at that size, as in a U-Net
+(Ronneberger et al. 2015, arXiv 1505.04597). Convolutions of the DCGAN's own
+kind have fast forms, which others lack on the CPU, and so there is no other
+kind here.
 
 What lies under the hole is not looked at, and an image's result does not depend
 on its neighbours.
@@ -28,9 +32,11 @@ from collections.abc import Callable
 import functools
 import math
 from typing import Any
+from typing import NamedTuple
 
 from flax import linen as nn
 from flax import struct
+from flax import traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,8 +97,46 @@ class GroupNorm(nn.Module):
     return (x * factor + shift).astype(self.dtype)
 
 
+class Guess(NamedTuple):
+  """What E makes of images with holes.
+
+  Attributes:
+    offset: float32 [B, 4, 4, C], to be added to the first activations of z = 0.
+    features: of E, for its skips into G's second, third and fourth activations:
+      [B, 8, 8, ...], [B, 16, 16, ...] and [B, 32, 32, ...]; () without skips.
+  """
+
+  offset: jax.Array
+  features: tuple[jax.Array, ...] = ()
+
+
+class Skip(nn.Module):
+  """Changes activations of G by features of E of the same size.
+
+  Two products at each place; the second is zero at first, so that it changes
+  nothing before it has learned.
+  """
+
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, features: jax.Array, activations: jax.Array) -> jax.Array:
+    """Returns the activations after; both are [B, H, W, ...]."""
+    shape, count = activations.shape, activations.shape[-1]
+    # Products of matrices are faster on the CPU than those of four axes.
+    features, activations = (
+      x.reshape(-1, x.shape[-1]) for x in (features, activations)
+    )
+    both = jnp.concatenate([features, activations.astype(self.dtype)], axis=-1)
+    inner = nn.relu(nn.Dense(count, dtype=self.dtype, name="in")(both))
+    change = nn.Dense(
+      count, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out"
+    )(inner)
+    return nn.relu(activations + change).reshape(shape)
+
+
 class Encoder(nn.Module):
-  """E: images and masks to offsets of G's first activations.
+  """E: images and masks to offsets of G's first activations, and skips.
 
   Attributes:
     features: C, the channels of G's first activations.
@@ -101,6 +145,8 @@ class Encoder(nn.Module):
       the last convolution has channels.
     dtype: the type the layers compute in.
     form: the form of the convolutions, see `convolutions`.
+    skips: the channels of G's second, third and fourth activations, which E
+      changes, too; () leaves them alone.
   """
 
   features: int
@@ -108,25 +154,41 @@ class Encoder(nn.Module):
   rank: int = 0
   dtype: Any = jnp.float32
   form: str = "auto"
+  skips: tuple[int, ...] = ()
+
+  def setup(self):
+    """Makes what `skip` and `__call__` share."""
+    for layer, _ in enumerate(self.skips, start=2):
+      setattr(self, f"skip_{layer}", Skip(self.dtype))
+
+  def skip(
+    self, features: jax.Array, activations: jax.Array, layer: int
+  ) -> jax.Array:
+    """Returns G's activations of `layer`, 2 to 4, with what E adds to them."""
+    return getattr(self, f"skip_{layer}")(features, activations)
 
   @nn.compact
-  def __call__(self, images: jax.Array, masks: jax.Array) -> jax.Array:
-    """Maps images and masks to offsets.
+  def __call__(self, images: jax.Array, masks: jax.Array) -> Guess:
+    """Maps images and masks to where a search starts.
 
     Args:
       images: [B, 64, 64, 3] in [-1, 1]; anything under the hole.
       masks: [B, 64, 64, 1], 1 = known.
-
-    Returns:
-      float32 [B, 4, 4, C], to be added to the first activations of z = 0.
     """
     known = jnp.where(masks > 0.5, images, 0)
     x = jnp.concatenate([known, masks], axis=-1)
+    seen = []
     for layer, count in enumerate(models.scaled(CHANNELS, self.width)):
       x = models.Conv(
         count, False, False, self.dtype, self.form, name=f"conv_{layer}"
       )(x)
       x = nn.relu(self._norm(count, f"group_norm_{layer}")(x))
+      seen.append(x)
+    seen = tuple(seen[2::-1]) if self.skips else ()
+    if self.is_initializing():
+      for layer, found in enumerate(seen, start=2):
+        blank = jnp.zeros((*found.shape[:3], self.skips[layer - 2]))
+        self.skip(found, blank, layer)
 
     rank = self.rank or count
     shape, x = x.shape, x.reshape(len(x), -1)
@@ -137,7 +199,8 @@ class Encoder(nn.Module):
     wide = nn.relu(self._dense(rank, "out_in")(x))
     wide = self._dense(16 * self.features, "out", 1e-3)(wide)
     local = self._dense(self.features, "out_local", 1e-3)(x.reshape(shape))
-    return jnp.float32(wide.reshape(-1, 4, 4, self.features) + local)
+    offset = jnp.float32(wide.reshape(-1, 4, 4, self.features) + local)
+    return Guess(offset, seen)
 
   def _dense(self, features: int, name: str, deviation: float = 0.0):
     init = (
@@ -159,14 +222,91 @@ def create(config: Any, generator: models.Generator) -> Encoder:
     config: the section `config.encoder`.
     generator: G, whose activations it predicts.
   """
-  first = models.scaled(models.GENERATOR_CHANNELS, generator.width)[0]
+  first, *later = models.scaled(models.GENERATOR_CHANNELS, generator.width)
   return Encoder(
     features=first,
+    # Encoders of before had none.
+    skips=tuple(later) if config.get("skips", False) else (),
     width=config.width,
     rank=config.rank,
     dtype=jnp.dtype(config.dtype),
     form=generator.form,
   )
+
+
+class Networks(NamedTuple):
+  """E and the G whose activations it predicts, with their variables.
+
+  Attributes:
+    encoder: E, or None, of a search that starts without.
+    generator: G.
+    encoder_variables: of E.
+    generator_variables: of G.
+  """
+
+  encoder: Encoder | None
+  generator: models.Generator
+  encoder_variables: models.Variables | None
+  generator_variables: models.Variables
+
+  def later_activations(
+    self,
+    activations: jax.Array,
+    features: tuple[jax.Array, ...],
+    *,
+    last: int,
+    first: int = 1,
+  ) -> jax.Array:
+    """Maps what G's deconvolution `first` gets to what `last` gets.
+
+    Args:
+      activations: [B, H, W, ...].
+      features: of E, for its skips (`Guess`); () is G alone.
+      last: `first` to 4.
+      first: 1 to 4.
+    """
+    # The layers between two skips.
+    ends = range(first + 1, last + 1) if features else [last]
+    for end in ends:
+      activations = self.generator.apply(
+        self.generator_variables,
+        activations,
+        train=False,
+        first=first,
+        last=end,
+        method="later_activations",
+      )
+      if features:
+        activations = self.encoder.apply(
+          self.encoder_variables,
+          features[end - 2],
+          activations,
+          end,
+          method="skip",
+        )
+      first = end
+    return activations
+
+  def generate(
+    self,
+    activations: jax.Array,
+    features: tuple[jax.Array, ...],
+    *,
+    layer: int = 1,
+  ) -> jax.Array:
+    """Maps what G's deconvolution `layer` gets to images in [-1, 1]."""
+    if features:
+      activations = self.later_activations(
+        activations, features, first=layer, last=4
+      )
+      layer = 4
+    return self.generator.apply(
+      self.generator_variables,
+      activations,
+      train=False,
+      layer=layer,
+      method="from_activations",
+    )
 
 
 @struct.dataclass
@@ -218,16 +358,16 @@ def grow(
 
   Args:
     variables: of the encoder to be, as `init_state` makes them.
-    smaller: of the trained one; no shape of it is larger.
+    smaller: of the trained one; it may lack skips, and no shape is larger.
 
   Returns:
     `variables`, with the leading part of every array taken from `smaller`.
   """
-
-  def put(into, given):
-    return into.at[tuple(slice(size) for size in given.shape)].set(given)
-
-  return jax.tree.map(put, variables, smaller)
+  grown = traverse_util.flatten_dict(variables)
+  for name, given in traverse_util.flatten_dict(smaller).items():
+    part = tuple(slice(size) for size in given.shape)
+    grown[name] = grown[name].at[part].set(given)
+  return traverse_util.unflatten_dict(grown)
 
 
 def mask_pool(families: str, count: int, seed: int) -> np.ndarray:
@@ -350,12 +490,10 @@ def train_step(
   )
 
   def loss(variables):
-    completed = generator.apply(
-      generator_variables,
-      origin + encoder.apply(variables, images, masks),
-      train=False,
-      method="from_activations",
-    )
+    guess = encoder.apply(variables, images, masks)
+    completed = Networks(
+      encoder, generator, variables, generator_variables
+    ).generate(origin + guess.offset, guess.features)
     return completion_loss(completed, images, masks, config.known_weight)
 
   (_, in_hole), gradient = jax.value_and_grad(loss, has_aux=True)(

@@ -16,8 +16,9 @@ go on in activations h inside G (intermediate layer optimisation, Daras et al.
   L(h) = ||M * G(h) - M * y||_1 + lambda * log(1 - D(G(h))) + pull * |h - h0|^2
 
 `fidelity` and `realism` take G's first activations from an encoder, in one pass
-and without any search of z, and refine later ones, which reach the known pixels
-more freely. `fidelity` completes the mirror image as well and takes the mean: a
+and without any search of z; its skips change G's later activations, which the
+refinement then moves, as they reach the known pixels more freely than the first
+do. `fidelity` completes the mirror image as well and takes the mean: a
 face and its mirror image are as likely, but networks do not treat them alike.
 `realism` gives that mean the strength of detail that a single face has
 (`details`).
@@ -72,6 +73,8 @@ class SearchState(NamedTuple):
     latent: z, [latent_size].
     offset: what is added to G's first activations, [4, 4, C]; None without an
       encoder.
+    features: of the encoder, for its skips into G's later activations
+      (`encoder.Guess`); () where there are none.
     activations: h, what `config.refine_layer` of G gets; None before they are
       refined, when they are those of the latent and the offset.
     anchor: the offset that a start set out from when it settles, then h0, the
@@ -82,6 +85,7 @@ class SearchState(NamedTuple):
   number: jax.Array
   latent: jax.Array
   offset: jax.Array | None
+  features: tuple[jax.Array, ...]
   activations: jax.Array | None
   anchor: jax.Array | None
   optimizer: optax.OptState
@@ -161,6 +165,11 @@ def optimizer(
       "adam, sgd, rmsprop, nadam, lion or lbfgs"
     )
   return optax.with_extra_args_support(made)
+
+
+def _batched(features: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+  """Returns one image's features as those of a batch of one."""
+  return tuple(x[None] for x in features)
 
 
 class Search:
@@ -295,12 +304,13 @@ class Search:
       return self._generator.apply(
         weights.generator, state.latent[None], train=False
       )
-    return self._generator.apply(
-      weights.generator,
-      activations,
-      train=False,
-      layer=layer,
-      method="from_activations",
+    return self._networks(weights).generate(
+      activations, _batched(state.features), layer=layer
+    )
+
+  def _networks(self, weights: Weights) -> encoder_lib.Networks:
+    return encoder_lib.Networks(
+      self._encoder, self._generator, weights.encoder, weights.generator
     )
 
   def objective(
@@ -337,7 +347,7 @@ class Search:
     return loss, generated[0]
 
   def _begin_start(
-    self, key: jax.Array, number: jax.Array, offset: jax.Array | None
+    self, key: jax.Array, number: jax.Array, guess: encoder_lib.Guess | None
   ) -> SearchState:
     """Makes the state before the first step, of an image's start `number`."""
     key = jax.random.fold_in(key, number)
@@ -346,19 +356,18 @@ class Search:
       # The encoder's offsets are from the activations of z = 0: the first start
       # is where it says, the others lie around that.
       latent *= jnp.where(number > 0, self._config.spread, 0.0)
-    return SearchState(number, latent, offset, None, None, ())
+    offset, features = guess or (None, ())
+    return SearchState(number, latent, offset, features, None, None, ())
 
   def _enter_start(
     self, state: SearchState, weights: Weights, stage: Stage
   ) -> SearchState:
     """Makes the optimiser's state for a stage, and the activations it moves."""
     if stage.variable == "activations":
-      (start,) = self._generator.apply(
-        weights.generator,
+      (start,) = self._networks(weights).later_activations(
         self._first_activations(state, weights),
-        train=False,
+        _batched(state.features),
         last=self._config.refine_layer,
-        method="later_activations",
       )
       state = state._replace(activations=start, anchor=start)
     elif stage.variable == "offset":
@@ -406,14 +415,14 @@ class Search:
     seed: jax.Array,
     index: jax.Array,
     sample: jax.Array,
-    offset: jax.Array | None,
+    guess: encoder_lib.Guess | None,
   ) -> SearchState:
     key = jax.random.fold_in(jax.random.key(seed), index)
     # A sample's starts follow those of the sample before it.
     count = self._config.starts
     numbers = sample * count + jnp.arange(count, dtype=jnp.uint32)
     begin = jax.vmap(self._begin_start, in_axes=(None, 0, None))
-    return begin(key, numbers, offset)
+    return begin(key, numbers, guess)
 
   def _end_image(
     self,
@@ -454,11 +463,11 @@ class Search:
     images: jax.Array,
     masks: jax.Array,
   ) -> SearchState:
-    offsets = None
+    guesses = None
     if self._config.start == "encoder":
-      offsets = self._encoder.apply(weights.encoder, images, masks)
+      guesses = self._encoder.apply(weights.encoder, images, masks)
     return jax.vmap(self._begin_image, in_axes=(None, 0, 0, 0))(
-      seed, indices, samples, offsets
+      seed, indices, samples, guesses
     )
 
   def _enter_batch(

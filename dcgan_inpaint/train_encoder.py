@@ -281,6 +281,11 @@ def _check_warm_start(
       f"{wanted.width} and {ranks[1]}: take that width and no lower rank, or "
       "start afresh"
     )
+  if given.skips and not wanted.skips:
+    raise errors.UserError(
+      "config.encoder.warm_start goes on from an encoder with skips: leave "
+      "config.encoder.skips=True, or start afresh"
+    )
 
 
 def _check_same_run(then: dict[str, Any], now: dict[str, Any]) -> None:
@@ -290,4 +295,5 @@ def _check_same_run(then: dict[str, Any], now: dict[str, Any]) -> None:
       "the encoder in --workdir was trained for another generator: take "
       "another --workdir"
     )
+  then["config"]["encoder"].setdefault("skips", False)
   train.check_same_run(then, now, _FIXED, _FREE)

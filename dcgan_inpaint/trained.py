@@ -97,7 +97,11 @@ def export(
   folder = pathlib.Path(config.output or pathlib.Path(workdir) / "model")
   encoder = None
   if model.encoder:
-    encoder = {"width": model.encoder.width, "rank": model.encoder.rank}
+    encoder = {
+      "width": model.encoder.width,
+      "rank": model.encoder.rank,
+      "skips": bool(model.encoder.skips),
+    }
   # What the networks are; where the images lay is nobody's business.
   about = {
     "config": checkpoints_lib.as_json(

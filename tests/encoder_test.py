@@ -85,43 +85,67 @@ def test_the_fast_group_norm_equals_flaxs(groups, channels, dtype):
     )
 
 
-def test_an_offset_has_the_shape_of_the_generators_activations():
+def test_a_guess_has_the_shapes_of_the_generators_activations():
   images, masks = some_images()
-  _, _, weights = networks()
-  activations = GENERATOR.apply(
-    weights,
-    jnp.zeros((3, tiny.LATENT_SIZE)),
-    train=False,
-    method="first_activations",
-  )
-  offsets = encode()(images, masks)
-  assert offsets.shape == activations.shape == (3, 4, 4, FEATURES)
-  assert offsets.dtype == jnp.float32
+  encoder, variables, weights = networks()
+
+  def apply(x, method, **options):
+    return GENERATOR.apply(weights, x, train=False, method=method, **options)
+
+  activations = apply(jnp.zeros((3, tiny.LATENT_SIZE)), "first_activations")
+  guess = encode()(images, masks)
+  assert guess.offset.shape == activations.shape == (3, 4, 4, FEATURES)
+  assert guess.offset.dtype == jnp.float32
+  for layer, features in enumerate(guess.features, start=2):
+    later = apply(activations, "later_activations", last=layer)
+    assert features.shape[:3] == later.shape[:3]
+    changed = encoder.apply(variables, features, later, layer, method="skip")
+    assert changed.shape == later.shape and changed.min() >= 0
+  assert layer == 4
+
+
+def assert_guesses_equal(actual, expected, **bounds):
+  for one, other in zip(
+    jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True
+  ):
+    np.testing.assert_allclose(one, other, **bounds)
 
 
 def test_what_lies_under_the_hole_is_not_looked_at():
   images, masks = some_images()
-  offsets = encode()(images, masks)
+  guess = encode()(images, masks)
   for below in (0.7, np.nan):
     changed = np.where(masks > 0.5, images, np.float32(below))
-    np.testing.assert_array_equal(encode()(changed, masks), offsets)
-  assert np.abs(encode()(-images, masks) - offsets).max() > 1e-3
-  assert np.abs(encode()(images, masks[::-1]) - offsets).max() > 1e-3
+    assert_guesses_equal(encode()(changed, masks), guess, rtol=0, atol=0)
+  for other in ((-images, masks), (images, masks[::-1])):
+    pairs = zip(encode()(*other).features, guess.features, strict=True)
+    assert np.abs(encode()(*other).offset - guess.offset).max() > 1e-3
+    assert all(np.abs(a - b).max() > 1e-3 for a, b in pairs)
 
 
 def test_an_image_does_not_depend_on_its_neighbours():
   images, masks = some_images()
   together = encode()(images, masks)
   for i in range(3):
-    alone = encode()(images[i : i + 1], masks[i : i + 1])
-    np.testing.assert_allclose(alone[0], together[i], rtol=1e-4, atol=1e-5)
+    assert_guesses_equal(
+      encode()(images[i : i + 1], masks[i : i + 1]),
+      jax.tree.map(lambda x, i=i: x[i : i + 1], together),
+      rtol=1e-4,
+      atol=1e-5,
+    )
 
 
 def test_the_first_guess_is_near_the_face_of_no_offset():
   encoder = encoder_lib.create(settings(), GENERATOR)
   variables = encoder_lib.init_state(0, encoder, settings()).variables
-  offsets = jax.jit(encoder.apply)(variables, *some_images())
-  assert np.abs(offsets).max() < 0.1
+  guess = jax.jit(encoder.apply)(variables, *some_images())
+  assert np.abs(guess.offset).max() < 0.1
+  for layer, features in enumerate(guess.features, start=2):
+    count = encoder.skips[layer - 2]
+    later = np.float32(np.random.default_rng(0).random(features.shape))
+    later = np.resize(later, (*features.shape[:3], count))
+    same = encoder.apply(variables, features, later, layer, method="skip")
+    np.testing.assert_array_equal(same, later)
 
 
 @pytest.mark.parametrize("generated_share", [0.0, 0.5])
@@ -175,10 +199,10 @@ def test_the_error_is_that_of_the_holes_pixels():
     method="first_activations",
   )
   masks = np.repeat(mask, 4, axis=0)
-  offsets = encode()(images / np.float32(127.5) - 1, masks)
-  generated = apply(
-    weights, origin + offsets, train=False, method="from_activations"
-  )
+  guess = encode()(images / np.float32(127.5) - 1, masks)
+  generated = encoder_lib.Networks(
+    encoder, GENERATOR, variables, weights
+  ).generate(origin + guess.offset, guess.features)
   difference = (np.asarray(generated) + 1) * 127.5 - images
   expected = np.mean(difference[:, 16:48, 16:48] ** 2)
   np.testing.assert_allclose(error, expected, rtol=1e-4)

@@ -80,7 +80,7 @@ def start(index, number, seed=0):
 
 def at(latent):
   """Returns the state of a start that stands at a latent."""
-  return search_lib.SearchState(np.uint32(0), latent, None, None, None, ())
+  return search_lib.SearchState(np.uint32(0), latent, None, (), None, None, ())
 
 
 def papers_objective(networks, weights, latent, image, mask, prior_weight):
@@ -478,7 +478,12 @@ def dcgan_encoder():
   settings.width = tiny.WIDTH
   encoder = encoder_lib.create(settings, DCGAN[0])
   images, masks = some_images(1, side=tiny.SIZE)
-  return encoder, encoder.init(jax.random.key(0), images, masks)
+  variables = encoder.init(jax.random.key(0), images, masks)
+  # No value stays at nought, as the skips' are at first.
+  rng = np.random.RandomState(0)
+  return encoder, jax.tree.map(
+    lambda leaf: leaf + np.float32(0.1 * rng.randn(*leaf.shape)), variables
+  )
 
 
 @functools.cache
@@ -593,7 +598,8 @@ class Guess(nn.Module):
   @nn.compact
   def __call__(self, images, masks):
     x = jnp.concatenate([images * masks, masks], axis=-1)
-    return nn.Dense(4 * 4 * 2)(x.reshape(len(x), -1)).reshape(-1, 4, 4, 2)
+    offsets = nn.Dense(4 * 4 * 2)(x.reshape(len(x), -1))
+    return encoder_lib.Guess(offsets.reshape(-1, 4, 4, 2))
 
 
 PARTS = (Parts(), Critic())
@@ -613,7 +619,7 @@ def parts_weights():
 def guessed(images, masks):
   """Returns E's offsets and what G makes of them."""
   weights = parts_weights()
-  offsets = GUESS.apply(weights.encoder, images, masks)
+  offsets = GUESS.apply(weights.encoder, images, masks).offset
   origin = PARTS[0].apply(
     weights.generator,
     jnp.zeros((1, tiny.LATENT_SIZE)),
@@ -639,6 +645,44 @@ def test_without_steps_the_encoders_guess_fills_the_hole():
   expected = np.where(masks > 0.5, images, generated)
   np.testing.assert_allclose(found.completed, expected, atol=1e-6)
   np.testing.assert_array_equal(found.latent, 0)
+
+
+def skips_by_hand(offsets, features, weights):
+  """Returns what each deconvolution of G gets, and G's image."""
+  encoder = weights.encoder["params"]
+
+  def apply(x, method, **options):
+    return DCGAN[0].apply(
+      weights.generator, x, train=False, method=method, **options
+    )
+
+  origin = apply(jnp.zeros((1, tiny.LATENT_SIZE)), "first_activations")
+  given = [origin + offsets]
+  for layer, found in enumerate(features, start=2):
+    x = apply(given[-1], "later_activations", first=layer - 1, last=layer)
+    dense = encoder[f"skip_{layer}"]
+    inner = np.concatenate([found, x], axis=-1) @ dense["in"]["kernel"]
+    inner = np.maximum(inner + dense["in"]["bias"], 0)
+    change = inner @ dense["out"]["kernel"] + dense["out"]["bias"]
+    assert np.abs(change).max() > 1e-3
+    given.append(np.maximum(x + change, 0))
+  return given, np.asarray(apply(given[-1], "from_activations", layer=4))
+
+
+@pytest.mark.parametrize("layer", [1, 3])
+def test_skips_change_what_lies_between_the_guess_and_its_image(layer):
+  encoder, variables = dcgan_encoder()
+  weights = dcgan_weights()._replace(encoder=variables)
+  images, masks = some_images(2, side=tiny.SIZE)
+  guess = encoder.apply(variables, images, masks)
+  _, expected = skips_by_hand(*guess, weights)
+  search = make(
+    DCGAN, 2, encoder=encoder, start="encoder", steps=0, starts=1,
+    # It sets out from the guess, and goes nowhere.
+    refine_steps=1, refine_learning_rate=1e-9, refine_layer=layer,
+  )  # fmt: skip
+  found = search(weights, images, masks)
+  np.testing.assert_allclose(found.generated, expected, atol=1e-4)
 
 
 def test_the_starts_of_a_sample_follow_those_of_the_sample_before():

@@ -90,8 +90,8 @@ def test_the_best_encoder_is_loaded_with_its_generator(
   # Two checkpoints may be as good, on 8-bit pixels.
   assert (min(rows)[0], best) in rows
   images = np.zeros((1, 64, 64, 3), np.float32)
-  offsets = model.encoder.apply(model.weights.encoder, images, images[..., :1])
-  assert offsets.shape[1:3] == (4, 4)
+  guess = model.encoder.apply(model.weights.encoder, images, images[..., :1])
+  assert guess.offset.shape[1:3] == (4, 4) and len(guess.features) == 3
 
 
 def test_resuming_repeats_the_uninterrupted_run(
@@ -216,6 +216,102 @@ def test_a_warm_start_may_have_a_higher_rank(
   assert after["out"]["kernel"].shape[0] == 40
   np.testing.assert_array_equal(
     after["out"]["kernel"][:31], before["out"]["kernel"]
+  )
+
+
+@pytest.fixture(scope="module")
+def plain_run(trained_run, tmp_path_factory):
+  """Returns the workdir of an encoder without skips."""
+  workdir = tmp_path_factory.mktemp("plain_run")
+  run(trained_run, workdir, devices=1, **PLAIN)
+  return workdir
+
+
+# It learns nothing, so that what it was can be told.
+PLAIN = {
+  "encoder__skips": False,
+  "encoder__learning_rate": 0.0,
+  "encoder__validation_images": 0,
+}
+
+
+def test_a_warm_start_may_add_skips(trained_run, plain_run, tmp_path):
+  run(
+    trained_run,
+    tmp_path,
+    devices=1,
+    checkpoint__encoder=str(plain_run),
+    encoder__warm_start=True,
+    **PLAIN | {"encoder__skips": True},
+  )
+  before, after = (load(trained_run, path) for path in (plain_run, tmp_path))
+  assert not before.encoder.skips and len(after.encoder.skips) == 3
+  given, grown = (dict(x.weights.encoder["params"]) for x in (before, after))
+  for layer in (2, 3, 4):
+    # It gives what it gave before.
+    assert not np.any(grown.pop(f"skip_{layer}")["out"]["kernel"])
+  jax.tree.map(np.testing.assert_array_equal, given, grown)
+
+
+@pytest.mark.parametrize(
+  ("warm_start", "message"),
+  [(True, "leave config.encoder.skips=True"), (False, "skips=False")],
+)
+def test_skips_are_not_dropped(
+  trained_run, encoder_run, tmp_path, warm_start, message
+):
+  workdir = encoder_run
+  fields = {"encoder__skips": False}
+  if warm_start:
+    workdir = tmp_path
+    fields |= {
+      "encoder__warm_start": True,
+      "checkpoint__encoder": str(encoder_run),
+    }
+  with pytest.raises(errors.UserError, match=message):
+    run(trained_run, workdir, **fields)
+
+
+def test_a_run_of_before_there_were_skips_goes_on_without(
+  trained_run, plain_run, tmp_path
+):
+  shutil.copytree(plain_run, tmp_path, dirs_exist_ok=True)
+  for path in tmp_path.rglob("meta/metadata"):
+    meta = json.loads(path.read_text())
+    del meta["config"]["encoder"]["skips"]
+    path.write_text(json.dumps(meta))
+  assert not load(trained_run, tmp_path).encoder.skips
+  more = {"devices": 1, "encoder__steps": 6, **PLAIN}
+  (row,) = run(trained_run, tmp_path, **more)
+  assert row["steps"] == 6
+  with pytest.raises(errors.UserError, match=r"skips=True \(was False\)"):
+    run(trained_run, tmp_path, **more | {"encoder__skips": True})
+
+
+@pytest.mark.parametrize("skips", [True, False])
+def test_an_exported_encoder_has_skips_or_not(
+  trained_run, encoder_run, plain_run, tmp_path, skips
+):
+  config = config_lib.export_job()
+  config.checkpoint.path = str(trained_run)
+  config.checkpoint.step = "latest"
+  config.checkpoint.encoder = str(encoder_run if skips else plain_run)
+  config.output = str(tmp_path / "model")
+  trained.export(config, "", tiny.mesh(1))
+  there = trained.load(config.checkpoint, tiny.mesh(1))
+  path = tmp_path / "model" / "model.json"
+  about = json.loads(path.read_text())
+  assert about["encoder"].pop("skips") == skips
+  if not skips:
+    # As models of before have it.
+    path.write_text(json.dumps(about))
+  config.checkpoint.path, config.checkpoint.encoder = config.output, ""
+  back = trained.load(config.checkpoint, tiny.mesh(1))
+  assert back.encoder == there.encoder
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3),
+    back.weights.encoder,
+    there.weights.encoder,
   )
 
 
