@@ -220,7 +220,7 @@ _FIDELITY = {
   "learning_rate": 0.03,
   "prior_weight": 0.0,
   "refine_steps": 30,
-  "refine_layer": 3,
+  "refine_layer": 4,
   "refine_learning_rate": 0.02,
   "refine_pull": 2.0,
   "detail_gain": 1.0,
