@@ -54,7 +54,7 @@ from dcgan_inpaint import sharding
 
 # Of the steps in which starts beside the encoder's own settle.
 _SETTLE_LEARNING_RATE = 0.01
-_SETTLE_PULL = 10.0
+_SETTLE_PULL = 1.0
 
 
 class Weights(NamedTuple):

@@ -745,7 +745,7 @@ def test_samples_after_the_first_settle_in_the_first_activations():
   @jax.value_and_grad
   def objective(offset):
     contextual = jnp.sum(masks * jnp.abs(generated(offset) - images))
-    return contextual + 10 * jnp.sum((offset - offsets) ** 2)
+    return contextual + jnp.sum((offset - offsets) ** 2)
 
   assert np.abs(found.latent[1]).max() > 0.1 and not found.latent[0].any()
   adam = optax.adam(optax.cosine_decay_schedule(0.01, 3))
