@@ -8,7 +8,7 @@ The data are the training images of the generator. Every other config then takes
 the encoder as `config.checkpoint.encoder`, beside `config.checkpoint.path`.
 
 On two CPU cores, for a generator of a quarter of the width: 10,000 steps in
-about forty minutes with
+about forty minutes without skips, and a quarter more with them, by
 
   --config.encoder.width=0.25 --config.encoder.batch_size=64 \
       --config.encoder.steps=10000

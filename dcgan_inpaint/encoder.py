@@ -115,6 +115,9 @@ class Skip(nn.Module):
 
   Two products at each place; the second is zero at first, so that it changes
   nothing before it has learned.
+
+  Attributes:
+    dtype: the type the products are computed in.
   """
 
   dtype: Any = jnp.float32

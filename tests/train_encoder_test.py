@@ -276,7 +276,9 @@ def test_a_run_of_before_there_were_skips_goes_on_without(
   trained_run, plain_run, tmp_path
 ):
   shutil.copytree(plain_run, tmp_path, dirs_exist_ok=True)
-  for path in tmp_path.rglob("meta/metadata"):
+  paths = list(tmp_path.rglob("meta/metadata"))
+  assert paths
+  for path in paths:
     meta = json.loads(path.read_text())
     del meta["config"]["encoder"]["skips"]
     path.write_text(json.dumps(meta))
