@@ -275,8 +275,9 @@ def main(argv: list[str]) -> None:
     if advice := errors.advice(error):
       if advice.startswith("out of memory"):
         advice += _smaller_batches(_CONFIG.value)
-      print(f"error: {advice}", file=sys.stderr)
-      # What is left of a save would fail again, at length.
+      # A line of its own, at once: what is left of a save may be in the middle
+      # of a traceback, and would fail again, at length.
+      sys.stderr.write(f"\nerror: {advice}\n")
       _leave(2)
     if jax.distributed.is_initialized():
       traceback.print_exc()

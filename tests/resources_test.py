@@ -176,8 +176,10 @@ def test_any_other_error_keeps_its_traceback(error):
 
 # --- memory that runs out, and a workdir that is taken ------------------------
 
-# A config is code. This one's training asks XLA for more than any device has.
+# A config is code. This one's training asks XLA for more than any device has,
+# while something else is in the middle of a line.
 GREEDY = """
+import sys
 import jax
 import jax.numpy as jnp
 import tiny
@@ -185,6 +187,7 @@ from dcgan_inpaint import train
 from dcgan_inpaint.data import batches
 
 def greedy(*unused):
+  sys.stderr.write("    ")
   jax.jit(lambda: jnp.sort(jnp.zeros(1 << 45)))()
 
 def get_config():
