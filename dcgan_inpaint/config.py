@@ -277,6 +277,9 @@ def encoder() -> ConfigDict:
   config.rank = 0
   # Whether it changes G's second to fourth activations beside the first.
   config.skips = True
+  # Share of the values in the middle of its dense layers that each step sets to
+  # 0, against faces learned by heart; for long trainings.
+  config.dropout = 0.0
   # What the layers compute in: float32 or bfloat16.
   config.dtype = "float32"
   # Go on from the encoder that `config.checkpoint` brings with it, of this
@@ -650,6 +653,7 @@ _RANGES = types.MappingProxyType(
     "encoder.rank": _at_least(0),
     "encoder.mask_pool": _at_least(1),
     "encoder.known_weight": _at_least(0),
+    "encoder.dropout": _share(),
     "encoder.generated_share": _share(),
     "encoder.batch_size": _at_least(1),
     "encoder.steps": _at_least(1),

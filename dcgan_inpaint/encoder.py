@@ -150,6 +150,8 @@ class Encoder(nn.Module):
     form: the form of the convolutions, see `convolutions`.
     skips: the channels of G's second, third and fourth activations, which E
       changes, too; () leaves them alone.
+    dropout: share of the values in the middle of the dense pairs that a
+      training step sets to 0 (Srivastava et al. 2014).
   """
 
   features: int
@@ -158,6 +160,7 @@ class Encoder(nn.Module):
   dtype: Any = jnp.float32
   form: str = "auto"
   skips: tuple[int, ...] = ()
+  dropout: float = 0.0
 
   def setup(self):
     """Makes what `skip` and `__call__` share."""
@@ -171,12 +174,15 @@ class Encoder(nn.Module):
     return getattr(self, f"skip_{layer}")(features, activations)
 
   @nn.compact
-  def __call__(self, images: jax.Array, masks: jax.Array) -> Guess:
+  def __call__(
+    self, images: jax.Array, masks: jax.Array, *, train: bool = False
+  ) -> Guess:
     """Maps images and masks to where a search starts.
 
     Args:
       images: [B, 64, 64, 3] in [-1, 1]; anything under the hole.
       masks: [B, 64, 64, 1], 1 = known.
+      train: whether values are dropped, by the random numbers `dropout`.
     """
     known = jnp.where(masks > 0.5, images, 0)
     x = jnp.concatenate([known, masks], axis=-1)
@@ -197,9 +203,11 @@ class Encoder(nn.Module):
     shape, x = x.shape, x.reshape(len(x), -1)
     mixed = self._dense(rank, "mix_in")(x)
     mixed = nn.relu(nn.LayerNorm(dtype=self.dtype, name="mix_norm")(mixed))
+    drop = nn.Dropout(self.dropout, deterministic=not train)
+    mixed = drop(mixed)
     # Small last layers: it starts from the mean face, not from noise.
     x = nn.relu(x + self._dense(x.shape[-1], "mix_out", 1e-3)(mixed))
-    wide = nn.relu(self._dense(rank, "out_in")(x))
+    wide = drop(nn.relu(self._dense(rank, "out_in")(x)))
     wide = self._dense(16 * self.features, "out", 1e-3)(wide)
     local = self._dense(self.features, "out_local", 1e-3)(x.reshape(shape))
     offset = jnp.float32(wide.reshape(-1, 4, 4, self.features) + local)
@@ -228,10 +236,11 @@ def create(config: Any, generator: models.Generator) -> Encoder:
   first, *later = models.scaled(models.GENERATOR_CHANNELS, generator.width)
   return Encoder(
     features=first,
-    # Encoders of before had none.
+    # Encoders of before had neither skips nor dropout.
     skips=tuple(later) if config.get("skips", False) else (),
     width=config.width,
     rank=config.rank,
+    dropout=config.get("dropout", 0.0),
     dtype=jnp.dtype(config.dtype),
     form=generator.form,
   )
@@ -470,6 +479,7 @@ def train_step(
   """
   key = jax.random.fold_in(jax.random.key(seed), state.step)
   flip_key, mask_key, latent_key = jax.random.split(key, 3)
+  dropout_key = jax.random.fold_in(key, 0)
   count = len(images)
   images = pixels.to_float(images)
   if config.flip:
@@ -493,7 +503,9 @@ def train_step(
   )
 
   def loss(variables):
-    guess = encoder.apply(variables, images, masks)
+    guess = encoder.apply(
+      variables, images, masks, train=True, rngs={"dropout": dropout_key}
+    )
     completed = Networks(
       encoder, generator, variables, generator_variables
     ).generate(origin + guess.offset, guess.features)

@@ -295,5 +295,7 @@ def _check_same_run(then: dict[str, Any], now: dict[str, Any]) -> None:
       "the encoder in --workdir was trained for another generator: take "
       "another --workdir"
     )
-  then["config"]["encoder"].setdefault("skips", False)
+  # What runs of before had.
+  for field, value in (("skips", False), ("dropout", 0.0)):
+    then["config"]["encoder"].setdefault(field, value)
   train.check_same_run(then, now, _FIXED, _FREE)

@@ -135,6 +135,42 @@ def test_an_image_does_not_depend_on_its_neighbours():
     )
 
 
+def test_values_are_dropped_in_training_alone():
+  images, masks = some_images()
+  _, variables, _ = networks()
+  encoder = encoder_lib.create(settings(dropout=0.25), GENERATOR)
+
+  def between(**options):
+    guess, kept = encoder.apply(
+      variables,
+      images,
+      masks,
+      capture_intermediates=lambda module, _: isinstance(module, nn.Dropout),
+      **options,
+    )
+    ((calls,),) = (x.values() for x in kept["intermediates"].values())
+    return guess.offset, calls
+
+  offset, whole = between()
+  np.testing.assert_allclose(
+    offset, encode()(images, masks).offset, rtol=1e-4, atol=1e-5
+  )
+  seen = []
+  for seed in (0, 0, 1):
+    key = jax.random.key(seed)
+    offset, dropped = between(train=True, rngs={"dropout": key})
+    seen.append(np.asarray(offset))
+    assert len(dropped) == len(whole) == 2
+    # The second value depends on what was dropped of the first.
+    left = np.asarray(dropped[0]) != 0
+    np.testing.assert_allclose(
+      dropped[0][left], whole[0][left] / 0.75, rtol=1e-4, atol=1e-5
+    )
+    assert 0.6 < left[np.asarray(whole[0]) != 0].mean() < 0.9
+  np.testing.assert_array_equal(seen[0], seen[1])
+  assert np.abs(seen[0] - seen[2]).max() > 1e-3
+
+
 def test_the_first_guess_is_near_the_face_of_no_offset():
   encoder = encoder_lib.create(settings(), GENERATOR)
   variables = encoder_lib.init_state(0, encoder, settings()).variables
