@@ -140,25 +140,26 @@ def test_values_are_dropped_in_training_alone():
   _, variables, _ = networks()
   encoder = encoder_lib.create(settings(dropout=0.25), GENERATOR)
 
-  def between(**options):
+  @functools.partial(jax.jit, static_argnames="train")
+  def between(key, train):
     guess, kept = encoder.apply(
       variables,
       images,
       masks,
+      train=train,
+      rngs={"dropout": key},
       capture_intermediates=lambda module, _: isinstance(module, nn.Dropout),
-      **options,
     )
     ((calls,),) = (x.values() for x in kept["intermediates"].values())
     return guess.offset, calls
 
-  offset, whole = between()
+  offset, whole = between(jax.random.key(0), train=False)
   np.testing.assert_allclose(
     offset, encode()(images, masks).offset, rtol=1e-4, atol=1e-5
   )
   seen = []
   for seed in (0, 0, 1):
-    key = jax.random.key(seed)
-    offset, dropped = between(train=True, rngs={"dropout": key})
+    offset, dropped = between(jax.random.key(seed), train=True)
     seen.append(np.asarray(offset))
     assert len(dropped) == len(whole) == 2
     # The second value depends on what was dropped of the first.
@@ -182,6 +183,28 @@ def test_the_first_guess_is_near_the_face_of_no_offset():
     later = np.resize(later, (*features.shape[:3], count))
     same = encoder.apply(variables, features, later, layer, method="skip")
     np.testing.assert_array_equal(same, later)
+
+
+def test_a_training_step_drops_values():
+  _, variables, weights = networks()
+  images, masks = some_images()
+  images = np.uint8(np.round((images + 1) * 127.5))
+
+  def error(dropout):
+    config = settings(dropout=dropout)
+    encoder = encoder_lib.create(config, GENERATOR)
+    state = encoder_lib.init_state(0, encoder, config)
+    state = state.replace(variables=variables)
+    step = functools.partial(
+      encoder_lib.train_step,
+      encoder=encoder,
+      generator=GENERATOR,
+      latent_size=tiny.LATENT_SIZE,
+      config=config,
+    )
+    return float(jax.jit(step)(state, weights, images, masks, np.uint32(0))[1])
+
+  assert error(0.5) != error(0.0)
 
 
 @pytest.mark.parametrize("generated_share", [0.0, 0.5])
