@@ -45,6 +45,17 @@ def some_images(count=3):
   return images, np.float32(rng.random((count, 64, 64, 1)) > 0.3)
 
 
+def compiled_step(encoder, config):
+  step = functools.partial(
+    encoder_lib.train_step,
+    encoder=encoder,
+    generator=GENERATOR,
+    latent_size=tiny.LATENT_SIZE,
+    config=config,
+  )
+  return jax.jit(step)
+
+
 @functools.cache
 def encode():
   encoder, variables, _ = networks()
@@ -195,14 +206,8 @@ def test_a_training_step_drops_values():
     encoder = encoder_lib.create(config, GENERATOR)
     state = encoder_lib.init_state(0, encoder, config)
     state = state.replace(variables=variables)
-    step = functools.partial(
-      encoder_lib.train_step,
-      encoder=encoder,
-      generator=GENERATOR,
-      latent_size=tiny.LATENT_SIZE,
-      config=config,
-    )
-    return float(jax.jit(step)(state, weights, images, masks, np.uint32(0))[1])
+    step = compiled_step(encoder, config)
+    return float(step(state, weights, images, masks, np.uint32(0))[1])
 
   assert error(0.5) != error(0.0)
 
@@ -217,15 +222,7 @@ def test_training_brings_the_error_in_the_hole_down(generated_share):
   faces = GENERATOR.apply(weights, np.float32(latents), train=False)
   images = np.uint8(np.round((np.asarray(faces) + 1) * 127.5))
   masks = masks_lib.make(config_lib.mask(), range(2))
-  step = jax.jit(
-    functools.partial(
-      encoder_lib.train_step,
-      encoder=encoder,
-      generator=GENERATOR,
-      latent_size=tiny.LATENT_SIZE,
-      config=config,
-    )
-  )
+  step = compiled_step(encoder, config)
   errors_ = []
   for _ in range(40):
     state, error = step(state, weights, images, masks, np.uint32(0))
