@@ -280,6 +280,9 @@ def encoder() -> ConfigDict:
   # Share of the values in the middle of its dense layers that each step sets to
   # 0; the packaged model's last training had 0.15.
   config.dropout = 0.0
+  # Train the mean of what an image and its mirror image give, which `fidelity`
+  # and `realism` take, in place of each alone; a step takes 1.75 times as long.
+  config.mirrored = False
   # What the layers compute in: float32 or bfloat16.
   config.dtype = "float32"
   # Go on from the encoder that `config.checkpoint` brings with it, of this

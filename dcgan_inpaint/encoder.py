@@ -26,6 +26,10 @@ holes of every family and learns the offset with which G gives the face back:
 the squared error in the hole, and a little of that on the known pixels, each
 image's in the logarithm. So a face is completed in one pass, near the mean of
 what could lie under the hole.
+
+A search may complete the mirror image too and take the mean; then
+(`config.encoder.mirrored`) E is best trained for that mean, in which each pass
+may leave to the other what that does better.
 """
 
 from collections.abc import Callable
@@ -446,6 +450,31 @@ def completion_loss(
   return jnp.mean(jnp.log(each + _EXACT)), in_hole
 
 
+def mirror_pairs(images: jax.Array) -> jax.Array:
+  """Puts its mirror image, left to right, behind every image.
+
+  A pair stays on the device of its image.
+
+  Args:
+    images: or masks, [B, H, W, ...].
+
+  Returns:
+    [2 B, H, W, ...].
+  """
+  pairs = jnp.stack([images, images[:, :, ::-1]], axis=1)
+  return pairs.reshape(-1, *images.shape[1:])
+
+
+def mean_of_pairs(completed: jax.Array) -> jax.Array:
+  """Returns the mean of every image and of the next one, mirrored back.
+
+  Args:
+    completed: what became of `mirror_pairs`, [2 B, H, W, ...].
+  """
+  pairs = completed.reshape(-1, 2, *completed.shape[1:])
+  return (pairs[:, 0] + pairs[:, 1, :, ::-1]) / 2
+
+
 def train_step(
   state: EncoderState,
   generator_variables: models.Variables,
@@ -503,12 +532,17 @@ def train_step(
   )
 
   def loss(variables):
+    seen = images, masks
+    if config.mirrored:
+      seen = map(mirror_pairs, seen)
     guess = encoder.apply(
-      variables, images, masks, train=True, rngs={"dropout": dropout_key}
+      variables, *seen, train=True, rngs={"dropout": dropout_key}
     )
     completed = Networks(
       encoder, generator, variables, generator_variables
     ).generate(origin + guess.offset, guess.features)
+    if config.mirrored:
+      completed = mean_of_pairs(completed)
     return completion_loss(completed, images, masks, config.known_weight)
 
   (_, in_hole), gradient = jax.value_and_grad(loss, has_aux=True)(

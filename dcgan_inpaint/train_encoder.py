@@ -296,6 +296,7 @@ def _check_same_run(then: dict[str, Any], now: dict[str, Any]) -> None:
       "another --workdir"
     )
   # What runs of before had.
-  for field, value in (("skips", False), ("dropout", 0.0)):
+  before = {"skips": False, "dropout": 0.0, "mirrored": False}
+  for field, value in before.items():
     then["config"]["encoder"].setdefault(field, value)
   train.check_same_run(then, now, _FIXED, _FREE)

@@ -272,7 +272,7 @@ def test_skips_are_not_dropped(
     run(trained_run, workdir, **fields)
 
 
-def test_a_run_of_before_there_were_skips_and_dropout_goes_on_without(
+def test_a_run_of_before_there_were_some_options_goes_on_without(
   trained_run, plain_run, tmp_path
 ):
   shutil.copytree(plain_run, tmp_path, dirs_exist_ok=True)
@@ -280,14 +280,18 @@ def test_a_run_of_before_there_were_skips_and_dropout_goes_on_without(
   assert paths
   for path in paths:
     meta = json.loads(path.read_text())
-    for field in ("skips", "dropout"):
+    for field in ("skips", "dropout", "mirrored"):
       del meta["config"]["encoder"][field]
     path.write_text(json.dumps(meta))
   assert not load(trained_run, tmp_path).encoder.skips
   more = {"devices": 1, "encoder__steps": 6, **PLAIN}
   (row,) = run(trained_run, tmp_path, **more)
   assert row["steps"] == 6
-  for field, value, was in (("skips", True, False), ("dropout", 0.5, 0.0)):
+  for field, value, was in (
+    ("skips", True, False),
+    ("dropout", 0.5, 0.0),
+    ("mirrored", True, False),
+  ):
     message = rf"{field}={value} \(was {was}\)"
     with pytest.raises(errors.UserError, match=message):
       run(trained_run, tmp_path, **more | {f"encoder__{field}": value})
