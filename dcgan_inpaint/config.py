@@ -245,7 +245,7 @@ SEARCH_MODES = types.MappingProxyType(
       "detail_gain": 1.0,
     },
     "fidelity": _FIDELITY,
-    "realism": {**_FIDELITY, "detail_gain": 2.2},
+    "realism": {**_FIDELITY, "detail_gain": 2.1},
   }
 )
 
@@ -402,8 +402,8 @@ def checkpoint() -> ConfigDict:
   # The loss that it was trained with, where that is a user's own: its code runs
   # by this name, and not by the word of a file.
   config.loss = ""
-  # The workdir of the training of an encoder for it; '' = none, or the one that
-  # was exported with it.
+  # The workdir of the training of an encoder for it; several, with commas: the
+  # mean of their weights; '' = none, or the one that was exported with it.
   config.encoder = ""
   return config
 

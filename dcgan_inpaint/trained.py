@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import optax
 
 from dcgan_inpaint import checkpoints as checkpoints_lib
 from dcgan_inpaint import encoder as encoder_lib
@@ -247,21 +248,47 @@ def load_encoder(
 ) -> Trained:
   """Returns the model with the encoder of `config.encoder`.
 
+  Of several trainings it is the mean of their weights (Wortsman et al. 2022,
+  "Model soups", arXiv 2203.05482), which is of use where each went on from the
+  one before.
+
   Args:
     model: the model whose generator the encoder was trained for.
-    config: the section `config.checkpoint`; the best encoder is taken.
+    config: the section `config.checkpoint`; the best encoder of each training
+      is taken.
     mesh: the devices that the weights are copied to.
 
   Raises:
-    errors.UserError: there is none, or it is another generator's.
+    errors.UserError: there is none, one is another generator's, or they are of
+      several shapes.
   """
+  names = [name.strip() for name in config.encoder.split(",")]
+  encoder, mean = _read_encoder(model, names[0], mesh)
+  for count, name in enumerate(names[1:], start=2):
+    other, variables = _read_encoder(model, name, mesh)
+    # Dropout is of the training alone.
+    if other.clone(dropout=encoder.dropout) != encoder:
+      raise errors.UserError(
+        f"config.checkpoint.encoder: {name!r} is an encoder of another width, "
+        f"rank, type or skips than {names[0]!r}; the mean is of equal ones"
+      )
+    mean = optax.incremental_update(variables, mean, 1 / count)
+  return model._replace(
+    weights=model.weights._replace(encoder=mean), encoder=encoder
+  )
+
+
+def _read_encoder(
+  model: Trained, workdir: str, mesh: jax.sharding.Mesh
+) -> tuple[encoder_lib.Encoder, models.Variables]:
+  """Reads the best encoder of one training."""
   field = "config.checkpoint.encoder"
 
   def read(step):
     meta = checkpoints.meta(step)
     if meta["generator"] != digest(model.weights.generator):
       raise errors.UserError(
-        f"{field}={config.encoder!r} was trained for the generator "
+        f"{field}={workdir!r} was trained for the generator "
         f"{meta['generator']}, and this one is "
         f"{digest(model.weights.generator)}: train an encoder for it"
       )
@@ -277,16 +304,14 @@ def load_encoder(
     return encoder, state.variables
 
   with checkpoints_lib.existing(
-    config.encoder, field, checkpoints_lib.COMPLETION_MSE
+    workdir, field, checkpoints_lib.COMPLETION_MSE
   ) as checkpoints:
-    _, (encoder, variables) = checkpoints.first_readable(
+    _, found = checkpoints.first_readable(
       checkpoints.candidates("best"),
       read,
       f"name another training of an encoder as {field}",
     )
-  return model._replace(
-    weights=model.weights._replace(encoder=variables), encoder=encoder
-  )
+  return found
 
 
 def search_loss(name: str, trained_with: str) -> losses.AdversarialLoss:

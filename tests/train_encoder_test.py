@@ -272,6 +272,32 @@ def test_skips_are_not_dropped(
     run(trained_run, workdir, **fields)
 
 
+def test_several_trainings_give_the_mean_of_their_weights(
+  trained_run, encoder_run, plain_run, tmp_path
+):
+  fields = {"encoder__dropout": 0.5, "encoder__validation_images": 0}
+  for seed in (1, 2):
+    run(
+      trained_run,
+      tmp_path / str(seed),
+      devices=1,
+      seed=seed,
+      encoder__steps=1,
+      **fields,
+    )
+  runs = [encoder_run, tmp_path / "1", tmp_path / "2"]
+  mean = load(trained_run, ", ".join(map(str, runs)))
+  assert mean.encoder.dropout == 0  # It is the first one's.
+
+  def check(actual, *each):
+    np.testing.assert_allclose(actual, np.mean(each, axis=0), atol=1e-6)
+
+  alone = (load(trained_run, path).weights.encoder for path in runs)
+  jax.tree.map(check, mean.weights.encoder, *alone)
+  with pytest.raises(errors.UserError, match="skips than"):
+    load(trained_run, f"{encoder_run},{plain_run}")
+
+
 def test_a_run_of_before_there_were_some_options_goes_on_without(
   trained_run, plain_run, tmp_path
 ):
