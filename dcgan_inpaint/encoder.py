@@ -27,9 +27,9 @@ the squared error in the hole, and a little of that on the known pixels, each
 image's in the logarithm. So a face is completed in one pass, near the mean of
 what could lie under the hole.
 
-A search may complete the mirror image too and take the mean; then
-(`config.encoder.mirrored`) E is best trained for that mean, in which each pass
-may leave to the other what that does better.
+A search may complete the mirror image too and take the mean. E can be trained
+for that mean (`config.encoder.mirrored`), in which each pass may leave to the
+other what that does better; a single pass is then worse.
 """
 
 from collections.abc import Callable

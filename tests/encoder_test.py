@@ -280,14 +280,8 @@ def test_the_error_is_that_of_the_holes_pixels(mirrored):
   rng = np.random.default_rng(2)
   images = rng.integers(0, 256, (4, 64, 64, 3), np.uint8)
   mask = masks_lib.make(config_lib.mask(), [0])
-  step = functools.partial(
-    encoder_lib.train_step,
-    encoder=encoder,
-    generator=GENERATOR,
-    latent_size=tiny.LATENT_SIZE,
-    config=config,
-  )
-  _, error = jax.jit(step)(state, weights, images, mask, np.uint32(0))
+  step = compiled_step(encoder, config)
+  _, error = step(state, weights, images, mask, np.uint32(0))
   apply = jax.jit(GENERATOR.apply, static_argnames=("train", "method"))
   origin = apply(
     weights,
