@@ -16,7 +16,10 @@ about forty minutes without skips, and a quarter more with them, by
 More steps, other holes (`config.encoder.families`), a higher rank or skips
 where there were none, from an encoder that is trained already, such as that of
 --config.checkpoint.path=pretrained (rank 640), go on with
---config.encoder.warm_start=True, its width and another --workdir.
+--config.encoder.warm_start=True, its width and another --workdir. A second
+encoder, whose errors are not the first one's, takes also
+--config.encoder.fresh_dense=True; both are used, and the mean of what they give
+taken, by --config.checkpoint.encoder=runs/encoder+runs/second.
 """
 
 from dcgan_inpaint import config as defaults

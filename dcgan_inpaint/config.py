@@ -171,6 +171,9 @@ def search() -> ConfigDict:
   # Complete the mirror image too, and take the mean with that mirrored back; of
   # an image's first sample only.
   config.mirrored = placeholder(bool)
+  # Of how many of the model's encoders the mean is taken, of an image's first
+  # sample; 0 = all. The time goes with their number.
+  config.encoders = 0
   # Steps of gradient descent on z; the paper's "after many iterations".
   config.steps = placeholder(int)
   # Its first learning rate, and how that goes on: cosine (to 0) or constant.
@@ -278,17 +281,20 @@ def encoder() -> ConfigDict:
   # Whether it changes G's second to fourth activations beside the first.
   config.skips = True
   # Share of the values in the middle of its dense layers that each step sets to
-  # 0; the packaged model's last two trainings had 0.15 and 0.2.
+  # 0; the packaged model's last trainings had 0.15 to 0.35.
   config.dropout = 0.0
   # Train the mean of what an image and its mirror image give, which `fidelity`
   # and `realism` take, in place of each alone; a step takes 1.75 times as long.
   config.mirrored = False
   # What the layers compute in: float32 or bfloat16.
   config.dtype = "float32"
-  # Go on from the encoder that `config.checkpoint` brings with it, of this
+  # Go on from the (first) encoder that `config.checkpoint` brings, of this
   # width and of this rank or a lower one, with skips or without, in place of
   # random values: for more steps or other holes.
   config.warm_start = False
+  # Take only the convolutions and skips from there, and begin the dense layers
+  # anew: for one more encoder, whose errors are not those of the first.
+  config.fresh_dense = False
   # The families of holes it sees, of `config.mask`; one that stands twice is
   # drawn twice as often.
   config.families = (
@@ -402,8 +408,10 @@ def checkpoint() -> ConfigDict:
   # The loss that it was trained with, where that is a user's own: its code runs
   # by this name, and not by the word of a file.
   config.loss = ""
-  # The workdir of the training of an encoder for it; several, with commas: the
-  # mean of their weights; '' = none, or the one that was exported with it.
+  # The workdir of the training of an encoder for it, or an exported model that
+  # has one for it; several, with commas: the mean of their weights; more than
+  # one encoder, with plus signs between them: `A,B+C` is the mean of what that
+  # of A and B and that of C give; '' = what was exported with it, if anything.
   config.encoder = ""
   return config
 
@@ -671,6 +679,7 @@ _RANGES = types.MappingProxyType(
     "search.learning_rate": _above(0),
     "search.spread": _at_least(0),
     "search.starts": _at_least(1),
+    "search.encoders": _at_least(0),
     "search.prior_weight": _at_least(0),
     "search.refine_steps": _at_least(0),
     "search.refine_layer": _one_of(1, 2, 3, 4),

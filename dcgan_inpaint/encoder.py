@@ -55,6 +55,8 @@ from dcgan_inpaint import pixels
 from dcgan_inpaint import sharding
 
 CHANNELS = (128, 256, 512, 1024)
+# The layers that see all places at once.
+_DENSE = ("mix_in", "mix_norm", "mix_out", "out_in", "out", "out_local")
 # Squared error in [-1, 1] below which an image is as good as given back: an
 # eighth of a grey level.
 _EXACT = 1e-6
@@ -384,6 +386,18 @@ def grow(
     part = tuple(slice(size) for size in given.shape)
     grown[name] = grown[name].at[part].set(given)
   return traverse_util.unflatten_dict(grown)
+
+
+def without_dense(variables: models.Variables) -> models.Variables:
+  """Leaves out the dense layers, which hold most of what an encoder learned.
+
+  Args:
+    variables: of an encoder.
+  """
+  flat = traverse_util.flatten_dict(variables)
+  return traverse_util.unflatten_dict(
+    {name: leaf for name, leaf in flat.items() if name[1] not in _DENSE}
+  )
 
 
 def mask_pool(families: str, count: int, seed: int) -> np.ndarray:

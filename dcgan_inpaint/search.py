@@ -20,6 +20,8 @@ and without any search of z; its skips change G's later activations, which the
 refinement then moves, as they reach the known pixels more freely than the first
 do. `fidelity` completes the mirror image as well and takes the mean: a
 face and its mirror image are as likely, but networks do not treat them alike.
+Where a model has several encoders, the mean is over what each of them gives:
+networks trained apart err apart (deep ensembles, Lakshminarayanan et al. 2017).
 `realism` gives that mean the strength of detail that a single face has
 (`details`).
 `config.SEARCH_MODES` has what each mode sets. Of several starts, or of several
@@ -58,11 +60,19 @@ _SETTLE_PULL = 1.0
 
 
 class Weights(NamedTuple):
-  """The frozen networks; an argument everywhere, as closures are folded."""
+  """The frozen networks; an argument everywhere, as closures are folded.
+
+  Attributes:
+    generator: of G.
+    discriminator: of D.
+    encoder: of the encoder, or of the first of several; None without one.
+    other_encoders: of the ones after it, which are of the same shape.
+  """
 
   generator: models.Variables
   discriminator: models.Variables
   encoder: models.Variables | None = None
+  other_encoders: tuple[models.Variables, ...] = ()
 
 
 class SearchState(NamedTuple):
@@ -111,10 +121,11 @@ class Result(NamedTuple):
   Attributes:
     completed: float32 [N, H, W, 3]; known pixels are the input's, to the bit.
     generated: float32 [N, H, W, 3], G of the best start, or the mean over the
-      starts (`keep`), or over those and their mirror images (`mirrored`), its
-      details strengthened (`detail_gain`).
+      starts (`keep`); in the mean over their mirror images (`mirrored`) and the
+      encoders; its details strengthened (`detail_gain`).
     latent: float32 [N, latent_size], z of the best start.
-    loss: float32 [N, starts], the objective of every start at the end.
+    loss: float32 [N, starts], the objective of every start at the end; both are
+      those of the image as it is, by the first encoder.
   """
 
   completed: np.ndarray
@@ -279,6 +290,16 @@ class Search:
     """Brings the weights to the devices, with what all steps can share."""
     weights = jax.device_put(weights, sharding.replicated(self._mesh))
     return self._prepared(weights)
+
+  def _each_encoder(self, weights: Weights) -> list[Weights]:
+    """Returns the weights once for each encoder that is used, with it alone."""
+    encoders = [weights.encoder]
+    if self._config.start == "encoder":
+      encoders += weights.other_encoders
+    return [
+      weights._replace(encoder=encoder, other_encoders=())
+      for encoder in encoders[: self._config.encoders or None]
+    ]
 
   # One image, one start.
 
@@ -546,12 +567,15 @@ class Search:
     Returns:
       float32 [F, H, W, 3]: what is generated before the first step and after
       every so many, by the start that wins, or in the mean (`keep`); of the
-      image and its mirror image in the mean (`mirrored`).
+      image and its mirror image (`mirrored`) and of the encoders in the mean.
     """
-    seen = self._path(weights, image, mask, index, frames)
-    if self._config.mirrored:
-      other = self._path(weights, image[:, ::-1], mask[:, ::-1], index, frames)
-      seen = (seen + other[:, :, ::-1]) / 2
+    paths = []
+    for one in self._each_encoder(self._prepare(weights)):
+      paths.append(self._path(one, image, mask, index, frames))
+      if self._config.mirrored:
+        turned = self._path(one, image[:, ::-1], mask[:, ::-1], index, frames)
+        paths.append(turned[:, :, ::-1])
+    seen = np.mean(paths, axis=0)
     return details.strengthen(
       seen, np.broadcast_to(mask, (len(seen), *mask.shape)),
       self._config.detail_gain,
@@ -565,11 +589,10 @@ class Search:
     index: int,
     frames: int,
   ) -> np.ndarray:
-    """Returns the path of one image, as it is, not mirrored."""
+    """Returns the path of one image, as it is, by one encoder."""
     # A whole batch of the one image: the shape is what devices can split.
     rows = self.batch_size(1)
     many = sharding.split(self._mesh)
-    weights = self._prepare(weights)
     known = np.where(mask > 0.5, image, np.float32(0))
     images, masks, indices = (
       jax.device_put(np.stack([x] * rows), many)
@@ -635,7 +658,7 @@ class Search:
       )
     )
     seed = jax.ShapeDtypeStruct((), np.uint32)
-    weights = jax.eval_shape(self._prepared, weights)
+    weights, *_ = self._each_encoder(jax.eval_shape(self._prepared, weights))
     states = jax.eval_shape(
       self._begin, weights, seed, indices, indices, images, masks
     )
@@ -645,7 +668,7 @@ class Search:
 
   def warm_up(self, weights: Weights, shape: tuple[int, ...]) -> None:
     """Compiles what a search by batches of `shape`, [size, H, W, 3], runs."""
-    weights = self._prepare(weights)
+    weights, *_ = self._each_encoder(self._prepare(weights))
     many = sharding.split(self._mesh)
     images = jax.device_put(np.zeros(shape, np.float32), many)
     indices = jax.device_put(np.zeros(shape[0], np.uint32), many)
@@ -692,7 +715,7 @@ class Search:
     size = size or self.batch_size(len(images))
     indices = np.uint32(range(len(images)) if indices is None else indices)
     samples = np.uint32(np.zeros(len(images)) if samples is None else samples)
-    weights = self._prepare(weights)
+    first_encoder, *others = self._each_encoder(self._prepare(weights))
     put = functools.partial(jax.device_put, device=sharding.split(self._mesh))
     results = []
     for first in range(0, len(images), size):
@@ -705,22 +728,28 @@ class Search:
       numbers = indices[rows], samples[rows]
       first_samples = samples[rows] == 0
       several = self._config.starts > 1
+      straight = put((known, masks[rows], *numbers))
+      turned = put((known[:, :, ::-1], masks[rows, :, ::-1], *numbers))
       found = self._run_batch(
-        weights,
-        *put((known, masks[rows], *numbers)),
-        others=several or not first_samples.all(),
+        first_encoder, *straight, others=several or not first_samples.all()
       )
       generated = found.generated
-      if self._config.mirrored and first_samples.any():
-        flipped = known[:, :, ::-1], masks[rows, :, ::-1]
-        mirrored = self._run_batch(
-          weights, *put((*flipped, *numbers)), others=several
-        )
+      if (self._config.mirrored or others) and first_samples.any():
+        guesses = [generated]
+        for encoder in others:
+          guess = self._run_batch(encoder, *straight, others=several)
+          guesses.append(guess.generated)
+        if self._config.mirrored:
+          for encoder in (first_encoder, *others):
+            guess = self._run_batch(encoder, *turned, others=several)
+            guesses.append(guess.generated[:, :, ::-1])
         # A sample after the first is one face of those that could be there, and
-        # the mirror image's is another: they have no mean.
-        mean = (generated + mirrored.generated[:, :, ::-1]) / 2
+        # the mirror image's, or another encoder's, is another: no mean of them
+        # is a face.
         generated = np.where(
-          first_samples[:, None, None, None], mean, generated
+          first_samples[:, None, None, None],
+          np.mean(guesses, axis=0),
+          generated,
         )
       generated = details.strengthen(
         generated, masks[rows], self._config.detail_gain

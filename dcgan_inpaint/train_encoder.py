@@ -79,7 +79,7 @@ def _validation(
 
   def validate(variables):
     found = search(
-      model.weights._replace(encoder=variables),
+      model.weights._replace(encoder=variables, other_encoders=()),
       pixels.to_float(originals),
       masks,
     )
@@ -167,8 +167,11 @@ def train_encoder(
   if restored is None:
     step, state = 0, jax.jit(init, out_shardings=one)()
     if settings.warm_start:
+      given = model.weights.encoder
+      if settings.fresh_dense:
+        given = encoder_lib.without_dense(given)
       grow = jax.jit(encoder_lib.grow, out_shardings=one)
-      grown = grow(state.variables, model.weights.encoder)
+      grown = grow(state.variables, given)
       state = state.replace(variables=grown)
   else:
     step, state = restored
@@ -296,7 +299,12 @@ def _check_same_run(then: dict[str, Any], now: dict[str, Any]) -> None:
       "another --workdir"
     )
   # What runs of before had.
-  before = {"skips": False, "dropout": 0.0, "mirrored": False}
+  before = {
+    "skips": False,
+    "dropout": 0.0,
+    "mirrored": False,
+    "fresh_dense": False,
+  }
   for field, value in before.items():
     then["config"]["encoder"].setdefault(field, value)
   train.check_same_run(then, now, _FIXED, _FREE)

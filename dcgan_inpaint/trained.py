@@ -113,7 +113,10 @@ def export(
     "step": model.step,
     "encoder": encoder,
   }
-  arrays = {"weights": model.weights._asdict(), "mean_image": model.mean_image}
+  arrays = {
+    "weights": as_arrays(model.weights),
+    "mean_image": model.mean_image,
+  }
   size = pretrained.write(folder.expanduser(), jax.device_get(arrays), about)
   return [
     {
@@ -124,6 +127,31 @@ def export(
       "data_digest": digest(model.weights._asdict()),
     }
   ]
+
+
+def as_arrays(weights: search_lib.Weights) -> dict[str, Any]:
+  """Returns the networks under the names that their arrays have in a file.
+
+  Args:
+    weights: of a model.
+
+  Returns:
+    generator, discriminator, encoder, encoder_2 and so on.
+  """
+  arrays = weights._asdict()
+  others = arrays.pop("other_encoders")
+  return arrays | {
+    f"encoder_{number}": encoder
+    for number, encoder in enumerate(others, start=2)
+  }
+
+
+def _of_arrays(arrays: dict[str, Any]) -> search_lib.Weights:
+  """Returns the networks of what `as_arrays` returned."""
+  arrays, others = dict(arrays), []
+  while (name := f"encoder_{len(others) + 2}") in arrays:
+    others.append(arrays.pop(name))
+  return search_lib.Weights(**arrays, other_encoders=tuple(others))
 
 
 def _read_exported(
@@ -161,11 +189,15 @@ def _assemble(
       ml_collections.ConfigDict({"dtype": "float32", **about["encoder"]}),
       generator,
     )
-  weights = search_lib.Weights(**arrays["weights"])
+  weights = _of_arrays(arrays["weights"])
   shapes = _state_shapes(config)
   for name, expected, given in (
     ("generator", shapes.generator_ema, weights.generator),
     ("discriminator", shapes.discriminator, weights.discriminator),
+    *(
+      ("next encoder", weights.encoder, other)
+      for other in weights.other_encoders
+    ),
   ):
     if jax.tree.map(np.shape, expected) != jax.tree.map(np.shape, given):
       raise ValueError(f"the {name}'s arrays are not those of its config")
@@ -246,14 +278,15 @@ def _state_shapes(config: ml_collections.ConfigDict) -> gan.GanState:
 def load_encoder(
   model: Trained, config: Any, mesh: jax.sharding.Mesh
 ) -> Trained:
-  """Returns the model with the encoder of `config.encoder`.
+  """Returns the model with the encoders of `config.encoder`.
 
-  Of several trainings it is the mean of their weights (Wortsman et al. 2022,
-  "Model soups", arXiv 2203.05482), which is of use where each went on from the
-  one before.
+  What stands between commas becomes one encoder, the mean of their weights
+  (Wortsman et al. 2022, "Model soups", arXiv 2203.05482), which is of use where
+  each training went on from the one before. What stands between plus signs
+  stays apart, and a search takes the mean of what they give.
 
   Args:
-    model: the model whose generator the encoder was trained for.
+    model: the model whose generator the encoders were trained for.
     config: the section `config.checkpoint`; the best encoder of each training
       is taken.
     mesh: the devices that the weights are copied to.
@@ -262,20 +295,67 @@ def load_encoder(
     errors.UserError: there is none, one is another generator's, or they are of
       several shapes.
   """
-  names = [name.strip() for name in config.encoder.split(",")]
-  encoder, mean = _read_encoder(model, names[0], mesh)
-  for count, name in enumerate(names[1:], start=2):
-    other, variables = _read_encoder(model, name, mesh)
-    # Dropout is of the training alone.
-    if other.clone(dropout=encoder.dropout) != encoder:
-      raise errors.UserError(
-        f"config.checkpoint.encoder: {name!r} is an encoder of another width, "
-        f"rank, type or skips than {names[0]!r}; the mean is of equal ones"
+  first, encoders = None, []
+  for term in config.encoder.split("+"):
+    means = None
+    for count, name in enumerate(term.split(","), start=1):
+      name = name.strip()
+      encoder, variables = _read_encoders(model, name, mesh)
+      first = first or encoder
+      # Dropout is of the training alone.
+      if encoder.clone(dropout=first.dropout) != first:
+        raise errors.UserError(
+          f"config.checkpoint.encoder: {name!r} is an encoder of another "
+          "width, rank, type or skips than the first one; means are of equal "
+          "ones"
+        )
+      if count > 1 and len(variables) != len(means):
+        raise errors.UserError(
+          f"config.checkpoint.encoder: {name!r} has {len(variables)} encoders, "
+          f"and what stands before it {len(means)}; means are of as many"
+        )
+      means = (
+        optax.incremental_update(variables, means, 1 / count)
+        if count > 1
+        else variables
       )
-    mean = optax.incremental_update(variables, mean, 1 / count)
+    encoders += means
   return model._replace(
-    weights=model.weights._replace(encoder=mean), encoder=encoder
+    weights=model.weights._replace(
+      encoder=encoders[0], other_encoders=tuple(encoders[1:])
+    ),
+    encoder=first,
   )
+
+
+def _read_encoders(
+  model: Trained, name: str, mesh: jax.sharding.Mesh
+) -> tuple[encoder_lib.Encoder, list[models.Variables]]:
+  """Reads the best encoder of a training, or those of an exported model."""
+  folder = pretrained.find(name)
+  if not folder:
+    encoder, variables = _read_encoder(model, name, mesh)
+    return encoder, [variables]
+  field = "config.checkpoint.encoder"
+  # A loss that is code is one that the user has named for the model.
+  settings = ml_collections.ConfigDict(
+    {"path": name, "loss": model.config.train.loss}
+  )
+  there = _read_exported(folder, settings, mesh)
+  if there.encoder is None:
+    raise errors.UserError(f"{field}={name!r}: this model has no encoder")
+  _check_generator(name, digest(there.weights.generator), model)
+  return there.encoder, [there.weights.encoder, *there.weights.other_encoders]
+
+
+def _check_generator(name: str, trained_for: str, model: Trained) -> None:
+  """Refuses an encoder that was trained for the generator of another model."""
+  generator = digest(model.weights.generator)
+  if trained_for != generator:
+    raise errors.UserError(
+      f"config.checkpoint.encoder={name!r} was trained for the generator "
+      f"{trained_for}, and this one is {generator}: train an encoder for it"
+    )
 
 
 def _read_encoder(
@@ -286,12 +366,7 @@ def _read_encoder(
 
   def read(step):
     meta = checkpoints.meta(step)
-    if meta["generator"] != digest(model.weights.generator):
-      raise errors.UserError(
-        f"{field}={workdir!r} was trained for the generator "
-        f"{meta['generator']}, and this one is "
-        f"{digest(model.weights.generator)}: train an encoder for it"
-      )
+    _check_generator(workdir, meta["generator"], model)
     settings = ml_collections.ConfigDict(meta["config"]["encoder"])
     generator, _, _ = gan.networks(model.config)
     encoder = encoder_lib.create(settings, generator)

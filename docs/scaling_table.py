@@ -39,6 +39,7 @@ SEARCHES = (
   ("4 starts of 250 steps", 4, 250, True),
   # Refinements inside G, which cost at the most what steps on z cost.
   ("fidelity, realism: 2 x 30 steps, for the mirror image too", 2, 30, False),
+  ("the same with two encoders, as the package has them", 4, 30, False),
 )
 
 

@@ -38,11 +38,13 @@ def test_format_1_is_loaded_as_a_model(runs):
   model = trained.load(config, tiny.mesh(1))
   assert model.step == 2 and model.config.model.width == 0.01
   # What the version that saved them had.
-  assert list(map(trained.digest, model.weights)) == [
+  *networks, other_encoders = model.weights
+  assert list(map(trained.digest, networks)) == [
     "e05dcd9b1522",
     "36c19d97975c",
     "36e4df4deb34",
   ]
+  assert other_encoders == ()
 
 
 def test_a_training_of_format_1_can_go_on(runs):

@@ -151,7 +151,7 @@ def model(tmp_path_factory):
   folder = tmp_path_factory.mktemp("model")
   about = {"config": config.to_dict(), "step": 3, "encoder": None}
   arrays = {
-    "weights": weights._asdict(),
+    "weights": trained.as_arrays(weights),
     "mean_image": np.zeros((64, 64, 3), np.uint8),
   }
   pretrained.write(folder, arrays, json.loads(json.dumps(about)))

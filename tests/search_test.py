@@ -888,6 +888,61 @@ def test_an_image_and_its_mirror_image_are_completed_alike():
       )
 
 
+def several_encoders():
+  """Returns the weights of three models of one encoder, and of one of three."""
+  images, masks = some_images(1)
+  each = [
+    parts_weights()._replace(
+      encoder=GUESS.init(jax.random.key(seed), images, masks)
+    )
+    for seed in (3, 4, 5)
+  ]
+  first, *others = (weights.encoder for weights in each)
+  return each, each[0]._replace(encoder=first, other_encoders=tuple(others))
+
+
+@pytest.mark.parametrize(
+  ("encoders", "mirrored"), [(0, False), (0, True), (2, True), (1, False)]
+)
+def test_several_encoders_give_the_mean_of_what_each_of_them_gives(
+  encoders, mirrored
+):
+  images, masks = some_images()
+  each, together = several_encoders()
+  options = {"mirrored": mirrored, "refine_steps": 2, "refine_layer": 2}
+  alone = [from_guess(**options)(w, images, masks) for w in each]
+  assert np.abs(alone[0].generated - alone[1].generated).max() > 0.05
+  used = alone[: encoders or None]
+  mean = from_guess(**options, encoders=encoders)
+  found = mean(together, images, masks)
+  expected = np.mean([one.generated for one in used], axis=0)
+  np.testing.assert_allclose(found.generated, expected, atol=1e-6)
+  np.testing.assert_array_equal(
+    found.completed, np.where(masks > 0.5, images, found.generated)
+  )
+  np.testing.assert_allclose(found.loss, alone[0].loss, rtol=1e-6)
+  # A sample after the first is the first encoder's.
+  samples = np.arange(COUNT) % 2
+  mixed, first = (
+    search(weights, images, masks, samples=samples).generated
+    for search, weights in ((mean, together), (from_guess(**options), each[0]))
+  )
+  np.testing.assert_allclose(mixed[::2], found.generated[::2], atol=1e-6)
+  np.testing.assert_allclose(mixed[1::2], first[1::2], atol=1e-6)
+  path = mean.path(together, images[2], masks[2], index=2)
+  np.testing.assert_allclose(path[-1], found.generated[2], atol=1e-5)
+
+
+def test_encoders_that_do_not_start_the_search_are_not_run():
+  images, masks = some_images()
+  each, together = several_encoders()
+  search = make(PARTS, steps=3)
+  np.testing.assert_array_equal(
+    search(together, images, masks).generated,
+    search(each[0], images, masks).generated,
+  )
+
+
 def test_the_details_of_the_mean_are_strengthened_where_it_is_asked_for():
   images, masks = some_images()
   options = {"steps": 5, "mirrored": True}

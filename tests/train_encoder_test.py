@@ -1,3 +1,4 @@
+import functools
 import json
 import shutil
 
@@ -298,6 +299,78 @@ def test_several_trainings_give_the_mean_of_their_weights(
     load(trained_run, f"{encoder_run},{plain_run}")
 
 
+def test_several_trainings_may_stay_encoders_of_their_own(
+  trained_run, encoder_run, tmp_path
+):
+  fields = {"encoder__steps": 1, "encoder__validation_images": 0}
+  for seed in (1, 2):
+    run(trained_run, tmp_path / str(seed), devices=1, seed=seed, **fields)
+  runs = [encoder_run, tmp_path / "1", tmp_path / "2"]
+  first, second, third = (
+    load(trained_run, path).weights.encoder for path in runs
+  )
+  model = load(trained_run, f"{runs[0]}, {runs[1]} + {runs[2]}")
+  mean = load(trained_run, f"{runs[0]},{runs[1]}").weights.encoder
+  jax.tree.map(np.testing.assert_array_equal, model.weights.encoder, mean)
+  (other,) = model.weights.other_encoders
+  jax.tree.map(np.testing.assert_array_equal, other, third)
+
+  # Exported and read again, as a model and as encoders of that generator.
+  config = config_lib.export_job()
+  config.checkpoint.path = str(trained_run)
+  config.checkpoint.step = "latest"
+  for name, encoder in (("three", "+".join(map(str, runs))), ("one", runs[0])):
+    config.checkpoint.encoder = str(encoder)
+    config.output = str(tmp_path / name)
+    trained.export(config, "", tiny.mesh(1))
+  settings = config_lib.checkpoint()
+  settings.path = str(tmp_path / "three")
+
+  def read():
+    weights = trained.load(settings, tiny.mesh(1)).weights
+    return [weights.encoder, *weights.other_encoders]
+
+  close = functools.partial(np.testing.assert_allclose, rtol=2e-3, atol=1e-6)
+  jax.tree.map(close, there := read(), [first, second, third])
+  settings.encoder = f"{settings.path}+{tmp_path / 'one'}"
+  jax.tree.map(np.testing.assert_array_equal, read(), [*there, there[0]])
+  settings.encoder = f"{settings.path},{tmp_path / 'one'}"
+  with pytest.raises(errors.UserError, match="has 1 encoders, and what stands"):
+    read()
+  # The exported generator was rounded.
+  settings.path, settings.step = str(trained_run), "latest"
+  with pytest.raises(errors.UserError, match="was trained for the generator"):
+    read()
+
+
+def test_a_warm_start_may_begin_the_dense_layers_anew(
+  trained_run, encoder_run, tmp_path
+):
+  fields = {"encoder__learning_rate": 0.0, "encoder__validation_images": 0}
+  for name, more in (
+    ("new", {}),
+    (
+      "other",
+      {
+        "checkpoint__encoder": str(encoder_run),
+        "encoder__warm_start": True,
+        "encoder__fresh_dense": True,
+      },
+    ),
+  ):
+    run(trained_run, tmp_path / name, devices=1, seed=7, **fields, **more)
+  before, anew, after = (
+    load(trained_run, path).weights.encoder["params"]
+    for path in (encoder_run, tmp_path / "new", tmp_path / "other")
+  )
+  dense = {"mix_in", "mix_norm", "mix_out", "out_in", "out", "out_local"}
+  assert dense < set(after)
+  for name, layer in after.items():
+    expected = anew if name in dense else before
+    jax.tree.map(np.testing.assert_array_equal, layer, expected[name])
+  assert np.any(after["mix_in"]["kernel"] != before["mix_in"]["kernel"])
+
+
 def test_a_run_of_before_there_were_some_options_goes_on_without(
   trained_run, plain_run, tmp_path
 ):
@@ -306,7 +379,7 @@ def test_a_run_of_before_there_were_some_options_goes_on_without(
   assert paths
   for path in paths:
     meta = json.loads(path.read_text())
-    for field in ("skips", "dropout", "mirrored"):
+    for field in ("skips", "dropout", "mirrored", "fresh_dense"):
       del meta["config"]["encoder"][field]
     path.write_text(json.dumps(meta))
   assert not load(trained_run, tmp_path).encoder.skips
@@ -317,6 +390,7 @@ def test_a_run_of_before_there_were_some_options_goes_on_without(
     ("skips", True, False),
     ("dropout", 0.5, 0.0),
     ("mirrored", True, False),
+    ("fresh_dense", True, False),
   ):
     message = rf"{field}={value} \(was {was}\)"
     with pytest.raises(errors.UserError, match=message):
