@@ -715,7 +715,7 @@ class Search:
     size = size or self.batch_size(len(images))
     indices = np.uint32(range(len(images)) if indices is None else indices)
     samples = np.uint32(np.zeros(len(images)) if samples is None else samples)
-    first_encoder, *others = self._each_encoder(self._prepare(weights))
+    weights, *more = self._each_encoder(self._prepare(weights))
     put = functools.partial(jax.device_put, device=sharding.split(self._mesh))
     results = []
     for first in range(0, len(images), size):
@@ -729,19 +729,19 @@ class Search:
       first_samples = samples[rows] == 0
       several = self._config.starts > 1
       straight = put((known, masks[rows], *numbers))
-      turned = put((known[:, :, ::-1], masks[rows, :, ::-1], *numbers))
       found = self._run_batch(
-        first_encoder, *straight, others=several or not first_samples.all()
+        weights, *straight, others=several or not first_samples.all()
       )
       generated = found.generated
-      if (self._config.mirrored or others) and first_samples.any():
+      if (self._config.mirrored or more) and first_samples.any():
         guesses = [generated]
-        for encoder in others:
-          guess = self._run_batch(encoder, *straight, others=several)
+        for one in more:
+          guess = self._run_batch(one, *straight, others=several)
           guesses.append(guess.generated)
         if self._config.mirrored:
-          for encoder in (first_encoder, *others):
-            guess = self._run_batch(encoder, *turned, others=several)
+          turned = put((known[:, :, ::-1], masks[rows, :, ::-1], *numbers))
+          for one in (weights, *more):
+            guess = self._run_batch(one, *turned, others=several)
             guesses.append(guess.generated[:, :, ::-1])
         # A sample after the first is one face of those that could be there, and
         # the mirror image's, or another encoder's, is another: no mean of them
