@@ -389,7 +389,7 @@ def grow(
 
 
 def without_dense(variables: models.Variables) -> models.Variables:
-  """Leaves out the dense layers, which hold most of what an encoder learned.
+  """Leaves out the dense layers, in which most of an encoder's values are.
 
   Args:
     variables: of an encoder.

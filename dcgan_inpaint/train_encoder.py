@@ -128,6 +128,11 @@ def train_encoder(
   encoder = encoder_lib.create(settings, generator)
   if settings.warm_start:
     _check_warm_start(model.encoder, encoder)
+  elif settings.fresh_dense:
+    raise errors.UserError(
+      "config.encoder.fresh_dense keeps the convolutions of a trained encoder: "
+      "set config.encoder.warm_start=True, too, or leave it out"
+    )
   real = data.load(config.data, "train").images
   dataset, image_count = sharding.place_images(real, mesh), len(real)
   digest = data.digest(real, range(len(real)))

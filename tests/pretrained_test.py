@@ -154,7 +154,7 @@ def test_a_broken_model_is_refused_in_a_line(
   assert message in str(error.value) and "\n" not in str(error.value)
 
 
-def test_the_packages_own_model_is_small_and_has_all_three_networks():
+def test_the_packages_own_model_is_small_and_has_all_its_networks():
   folder = pretrained.find(pretrained.NAME)
   size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
   assert size <= 16 * 2**20

@@ -386,15 +386,21 @@ def test_a_run_of_before_there_were_some_options_goes_on_without(
   more = {"devices": 1, "encoder__steps": 6, **PLAIN}
   (row,) = run(trained_run, tmp_path, **more)
   assert row["steps"] == 6
-  for field, value, was in (
-    ("skips", True, False),
-    ("dropout", 0.5, 0.0),
-    ("mirrored", True, False),
-    ("fresh_dense", True, False),
+  # What fresh_dense wants beside it.
+  warm = {
+    "checkpoint__encoder": str(plain_run),
+    "encoder__warm_start": True,
+  }
+  for field, value, was, others in (
+    ("skips", True, False, {}),
+    ("dropout", 0.5, 0.0, {}),
+    ("mirrored", True, False, {}),
+    ("fresh_dense", True, False, warm),
   ):
     message = rf"{field}={value} \(was {was}\)"
+    fields = more | {f"encoder__{field}": value} | others
     with pytest.raises(errors.UserError, match=message):
-      run(trained_run, tmp_path, **more | {f"encoder__{field}": value})
+      run(trained_run, tmp_path, **fields)
 
 
 @pytest.mark.parametrize("skips", [True, False])
@@ -429,6 +435,8 @@ def test_a_warm_start_wants_an_encoder_that_fits_in(
 ):
   with pytest.raises(errors.UserError, match="brings none: name the workdir"):
     run(trained_run, tmp_path / "none", encoder__warm_start=True)
+  with pytest.raises(errors.UserError, match="warm_start=True, too, or leave"):
+    run(trained_run, tmp_path / "cold", encoder__fresh_dense=True)
   with pytest.raises(errors.UserError, match=r"rank=31; these are .* and 3:"):
     run(
       trained_run,

@@ -136,15 +136,13 @@ def _in_four_bits(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """
   groups = matrix.reshape(-1, _GROUP, matrix.shape[1])
   largest = np.abs(groups).max(axis=1, keepdims=True) / 7
-  steps, scale, least = None, None, np.float32(np.inf)
+  steps, scale = np.zeros_like(groups), np.zeros_like(largest)
+  least = np.full_like(largest, np.inf)
   for share in np.linspace(0.4, 1, 13, dtype=np.float32):
     tried = np.float32(np.float16(largest * share))
     # Columns of zeros stay zeros, and what is too small for a float16.
     found = np.round(groups / np.where(tried > 0, tried, np.inf)).clip(-7, 7)
     error = np.sum((groups - found * tried) ** 2, axis=1, keepdims=True)
-    if scale is None:
-      steps, scale, least = found, tried, error
-      continue
     better = error < least
     steps = np.where(better, found, steps)
     scale = np.where(better, tried, scale)
