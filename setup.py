@@ -32,9 +32,9 @@ setuptools.setup(
   package_data={
     # The model that comes with the package.
     "dcgan_inpaint.pretrained": ["*.npz", "*.json", "*.md"],
-    "dcgan_inpaint.html_report": ["page.*"],
+    "dcgan_inpaint.reports.html": ["page.*"],
     # Compiled where it runs.
-    "dcgan_inpaint.native": ["*.cc"],
+    "dcgan_inpaint.networks.native": ["*.cc"],
   },
   python_requires=">=3.11",
   # `.ci/run` reads the floors from here: one requirement a line.

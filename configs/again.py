@@ -12,8 +12,8 @@ holes are those of then (docs/reliability.md).
 """
 
 from dcgan_inpaint import config as config_lib
-from dcgan_inpaint import errors
-from dcgan_inpaint import report
+from dcgan_inpaint.reports import results
+from dcgan_inpaint.runtime import errors
 
 
 def get_config(path: str = ""):
@@ -22,6 +22,6 @@ def get_config(path: str = ""):
     raise errors.UserError(
       "name the results: --config=configs/again.py:runs/NAME/results.json"
     )
-  results = report.read_results(path)
-  report.warn_of_differences(results)
-  return config_lib.of_results(results)
+  earlier = results.read(path)
+  results.warn_of_differences(earlier)
+  return config_lib.of_results(earlier)

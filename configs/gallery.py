@@ -20,7 +20,7 @@ On cartoon faces, with the model of configs/quickstart.py:
 """
 
 from dcgan_inpaint import config as defaults
-from dcgan_inpaint import masks
+from dcgan_inpaint.masks import mask_sets
 
 
 def get_config():
@@ -32,7 +32,7 @@ def get_config():
   config.data.split = "all"
   config.benchmark.methods = "dcgan"
   # All but `file`, which needs one.
-  families = [family for family in masks.FAMILIES if family != "file"]
+  families = [family for family in mask_sets.FAMILIES if family != "file"]
   config.benchmark.masks = ",".join(families)
   config.benchmark.images = 8
   return config

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from dcgan_inpaint import errors
+from dcgan_inpaint.runtime import errors
 
 if TYPE_CHECKING:
-  from dcgan_inpaint import trained
+  from dcgan_inpaint.search import trained_model
 
 
-def load_pretrained(path: str = "pretrained") -> trained.Trained:
+def load_pretrained(path: str = "pretrained") -> trained_model.TrainedModel:
   """Loads a trained model.
 
   Args:
@@ -37,12 +37,12 @@ def load_pretrained(path: str = "pretrained") -> trained.Trained:
     errors.UserError: there is no such model, or it cannot be read.
   """
   from dcgan_inpaint import config as config_lib
-  from dcgan_inpaint import sharding
-  from dcgan_inpaint import trained
+  from dcgan_inpaint.runtime import sharding
+  from dcgan_inpaint.search import trained_model
 
   settings = config_lib.checkpoint()
   settings.path = path
-  return trained.load(settings, sharding.create_mesh())
+  return trained_model.load(settings, sharding.create_mesh())
 
 
 def inpaint(
@@ -50,7 +50,7 @@ def inpaint(
   masks: np.ndarray,
   *,
   mode: str = "fidelity",
-  model: trained.Trained | None = None,
+  model: trained_model.TrainedModel | None = None,
   seed: int = 0,
   **search: Any,
 ) -> np.ndarray:
@@ -80,8 +80,8 @@ def inpaint(
   Raises:
     errors.UserError: an argument has a wrong shape, type, range or name.
   """
-  from dcgan_inpaint import blending
   from dcgan_inpaint import pixels
+  from dcgan_inpaint.search import blending
 
   images, masks = np.asarray(images), np.asarray(masks)
   batch, holes = _as_batch(images, masks)
@@ -104,10 +104,10 @@ def _as_batch(
   images: np.ndarray, masks: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns images float32 [N, 64, 64, 3] and masks float32 [N, 64, 64, 1]."""
-  from dcgan_inpaint import models
   from dcgan_inpaint import pixels
+  from dcgan_inpaint.networks import dcgan
 
-  size = models.IMAGE_SIZE
+  size = dcgan.IMAGE_SIZE
   if images.ndim not in (3, 4) or images.shape[-3:] != (size, size, 3):
     raise errors.UserError(
       f"images: shape {images.shape}, and must be [{size}, {size}, 3] or "
@@ -142,7 +142,7 @@ def _as_batch(
 
 
 @functools.cache
-def _pretrained() -> trained.Trained:
+def _pretrained() -> trained_model.TrainedModel:
   return load_pretrained()
 
 
@@ -164,8 +164,8 @@ def _search(config: str, encoder: Any, mode: str, seed: int, fields: tuple):
   import ml_collections
 
   from dcgan_inpaint import config as config_lib
-  from dcgan_inpaint import sharding
-  from dcgan_inpaint import trained
+  from dcgan_inpaint.runtime import sharding
+  from dcgan_inpaint.search import trained_model
 
   settings = config_lib.search()
   for field, value in {"mode": mode, "seed": seed, **dict(fields)}.items():
@@ -181,12 +181,12 @@ def _search(config: str, encoder: Any, mode: str, seed: int, fields: tuple):
   config_lib.validate(
     ml_collections.ConfigDict({"job": "inpaint", "search": settings})
   )
-  networks = trained.Trained(
+  networks = trained_model.TrainedModel(
     weights=None,
     config=ml_collections.ConfigDict(json.loads(config)),
     step=0,
     mean_image=None,
     encoder=encoder,
   )
-  search = trained.make_search(networks, settings, sharding.create_mesh())
+  search = trained_model.make_search(networks, settings, sharding.create_mesh())
   return search, config_lib.search_settings(settings).blending

@@ -12,11 +12,11 @@ from typing import Any
 
 import ml_collections
 
-from dcgan_inpaint import blending
-from dcgan_inpaint import convolutions
-from dcgan_inpaint import errors
-from dcgan_inpaint import faces
-from dcgan_inpaint import losses
+from dcgan_inpaint.networks import convolutions
+from dcgan_inpaint.networks import losses
+from dcgan_inpaint.photographs import detection
+from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.search import blending
 
 ConfigDict = ml_collections.ConfigDict
 # A field that is None, open to a value of one type.
@@ -602,7 +602,7 @@ _CHOICES = {
   "data.name": ("celeba", "folder", "synthetic"),
   "data.split": ("train", "validation", "test", "all"),
   "data.placement": ("auto", "device", "stream"),
-  "faces": faces.DETECTORS,
+  "faces": detection.DETECTORS,
   "rest": ("leave", "biharmonic"),
   "strips": ("", "original", "masked"),
   "search.blending": blending.MODES,

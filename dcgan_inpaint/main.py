@@ -7,12 +7,13 @@ Kept short on purpose: everything that a job does is in the job's own module.
 """
 
 import ctypes
+import importlib
 import itertools
 import os
 import pathlib
-import signal
 import sys
 import traceback
+import types
 from typing import Any
 from typing import NoReturn
 
@@ -23,13 +24,28 @@ import jax
 from ml_collections import config_flags
 
 from dcgan_inpaint import config as config_lib
-from dcgan_inpaint import data
-from dcgan_inpaint import errors
-from dcgan_inpaint import lock
-from dcgan_inpaint import report
-from dcgan_inpaint import sharding
+from dcgan_inpaint.reports import results
+from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import files
+from dcgan_inpaint.runtime import lock
+from dcgan_inpaint.runtime import sharding
 
-# Jobs that several processes share.
+# The function of each job. It takes the config, the workdir and the devices,
+# and returns the rows of results.json.
+_JOBS = types.MappingProxyType(
+  {
+    "train": "dcgan_inpaint.jobs.train:run_and_evaluate",
+    "train_encoder": "dcgan_inpaint.jobs.train_encoder:run",
+    "compare": "dcgan_inpaint.jobs.compare:run",
+    "evaluate": "dcgan_inpaint.jobs.evaluate:run",
+    "benchmark": "dcgan_inpaint.jobs.benchmark:run",
+    "benchmark_throughput": "dcgan_inpaint.jobs.throughput:run",
+    "inpaint": "dcgan_inpaint.jobs.inpaint:run",
+    "export": "dcgan_inpaint.jobs.export:run",
+    "prepare": "dcgan_inpaint.jobs.prepare:run",
+  }
+)
+# Those that several processes share.
 _TOGETHER = ("train", "evaluate", "inpaint")
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -78,63 +94,12 @@ def _run(config, workdir: str) -> None:
       f"config.job={config.job!r} is the work of one process: run it once, on "
       "one host (--num_processes=1)"
     )
-  # Training is one program of all processes; each inpaints on its own.
-  mesh = sharding.local_mesh()
-  if config.job == "train":
-    from dcgan_inpaint import evaluate
-    from dcgan_inpaint import train
-
-    evaluate.check(config, mesh)
-    rows = train.train(config, workdir, sharding.create_mesh())
-    # JAX's handler, of several processes, let training save; what follows is
-    # done anew.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if config.evaluation.methods:
-      config.checkpoint.path = workdir
-      config.checkpoint.loss = config.train.loss
-      rows += evaluate.evaluate(config, workdir, mesh)
-  elif config.job == "evaluate":
-    from dcgan_inpaint import evaluate
-
-    rows = evaluate.evaluate(config, workdir, mesh)
-  elif config.job == "benchmark":
-    from dcgan_inpaint import benchmark
-
-    rows = benchmark.benchmark(config, workdir, mesh)
-  elif config.job == "benchmark_throughput":
-    from dcgan_inpaint import benchmark_throughput
-
-    rows = benchmark_throughput.benchmark_throughput(config, workdir)
-  elif config.job == "train_encoder":
-    from dcgan_inpaint import train_encoder
-
-    rows = train_encoder.train_encoder(config, workdir, mesh)
-  elif config.job == "compare":
-    from dcgan_inpaint import compare
-
-    rows = compare.compare(config, workdir, mesh)
-  elif config.job == "export":
-    from dcgan_inpaint import trained
-
-    rows = trained.export(config, workdir, mesh)
-  elif config.job == "inpaint":
-    from dcgan_inpaint import inpaint_files
-
-    rows = inpaint_files.inpaint_files(config, workdir, mesh)
-  elif config.data.name == "folder":
-    from dcgan_inpaint.data import photographs
-
-    source, output = config.data.source, config.data.path
-    rows = [photographs.prepare(source, output, config.faces)]
-  else:
-    from dcgan_inpaint.data import celeba
-
-    rows = [celeba.prepare(config.data.source, config.data.path)]
-  if config.job == "prepare":
-    rows[0]["data_digest"] = data.digest_files(config.data.path)
+  module, _, function = _JOBS[config.job].partition(":")
+  run = getattr(importlib.import_module(module), function)
+  rows = run(config, workdir, sharding.create_mesh())
 
   if jax.process_index() == 0:
-    path = report.write_results(workdir, config.job, config, rows)
+    path = results.write(workdir, config.job, config, rows)
     # Rows of one kind make a table; the file has every column.
     for names, kind in itertools.groupby(rows, key=list):
       kind = list(kind)
@@ -144,7 +109,7 @@ def _run(config, workdir: str) -> None:
         if not x.endswith(("_ci95", "_digest"))
         and not isinstance(kind[0][x], (dict, list))
       ]
-      print(report.table(kind, shown), end="\n\n")
+      print(results.table(kind, shown), end="\n\n")
     print(f"results: {path}")
   failed = sum(row.get("failed", 0) for row in rows)
   if failed:
@@ -176,7 +141,7 @@ def _check(argv: list[str]) -> tuple[Any, str]:
   workdir = os.path.expanduser(
     _WORKDIR.value or os.path.join("runs", path.stem)
   )
-  report.make_folder(workdir, "--workdir")
+  files.make_folder(workdir, "--workdir")
   return config, workdir
 
 
@@ -307,7 +272,7 @@ def _parse(argv: list[str]) -> list[str]:
     lines = lines or [type(error).__name__]
     message = " ".join(dict.fromkeys([lines[0], lines[-1]]))
     # Raised by a config file, such as configs/again.py.
-    _fail(message.replace("dcgan_inpaint.errors.UserError: ", ""))
+    _fail(message.replace("dcgan_inpaint.runtime.errors.UserError: ", ""))
 
 
 def _fail(message: str) -> NoReturn:

@@ -20,11 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from dcgan_inpaint import config as config_lib
-from dcgan_inpaint import gan
-from dcgan_inpaint import losses
-from dcgan_inpaint import models
-from dcgan_inpaint import report
-from dcgan_inpaint import sharding
+from dcgan_inpaint.networks import dcgan
+from dcgan_inpaint.networks import losses
+from dcgan_inpaint.runtime import files
+from dcgan_inpaint.runtime import sharding
+from dcgan_inpaint.training import gan
 
 PAGE = pathlib.Path(__file__).with_name("scaling.md")
 DEVICES = (8, 64, 512, 4096)
@@ -138,7 +138,7 @@ def training(config) -> Program:
       0, generator, discriminator, config.model.latent_size, config.train
     )
   )
-  side = models.IMAGE_SIZE
+  side = dcgan.IMAGE_SIZE
 
   lowered = gan.compile_steps(mesh, streamed=True, **networks).lower(
     state,
@@ -149,7 +149,7 @@ def training(config) -> Program:
   compiled = lowered.compile()
   reduced = collectives(compiled.as_text())
   # What a step does first where the images lie on the devices.
-  many = sharding.split(mesh)
+  many = sharding.batch_sharding(mesh)
   take = jax.jit(
     lambda dataset, rows: dataset[rows],
     in_shardings=(many, sharding.replicated(mesh)),
@@ -233,7 +233,7 @@ def search_flops(config, prior: bool) -> float:
     prior: whether the loss asks the discriminator, too.
   """
   generator, discriminator, loss = gan.networks(config)
-  side = models.IMAGE_SIZE
+  side = dcgan.IMAGE_SIZE
   latent = _abstract(config.model.latent_size, dtype=np.float32)
   image = _abstract(side, side, 3, dtype=np.float32)
   mask = _abstract(side, side, 1, dtype=np.float32)
@@ -289,7 +289,7 @@ def tables() -> dict[str, str]:
   # Fewer operations that only look like work: zeros between pixels count not.
   config.model.convolution = "phases"
   program = training(config)
-  images = 162_770 * models.IMAGE_SIZE**2 * 3
+  images = 162_770 * dcgan.IMAGE_SIZE**2 * 3
   counted = [
     ("operations", f"{program.flops / 1e9:.2f}e9 an image"),
     (
@@ -335,7 +335,7 @@ def main() -> None:
   jax.config.update("jax_disable_most_optimizations", True)
   contents = tables()
   if "--write" in sys.argv:
-    with report.replacing(PAGE) as path:
+    with files.replacing(PAGE) as path:
       path.write_text(fill(PAGE.read_text(), contents))
   else:
     print("\n\n".join(contents.values()))

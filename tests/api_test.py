@@ -8,7 +8,7 @@ from scipy import ndimage
 import dcgan_inpaint
 from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import data
-from dcgan_inpaint import errors
+from dcgan_inpaint.runtime import errors
 
 SIDE = 64
 FEW = {"mode": "paper", "steps": 2}

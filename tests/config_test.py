@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from dcgan_inpaint import config as config_lib
-from dcgan_inpaint import errors
+from dcgan_inpaint.runtime import errors
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "configs"
 # All but the one that has the fields of whatever file it is given.

@@ -17,7 +17,7 @@ from absl import flags
 import jax
 import pytest
 
-from dcgan_inpaint import kept
+from dcgan_inpaint.runtime import cache
 
 # Before the first computation, after which none can be changed. An environment
 # that names a platform or has flags is obeyed; processes that tests start
@@ -37,7 +37,7 @@ def pytest_configure(config):
   JAX_COMPILATION_CACHE_DIR names another folder of programs, and is obeyed.
   """
   if hasattr(config, "cache"):
-    kept.CACHE = str(config.cache.mkdir("kept"))
+    cache.CACHE = str(config.cache.mkdir("kept"))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
   if not jax.config.jax_compilation_cache_dir and hasattr(config, "cache"):
     folder = config.cache.mkdir("xla")
@@ -63,8 +63,8 @@ def trained_run(tmp_path_factory):
   # Here and not above: they make arrays, and the devices are set first.
   import tiny
 
-  from dcgan_inpaint import train
+  from dcgan_inpaint.jobs import train
 
   workdir = tmp_path_factory.mktemp("trained_run")
-  train.train(tiny.train_config(), str(workdir), tiny.mesh(4))
+  train.run(tiny.train_config(), str(workdir), tiny.mesh(4))
   return workdir

@@ -13,10 +13,11 @@ import tiny
 
 from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import main
-from dcgan_inpaint import report
-from dcgan_inpaint import sharding
-from dcgan_inpaint import trained as trained_lib
 from dcgan_inpaint.data import synthetic
+from dcgan_inpaint.reports import pictures
+from dcgan_inpaint.reports import results
+from dcgan_inpaint.runtime import sharding
+from dcgan_inpaint.search import trained_model
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -95,10 +96,10 @@ def trained(tmp_path_factory):
 
 def test_the_quickstart_trains_and_inpaints(trained):
   workdir, out, _ = trained
-  results = report.read_results(workdir)
-  assert results["job"] == "train"
-  assert results["config"]["model"]["width"] == 0.03
-  train, *quality = results["rows"]
+  saved = results.read(workdir)
+  assert saved["job"] == "train"
+  assert saved["config"]["model"]["width"] == 0.03
+  train, *quality = saved["rows"]
   assert train["what"] == "train" and train["steps"] == 4
   assert [row["method"] for row in quality] == [
     "mean_image",
@@ -123,7 +124,7 @@ def test_a_result_runs_again_from_its_file(trained, tmp_path):
     f"--workdir={tmp_path}",
   )
   assert "the result may differ" not in err
-  first, again = (report.read_results(path) for path in (workdir, tmp_path))
+  first, again = (results.read(path) for path in (workdir, tmp_path))
   for name in ("versions", "commit", "devices"):
     assert first[name] == again[name]
   # Where the checkpoints lie, and nothing else of the config.
@@ -146,8 +147,8 @@ def digests(workdir):
   """Returns a digest of each network of a run."""
   config = config_lib.checkpoint()
   config.path = str(workdir)
-  model = trained_lib.load(config, tiny.mesh(1))
-  return [trained_lib.digest(weights) for weights in model.weights[:2]]
+  model = trained_model.load(config, tiny.mesh(1))
+  return [trained_model.digest(weights) for weights in model.weights[:2]]
 
 
 def test_the_benchmark_leaves_its_figures_and_a_report(trained, tmp_path):
@@ -161,7 +162,7 @@ def test_the_benchmark_leaves_its_figures_and_a_report(trained, tmp_path):
     "--config.benchmark.images=3",
   )
   assert "3 images, 2 methods, mask set " in err
-  rows = report.read_results(tmp_path)["rows"]
+  rows = results.read(tmp_path)["rows"]
   assert len(rows) == 4
   for row in rows:
     assert row["n"] == 3 and row["failures"] == 0
@@ -195,14 +196,14 @@ def test_the_same_command_goes_on(trained):
     "--config.evaluation.methods=",
   )
   assert f"resuming {workdir} at step 4" in err
-  rows = report.read_results(workdir)["rows"]
+  rows = results.read(workdir)["rows"]
   assert [row["steps"] for row in rows] == [5]
   assert (workdir / "results.1.json").exists()
 
 
 def test_evaluate_scores_a_folder(trained, tmp_path):
   for i, face in enumerate(synthetic.load("test", 3)):
-    report.save_png(tmp_path / "faces" / f"{i}.png", face)
+    pictures.save_png(tmp_path / "faces" / f"{i}.png", face)
   out, _ = succeed(
     "--config=configs/evaluate.py",
     f"--workdir={tmp_path / 'run'}",
@@ -216,7 +217,7 @@ def test_evaluate_scores_a_folder(trained, tmp_path):
     "--config.search.batch_size=4",
     "--config.evaluation.methods=dcgan",
   )
-  (row,) = report.read_results(tmp_path / "run")["rows"]
+  (row,) = results.read(tmp_path / "run")["rows"]
   assert row["method"] == "dcgan" and row["mask"] == "top half"
   assert row["n"] == 3 and "top half" in out
   assert (tmp_path / "run" / "contact_sheet.png").exists()
@@ -227,8 +228,8 @@ def test_inpaint_does_what_it_can_and_says_what_it_could_not(trained, tmp_path):
   white = np.zeros((64, 64), np.uint8)
   white[20:40, 20:40] = 255
   for i, face in enumerate(faces):
-    report.save_png(tmp_path / "in" / f"{i}.png", face)
-  report.save_png(tmp_path / "masks" / "1.png", white)
+    pictures.save_png(tmp_path / "in" / f"{i}.png", face)
+  pictures.save_png(tmp_path / "masks" / "1.png", white)
   status, out, err = run(
     "--config=configs/inpaint.py",
     f"--workdir={tmp_path / 'run'}",
@@ -248,7 +249,7 @@ def test_inpaint_does_what_it_can_and_says_what_it_could_not(trained, tmp_path):
   made = np.asarray(Image.open(tmp_path / "out" / "1.png"))
   np.testing.assert_array_equal(made[white == 0], faces[1][white == 0])
   # What was done is on record all the same.
-  (row,) = report.read_results(tmp_path / "run")["rows"]
+  (row,) = results.read(tmp_path / "run")["rows"]
   assert (row["n"], row["failed"]) == (1, 1)
   assert "dcgan" in out
 
@@ -271,7 +272,7 @@ def test_prepare_makes_a_data_set_that_can_be_scored(trained, tmp_path):
     f"--config.data.source={images}",
     f"--config.data.path={tmp_path / 'prepared'}",
   )
-  assert report.read_results(tmp_path / "run")["job"] == "prepare"
+  assert results.read(tmp_path / "run")["job"] == "prepare"
   succeed(
     "--config=configs/evaluate.py",
     f"--workdir={tmp_path / 'evaluated'}",
@@ -279,13 +280,13 @@ def test_prepare_makes_a_data_set_that_can_be_scored(trained, tmp_path):
     f"--config.data.path={tmp_path / 'prepared'}",
     "--config.evaluation.methods=mean_image",
   )
-  (row,) = report.read_results(tmp_path / "evaluated")["rows"]
+  (row,) = results.read(tmp_path / "evaluated")["rows"]
   assert row["n"] == 2
 
 
 def test_prepare_makes_a_data_set_of_photographs(tmp_path):
   photo = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
-  report.save_png(tmp_path / "photos" / "a.png", photo)
+  pictures.save_png(tmp_path / "photos" / "a.png", photo)
   out, _ = succeed(
     "--config=configs/prepare.py",
     f"--workdir={tmp_path / 'run'}",
@@ -294,7 +295,7 @@ def test_prepare_makes_a_data_set_of_photographs(tmp_path):
     f"--config.data.path={tmp_path / 'faces'}",
     "--config.faces=whole",
   )
-  (row,) = report.read_results(tmp_path / "run")["rows"]
+  (row,) = results.read(tmp_path / "run")["rows"]
   assert (row["photographs"], row["faces"]) == (1, 1)
   assert "faces" in out
   with Image.open(tmp_path / "faces" / "a.png") as face:

@@ -6,9 +6,10 @@ import pytest
 import tiny
 
 from dcgan_inpaint import config as config_lib
-from dcgan_inpaint import errors
 from dcgan_inpaint import pretrained
-from dcgan_inpaint import trained
+from dcgan_inpaint.jobs import export
+from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.search import trained_model
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def exported(trained_run, tmp_path_factory):
   config = config_lib.export_job()
   config.checkpoint.path = str(trained_run)
   config.output = str(folder)
-  (row,) = trained.export(config, "", tiny.mesh(1))
+  (row,) = export.run(config, "", tiny.mesh(1))
   assert row["bytes"] == (folder / "weights.npz").stat().st_size
   return folder
 
@@ -26,7 +27,7 @@ def exported(trained_run, tmp_path_factory):
 def load(path):
   config = config_lib.checkpoint()
   config.path = str(path)
-  return trained.load(config, tiny.mesh(1))
+  return trained_model.load(config, tiny.mesh(1))
 
 
 def test_an_exported_model_is_the_checkpoint_but_for_rounding(

@@ -5,15 +5,15 @@ import jax.numpy as jnp
 from jax.sharding import AxisType
 import numpy as np
 
-from dcgan_inpaint import checkpoints as checkpoints_lib
 from dcgan_inpaint import config as config_lib
-from dcgan_inpaint import gan
-from dcgan_inpaint import models
-from dcgan_inpaint import search
+from dcgan_inpaint.networks import dcgan
+from dcgan_inpaint.search import latent_search
+from dcgan_inpaint.training import checkpoints as checkpoints_lib
+from dcgan_inpaint.training import gan
 
 WIDTH = 0.03
 LATENT_SIZE = 5
-SIZE = models.IMAGE_SIZE
+SIZE = dcgan.IMAGE_SIZE
 
 
 def mesh(devices: int) -> jax.sharding.Mesh:
@@ -54,14 +54,14 @@ def networks(outputs=1, **options):
   """Returns G and D."""
   options = {"width": WIDTH, **options}
   return (
-    models.Generator(**options),
-    models.Discriminator(outputs=outputs, **options),
+    dcgan.Generator(**options),
+    dcgan.Discriminator(outputs=outputs, **options),
   )
 
 
-def weights(generator, discriminator, seed=0) -> search.Weights:
+def weights(generator, discriminator, seed=0) -> latent_search.Weights:
   """Returns variables of both networks."""
-  return search.Weights(
+  return latent_search.Weights(
     variables(generator, jnp.zeros((1, LATENT_SIZE)), seed),
     variables(discriminator, jnp.zeros((1, SIZE, SIZE, 3)), seed + 1),
   )

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dcgan_inpaint import errors
-from dcgan_inpaint import sharding
+from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import sharding
 
 NAMES = ("celeba", "folder", "synthetic")
 SPLITS = ("train", "validation", "test", "all")
@@ -158,7 +158,7 @@ def digest_files(path):
   """
   root = pathlib.Path(path).expanduser()
   files = sorted(file for file in (root, *root.rglob("*")) if file.is_file())
-  mine = sharding.share(len(files))
+  mine = sharding.process_slice(len(files))
   contents = (
     f"{file.relative_to(root)}\0".encode() + file.read_bytes()
     for file in files[mine]

@@ -25,9 +25,9 @@ import tensorflow_datasets as tfds
 import tqdm
 
 from dcgan_inpaint import data
-from dcgan_inpaint import errors
 from dcgan_inpaint.data import decoding
 from dcgan_inpaint.data import folder
+from dcgan_inpaint.runtime import errors
 
 SIZE = 64
 SPLITS = ("train", "validation", "test")  # 0, 1, 2 in the partition file.

@@ -15,8 +15,8 @@ import zlib
 from absl import logging
 
 from dcgan_inpaint import data
-from dcgan_inpaint import errors
 from dcgan_inpaint.data import decoding
+from dcgan_inpaint.runtime import errors
 
 HELD_OUT = 5  # Per cent that goes to validation, and as much to test.
 

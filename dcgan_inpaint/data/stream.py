@@ -13,9 +13,9 @@ import os
 import numpy as np
 
 from dcgan_inpaint import data
-from dcgan_inpaint import errors
 from dcgan_inpaint.data import batches as batches_lib
 from dcgan_inpaint.data import decoding
+from dcgan_inpaint.runtime import errors
 
 # Batches that are ready or under way, for each that is worked on.
 _AHEAD = 2

@@ -13,8 +13,8 @@ import sys
 
 import numpy as np
 
-from dcgan_inpaint import errors
-from dcgan_inpaint import kept
+from dcgan_inpaint.runtime import cache
+from dcgan_inpaint.runtime import errors
 
 SIZE = 64
 DEFAULT_SIZES = {"train": 4096, "validation": 256, "test": 256, "all": 4608}
@@ -79,7 +79,7 @@ def load(split, count=0, seed=0):
   if count < _FEWEST_TO_KEEP:
     return draw(seeds)
   this = sys.modules[__name__]
-  return kept.array(lambda: draw(seeds), [this, np], seeds.tolist())
+  return cache.array(lambda: draw(seeds), [this, np], seeds.tolist())
 
 
 def _split_seeds(split, count, seed):

@@ -64,11 +64,11 @@ from absl import logging
 import jax
 import numpy as np
 
-from dcgan_inpaint import blending
 from dcgan_inpaint import config as config_lib
-from dcgan_inpaint import errors
 from dcgan_inpaint import pixels
-from dcgan_inpaint import trained
+from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.search import blending
+from dcgan_inpaint.search import trained_model
 
 
 class Spec(NamedTuple):
@@ -184,7 +184,7 @@ def _missing_library(name: str) -> str:
 
 def create(
   name: str,
-  model: trained.Trained | None,
+  model: trained_model.TrainedModel | None,
   search_config: Any,
   mesh: jax.sharding.Mesh,
   shape: tuple[int, ...],
@@ -214,7 +214,7 @@ def create(
     _, _, mode = name.partition("_")
     if mode:
       search_config = config_lib.search_of_mode(search_config, mode)
-    search = trained.make_search(model, search_config, mesh)
+    search = trained_model.make_search(model, search_config, mesh)
     size = search.batch_size(shape[0])
     search.warm_up(model.weights, (size, *shape[1:]))
     blend = config_lib.search_settings(search_config).blending

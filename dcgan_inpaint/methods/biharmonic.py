@@ -13,7 +13,7 @@ mask, so 64x64 images are quick and holes of many thousand pixels are not.
 import numpy as np
 from skimage import restoration
 
-from dcgan_inpaint import masks as masks_lib
+from dcgan_inpaint.masks import mask_sets
 
 # Images that share a hole share the system: this many are solved at once.
 _IMAGES_AT_ONCE = 64
@@ -34,7 +34,7 @@ def complete(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
   images, masks = np.asarray(images), np.asarray(masks)
   holes = masks[..., 0] < 0.5
   completed = np.where(masks > 0.5, images, np.float32(0))
-  for members in masks_lib.groups(masks):
+  for members in mask_sets.groups(masks):
     hole = holes[members[0]]
     if hole.all() or not hole.any():
       continue

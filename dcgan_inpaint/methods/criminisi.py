@@ -129,13 +129,17 @@ def _fill(image, known, size):
       size,
     )
     centre = jnp.argmax(priority)
-    places = exemplars.around(centre // width, centre % width, size, shape)
+    places = exemplars.patch_indices(
+      centre // width, centre % width, size, shape
+    )
     values = state.levels.at[places].get(mode="fill", fill_value=0)
     filled = state.filled.at[places].get(mode="fill", fill_value=False)
     nearest = jnp.argmin(
       exemplars.distances(stock, values[None], jnp.float32(filled)[None])
     )
-    origin = exemplars.around(nearest // width, nearest % width, size, shape)
+    origin = exemplars.patch_indices(
+      nearest // width, nearest % width, size, shape
+    )
     copied = ~filled & (stock.known[nearest] > 0)
     places = jnp.where(copied, places, pixels)
     return _State(

@@ -97,7 +97,9 @@ def _fill(image, known, key, size, tolerance):
       jax.random.fold_in(key, state.step)
     )
     centres = _next(state.filled.reshape(shape), order_key)
-    places = exemplars.around(centres // width, centres % width, size, shape)
+    places = exemplars.patch_indices(
+      centres // width, centres % width, size, shape
+    )
     values = state.levels.at[places].get(mode="fill", fill_value=0)
     filled = state.filled.at[places].get(mode="fill", fill_value=False)
     origin = exemplars.choose(

@@ -103,7 +103,7 @@ def to_levels(images: jax.Array) -> jax.Array:
   return jnp.clip(jnp.round(images * 127.5 - 0.5), -128, 127)
 
 
-def around(
+def patch_indices(
   y: jax.Array, x: jax.Array, size: int, shape: tuple[int, int]
 ) -> jax.Array:
   """Returns the flat indices of the patches centred at (y, x).
@@ -138,7 +138,7 @@ def sources(levels: jax.Array, known: jax.Array, size: int) -> Sources:
     known: bool [H, W].
     size: of the patches, an odd number of pixels.
   """
-  places = around(*np.indices(known.shape), size, known.shape)
+  places = patch_indices(*np.indices(known.shape), size, known.shape)
   places = places.reshape(known.size, -1)
   pixels = jnp.where(known[..., None], levels, 0).reshape(-1, 3)
   values = pixels.at[places].get(mode="fill", fill_value=0)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dcgan_inpaint import masks as masks_lib
 from dcgan_inpaint import pixels
+from dcgan_inpaint.masks import mask_sets
 
 # Images centred at a time, while the covariance is summed.
 _BATCH = 2048
@@ -67,7 +67,7 @@ def complete(
     )
   known = np.asarray(masks) > 0.5
   completed = np.where(known, images, mean)
-  for members in masks_lib.groups(masks):
+  for members in mask_sets.groups(masks):
     places = np.broadcast_to(known[members[0]], mean.shape).ravel()
     # The mean is all that is left where nothing is known.
     if places.all() or not places.any():

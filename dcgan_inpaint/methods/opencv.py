@@ -8,8 +8,8 @@ image and mask get a border of replicated pixels, which halves the error there.
 
 import numpy as np
 
-from dcgan_inpaint import errors
 from dcgan_inpaint import pixels
+from dcgan_inpaint.runtime import errors
 
 
 def inpaint(

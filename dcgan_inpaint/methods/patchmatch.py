@@ -108,7 +108,7 @@ def search(
   """
   height, width, _ = image.shape
   y, x = np.indices((height, width)).reshape(2, -1)
-  places = exemplars.around(y, x, size, (height, width))
+  places = exemplars.patch_indices(y, x, size, (height, width))
   patches = image.reshape(-1, 3).at[places].get(mode="fill", fill_value=0)
   inside = places < height * width
 
@@ -186,7 +186,7 @@ def vote(
   shape = image.shape[:2]
   y, x = np.indices(shape).reshape(2, -1)
   # Patch number j over a pixel has that pixel at its own place P - 1 - j.
-  patches = exemplars.around(y, x, size, shape)
+  patches = exemplars.patch_indices(y, x, size, shape)
   within = np.arange(size * size)[::-1]
   sources = field.at[patches].get(mode="fill", fill_value=0)
   votes = weights.at[patches].get(mode="fill", fill_value=0)

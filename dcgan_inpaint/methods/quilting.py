@@ -171,7 +171,9 @@ def _fill(image, known, key, size, overlap, tolerance):
     )
     sewn = beyond & ((across < overlap) | (down < overlap))
     taken = ~fixed & offered & (missing | sewn.reshape(-1))
-    origin = exemplars.around(source // width, source % width, size, shape)
+    origin = exemplars.patch_indices(
+      source // width, source % width, size, shape
+    )
     # What no source knows would keep the loop for ever.
     origin = jnp.where(gain > 0, origin, -1)
     places = jnp.where(jnp.where(gain > 0, taken, missing), places, pixels)
@@ -201,4 +203,4 @@ def _grid(shape, size, overlap):
     for length in shape
   )
   y, x = np.meshgrid(y, x, indexing="ij")
-  return exemplars.around(y.reshape(-1), x.reshape(-1), size, shape)
+  return exemplars.patch_indices(y.reshape(-1), x.reshape(-1), size, shape)

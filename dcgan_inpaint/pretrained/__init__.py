@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from dcgan_inpaint import errors
-from dcgan_inpaint import report
+from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import files
 
 # The value of `config.checkpoint.path` that means the package's own model.
 NAME = "pretrained"
@@ -79,9 +79,9 @@ def write(
     else:
       flat[name], flat[name + _SCALE] = _in_eight_bits(leaf)
   path = folder / "weights.npz"
-  with report.replacing(path) as temporary, temporary.open("wb") as file:
+  with files.replacing(path) as temporary, temporary.open("wb") as file:
     np.savez_compressed(file, **flat)
-  with report.replacing(folder / "model.json") as temporary:
+  with files.replacing(folder / "model.json") as temporary:
     temporary.write_text(json.dumps({"format": FORMAT, **about}, indent=2))
   return path.stat().st_size
 

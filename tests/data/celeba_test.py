@@ -12,9 +12,9 @@ import pytest
 import tensorboardX.record_writer
 import tensorflow_datasets as tfds
 
-from dcgan_inpaint import errors
 from dcgan_inpaint.data import celeba
 from dcgan_inpaint.data import folder
+from dcgan_inpaint.runtime import errors
 
 SHARED = pathlib.Path(
   os.environ.get(

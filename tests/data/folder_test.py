@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from dcgan_inpaint import errors
 from dcgan_inpaint.data import folder
+from dcgan_inpaint.runtime import errors
 
 SHARED = pathlib.Path(
   os.environ.get(

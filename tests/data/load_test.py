@@ -8,8 +8,8 @@ from PIL import Image
 import pytest
 
 from dcgan_inpaint import data
-from dcgan_inpaint import errors
 from dcgan_inpaint.data import synthetic
+from dcgan_inpaint.runtime import errors
 
 
 def config(**fields):

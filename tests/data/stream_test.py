@@ -8,10 +8,10 @@ from PIL import Image
 import pytest
 
 from dcgan_inpaint import data
-from dcgan_inpaint import errors
 from dcgan_inpaint.data import batches as batches_lib
 from dcgan_inpaint.data import celeba
 from dcgan_inpaint.data import stream
+from dcgan_inpaint.runtime import errors
 
 COUNT, BATCH, SEED = 22, 6, 3
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from skimage import restoration
 
-from dcgan_inpaint import errors
-from dcgan_inpaint import kept
 from dcgan_inpaint.data import synthetic
+from dcgan_inpaint.runtime import cache
+from dcgan_inpaint.runtime import errors
 
 HOLE = np.zeros((64, 64), bool)
 HOLE[16:48, 16:48] = True
@@ -40,7 +40,7 @@ def test_every_part_lies_in_the_rows_that_it_is_given(monkeypatch):
 
 
 def test_a_large_set_is_kept_and_a_small_one_is_not(tmp_path, monkeypatch):
-  monkeypatch.setattr(kept, "CACHE", str(tmp_path / "kept"))
+  monkeypatch.setattr(cache, "CACHE", str(tmp_path / "kept"))
   monkeypatch.setattr(synthetic, "_FEWEST_TO_KEEP", 8)
   synthetic.load("train", 7)
   assert not (tmp_path / "kept").exists()

@@ -9,9 +9,9 @@ import skimage.data
 import tiny
 
 from dcgan_inpaint import methods
-from dcgan_inpaint import models
 from dcgan_inpaint import pixels
-from dcgan_inpaint import trained
+from dcgan_inpaint.networks import dcgan
+from dcgan_inpaint.search import trained_model
 
 
 def _photographs(count, height, width, seed):
@@ -50,8 +50,8 @@ def filled(request):
     config.checkpoint.path = "pretrained"
     if name == "dcgan":
       config.checkpoint.path = str(request.getfixturevalue("trained_run"))
-    model = trained.load(config.checkpoint, tiny.mesh(4))
-    height = width = models.IMAGE_SIZE
+    model = trained_model.load(config.checkpoint, tiny.mesh(4))
+    height = width = dcgan.IMAGE_SIZE
   else:
     height, width = 24, 20
     mean = _photographs(40, height, width, seed=1).mean(0)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import skimage.data
 
-from dcgan_inpaint import errors
 from dcgan_inpaint import pixels
 from dcgan_inpaint.methods import navier_stokes
+from dcgan_inpaint.runtime import errors
 
 
 def test_a_hole_inside_is_opencv_s_own():

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import skimage.data
 
-from dcgan_inpaint import errors
 from dcgan_inpaint import pixels
 from dcgan_inpaint.methods import telea
+from dcgan_inpaint.runtime import errors
 
 
 def _images(height=24, width=20):

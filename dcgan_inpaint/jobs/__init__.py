@@ -1,0 +1,1 @@
+"""The jobs of the command line: each loads, builds, runs and reports."""

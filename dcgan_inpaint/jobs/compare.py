@@ -1,0 +1,140 @@
+"""The job `compare`: loss variants under one budget, as in the paper's table.
+
+Every loss trains a DCGAN from every seed with the same images, steps and
+settings, searches with the same protocol, and is scored on the same faces and
+holes. What has been trained and scored already is not done again.
+"""
+
+import pathlib
+from typing import Any
+
+from absl import logging
+import jax
+import ml_collections
+import numpy as np
+
+from dcgan_inpaint.jobs import evaluate
+from dcgan_inpaint.jobs import train
+from dcgan_inpaint.networks import losses
+from dcgan_inpaint.reports import results
+from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.training import checkpoints as checkpoints_lib
+
+# The paper's table: MSE and SSIM of the completed image. Its mask, region, crop
+# and number of images are not stated.
+PAPER = {
+  "mean_squared_error": (441.68, 0.73),
+  "softmax_cross_entropy": (125.10, 0.84),
+  "sigmoid_cross_entropy": (105.76, 0.87),
+}
+_FIGURES = ("mse", "psnr", "ssim", "hole_mse", "hole_psnr")
+
+
+def run(
+  config: ml_collections.ConfigDict, workdir: str, mesh: jax.sharding.Mesh
+) -> list[dict[str, Any]]:
+  """Trains and scores every loss of `config.compare` from every seed.
+
+  Leaves a training run in `workdir`/LOSS/seed_S for each.
+
+  Args:
+    config: the whole config.
+    workdir: where the runs live.
+    mesh: the devices.
+
+  Returns:
+    A row for each run, then a row for each loss: the mean over its seeds and
+    their standard deviation, beside the paper's figures.
+
+  Raises:
+    errors.UserError: a loss or a seed is wrong.
+  """
+  names = _listed(config.compare.losses)
+  for name in names:
+    losses.get(name, "config.compare.losses")
+  seeds = _listed(config.compare.seeds)
+  if not names or not seeds or not all(seed.isdecimal() for seed in seeds):
+    raise errors.UserError(
+      "config.compare: name losses and seeds, such as "
+      "--config.compare.losses=hinge,minimax --config.compare.seeds=0,1,2"
+    )
+  rows = []
+  for name in names:
+    for seed in seeds:
+      folder = pathlib.Path(workdir) / _folder_name(name) / f"seed_{seed}"
+      rows.append(_run(config, name, int(seed), folder, mesh))
+  return rows + summary(rows)
+
+
+def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+  """Returns a row for each loss, the best first, and says which one wins.
+
+  Args:
+    rows: those of single runs.
+  """
+  by_loss = {}
+  for row in rows:
+    by_loss.setdefault(row["loss"], []).append(row)
+  means = []
+  for name, runs in by_loss.items():
+    paper_mse, paper_ssim = PAPER.get(name, (None, None))
+    row = {"loss": name, "seeds": len(runs), "n": runs[0]["n"]}
+    for figure in _FIGURES:
+      values = [run[figure] for run in runs]
+      row[figure] = float(np.mean(values))
+      if figure in ("mse", "ssim"):
+        # The sample's deviation; of one seed there is none.
+        spread = np.std(values, ddof=1) if len(values) > 1 else np.nan
+        row[f"{figure}_spread"] = float(spread)
+    means.append(row | {"paper_mse": paper_mse, "paper_ssim": paper_ssim})
+  means.sort(key=lambda row: row["mse"])
+  if len(means) > 1:
+    first, second = means[:2]
+    lead = second["mse"] - first["mse"]
+    spread = np.max([first["mse_spread"], second["mse_spread"]])
+    logging.info(
+      "%s is ahead of %s by %.1f of MSE; over its seeds either differs by %.1f "
+      "(standard deviation): %s",
+      first["loss"], second["loss"], lead, spread,
+      "more than the spread" if lead > spread else "not more than the spread",
+    )  # fmt: skip
+  return means
+
+
+def _run(
+  config: ml_collections.ConfigDict,
+  name: str,
+  seed: int,
+  folder: pathlib.Path,
+  mesh: jax.sharding.Mesh,
+) -> dict[str, Any]:
+  """Trains and scores one loss from one seed, where that is not done yet."""
+  run = ml_collections.ConfigDict(config.to_dict())
+  del run.compare  # Whatever else is compared, a run stays what it is.
+  run.job, run.seed, run.train.loss = "train", seed, name
+  run.checkpoint.path, run.checkpoint.loss = str(folder), name
+  logging.info("%s, seed %s", name, seed)
+  training = train.run(run, str(folder), mesh)
+  done = folder / "results.json"
+  if done.exists():
+    earlier = results.read(done)
+    if earlier["config"] == checkpoints_lib.as_json(run):
+      return earlier["rows"][0]
+  (row,) = evaluate.run(run, str(folder), mesh)
+  row = {
+    "loss": name,
+    "seed": seed,
+    **row,
+    "training_data_digest": training[0]["data_digest"],
+  }
+  results.write(folder, "train", run, [row])
+  return row
+
+
+def _listed(text: str) -> list[str]:
+  return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _folder_name(loss: str) -> str:
+  """A loss of the user's own is named 'package.module:function'."""
+  return loss.replace(":", ".")

@@ -1,0 +1,135 @@
+"""The job `prepare`: a data set of CelebA, or of faces cut out of photographs.
+
+CelebA is `data.celeba`'s. In a folder of photographs every face is found and
+brought to the training crop as for inpainting (`photographs`), and written as a
+PNG of 64x64 pixels; `config.data.name='folder'` reads that folder.
+"""
+
+import collections
+import pathlib
+from typing import Any
+
+from absl import logging
+import jax
+import ml_collections
+import numpy as np
+
+from dcgan_inpaint import data
+from dcgan_inpaint.data import celeba
+from dcgan_inpaint.data import decoding
+from dcgan_inpaint.data import folder
+from dcgan_inpaint.photographs import alignment
+from dcgan_inpaint.photographs import detection
+from dcgan_inpaint.reports import pictures
+from dcgan_inpaint.reports import progress
+from dcgan_inpaint.runtime import errors
+
+
+def run(
+  config: ml_collections.ConfigDict, workdir: str, mesh: jax.sharding.Mesh
+) -> list[dict[str, Any]]:
+  """Prepares `config.data`.
+
+  Args:
+    config: the whole config.
+    workdir: not used; the data set goes to `config.data.path`.
+    mesh: not used.
+
+  Returns:
+    One row, for results.json: what was counted, and the data's digest.
+
+  Raises:
+    errors.UserError: of `celeba.prepare` or `cut_faces`.
+  """
+  del workdir, mesh
+  if config.data.name == "folder":
+    row = cut_faces(config.data.source, config.data.path, config.faces)
+  else:
+    row = celeba.prepare(config.data.source, config.data.path)
+  return [{**row, "data_digest": data.digest_files(config.data.path)}]
+
+
+def cut_faces(source: str, output: str, detector: str) -> dict[str, int]:
+  """Cuts the faces out of photographs.
+
+  The face of NAME.jpg becomes NAME.png, with its sub folders; where there are
+  several, NAME_1.png, NAME_2.png and so on, the surest first. Faces of fewer
+  than 64 pixels a side are left out: enlarged, they would teach blur. A
+  photograph that was done already is passed over.
+
+  Args:
+    source: folders, zips and image files, with commas between.
+    output: folder for the faces.
+    detector: one of `detection.DETECTORS`.
+
+  Returns:
+    `photographs` were read in this run and `faces` written; `skipped` were done
+    already; `without_face` and `failed`, which are no readable images, were
+    left out and named.
+
+  Raises:
+    errors.UserError: a path is missing, holds no image, two of one name, or is
+      the other's; or nothing at all came out.
+  """
+  if not output:
+    raise errors.UserError(
+      "config.data.path is empty: name the folder for the faces"
+    )
+  root = pathlib.Path(output).expanduser()
+  folder.check_apart(output, "config.data.path", source, "config.data.source")
+  files = folder.by_stem(folder.list_files(source, "config.data.source"))
+  find = detection.create(detector)
+  done = {
+    path.relative_to(root).with_suffix("").as_posix()
+    for path in root.rglob("*.png")
+  }
+  counts = collections.Counter(
+    photographs=0, faces=0, skipped=0, without_face=0, failed=0
+  )
+  with progress.Progress(
+    len(files), unit="photographs", description="prepare"
+  ) as bar:
+    for stem, file in files.items():
+      if {stem, f"{stem}_1"} & done:
+        counts["skipped"] += 1
+      else:
+        try:
+          counts.update(_cut(file, stem, root, find))
+        except Exception as error:  # noqa: BLE001 (Pillow raises many kinds.)
+          logging.warning("left out %s: %s", file.name, error)
+          counts["failed"] += 1
+      bar.update(1)
+  if counts["skipped"]:
+    logging.info(
+      "%s of %s photographs have their faces in %s already",
+      f"{counts['skipped']:,}", f"{len(files):,}", root,
+    )  # fmt: skip
+  if not counts["faces"] + counts["skipped"]:
+    raise errors.UserError(
+      f"no face was found in config.data.source={source!r}; "
+      "--config.faces=whole takes each image for one face"
+    )
+  return dict(counts)
+
+
+def _cut(
+  file: folder.File, stem: str, root: pathlib.Path, find: detection.Find
+) -> dict[str, int]:
+  """Writes the faces of one photograph; returns what is to be counted."""
+  image = np.asarray(decoding.open_rgb(file.read()))
+  nothing_missing = np.zeros(image.shape[:2], bool)
+  faces = [
+    face
+    for face in find(image, nothing_missing)
+    if alignment.side(face.matrix) >= alignment.SIZE
+  ]
+  if not faces:
+    logging.warning("%s: no face of 64 pixels or more", file.name)
+    return {"photographs": 1, "without_face": 1}
+  names = [f"{stem}_{number + 1}.png" for number in range(len(faces))]
+  if len(faces) == 1:
+    names = [f"{stem}.png"]
+  # The first comes last: it says that all are there, should the job be cut.
+  for name, face in reversed(list(zip(names, faces, strict=True))):
+    pictures.save_png(root / name, alignment.crop(image, face.matrix))
+  return {"photographs": 1, "faces": len(faces)}

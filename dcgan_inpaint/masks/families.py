@@ -1,0 +1,399 @@
+"""The families of holes, by name; `masks.make` calls them.
+
+Each takes `config.mask`, of which it reads the fields that its description has
+in backquotes, and the image's height and width, and returns bool [height,
+width], True = hole. The fixed ones give every image the same hole; the random
+ones draw it from the image's own `rng`, by `rng.random` alone: NumPy's other
+distributions may change their stream from one version to the next.
+"""
+
+import math
+import pathlib
+
+import numpy as np
+from PIL import Image
+from PIL import ImageDraw
+from PIL import ImageFont
+
+from dcgan_inpaint.data import decoding
+from dcgan_inpaint.runtime import errors
+
+# What `size` and `share` are where they are 0, in each family that reads them.
+DEFAULT_SIZES = {
+  "centre": 32,
+  "box": 32,
+  "pattern": 0.13,
+  "strokes": 0.15,
+  "scratches": 1,
+  "text": 0.2,
+  "blocks": 8,
+  "lines": 1,
+  "border": 0.25,
+  "low_resolution": 4,
+}
+DEFAULT_SHARES = {
+  "random_pixels": 0.8,
+  "pattern": 0.25,
+  "strokes": 0.25,
+  "scratches": 0.1,
+  "text": 0.1,
+  "blocks": 0.25,
+  "lines": 0.25,
+}
+
+
+def _centre(config, height, width):
+  """A centred square of side `size`; an odd pixel goes below and right."""
+  side = _pixels(config, height, width)
+  return _square((height - side) // 2, (width - side) // 2, side, height, width)
+
+
+def _half(config, height, width):
+  """One half of the image: the hole is on `side`."""
+  hole = np.zeros((height, width), bool)
+  halves = {
+    "left": np.s_[:, : width // 2],
+    "right": np.s_[:, width - width // 2 :],
+    "top": np.s_[: height // 2],
+    "bottom": np.s_[height - height // 2 :],
+  }
+  if config.side not in halves:
+    raise _wrong("side", config.side, f"choose one of {_list(halves)}")
+  hole[halves[config.side]] = True
+  return hole
+
+
+def _border(config, height, width):
+  """A rim that is `size` wide: outpainting.
+
+  "Expand" of RePaint (Lugmayr et al., CVPR 2022), whose rim is 3/8 of the side.
+  The usual quarter leaves known what `centre` usually takes.
+  """
+  rim = _pixels(config, height, width, most=(min(height, width) - 1) // 2)
+  hole = np.ones((height, width), bool)
+  hole[rim : height - rim, rim : width - rim] = False
+  return hole
+
+
+def _low_resolution(config, height, width):
+  """All but every `size`-th pixel of every `size`-th row: super-resolution.
+
+  "Super-Resolve 2x" of RePaint (Lugmayr et al., CVPR 2022) is `size=2`.
+  """
+  step = _pixels(config, height, width, least=2)
+  hole = np.ones((height, width), bool)
+  first = (step - 1) // 2  # The known pixels lie in the middle of the image.
+  hole[first::step, first::step] = False
+  return hole
+
+
+def _file(config, height, width):
+  """The image file at `path`, resized to the nearest pixel where need be.
+
+  For square images it is first cropped as they were (`data.decoding`), so that
+  a mask drawn over a photograph still lies where it was drawn.
+
+  White (128 or more) is the hole, as in IOPaint and LaMa, or the known part
+  with `file_polarity='white_is_known'`. In a picture with transparent pixels
+  (alpha below 128) these are the hole, whatever its colours and the polarity.
+  16-bit values are scaled to 8, and the orientation in EXIF is applied.
+  """
+  polarity = config.file_polarity
+  polarities = ("white_is_hole", "white_is_known")
+  if polarity not in polarities:
+    raise _wrong(
+      "file_polarity", polarity, f"choose one of {_list(polarities)}"
+    )
+  if not config.path:
+    raise _wrong("path", config.path, "family 'file' needs an image file")
+  try:
+    encoded = pathlib.Path(config.path).expanduser().read_bytes()
+    grey = decoding.open_grey(encoded)
+    hole = decoding.transparency(encoded)
+  # Pillow raises many kinds for broken files, and its own for huge ones.
+  except Exception as error:  # noqa: BLE001
+    reason = getattr(error, "strerror", None) or str(error)
+    raise _wrong("path", config.path, reason) from error
+  if not hole.any():
+    hole = grey >= 128 if polarity == "white_is_hole" else grey < 128
+  picture = Image.fromarray(hole)
+  if height == width:
+    picture = picture.crop(decoding.crop_box(picture.size))
+  return np.asarray(picture.resize((width, height), Image.Resampling.NEAREST))
+
+
+def _box(config, rng, height, width):
+  """A square of side `size` at `position`, 'y,x' of its top left corner.
+
+  Where `position` is '', the place is random, every place alike.
+  """
+  side = _pixels(config, height, width)
+  lowest, rightmost = height - side, width - side
+  if not config.position:
+    y = int(rng.random() * (lowest + 1))
+    x = int(rng.random() * (rightmost + 1))
+    return _square(y, x, side, height, width)
+  try:
+    y, x = (int(number) for number in config.position.split(","))
+  except ValueError:
+    raise _wrong(
+      "position", config.position, "write 'y,x' in pixels, such as '16,8'"
+    ) from None
+  if not (0 <= y <= lowest and 0 <= x <= rightmost):
+    raise _wrong(
+      "position",
+      config.position,
+      f"a box of {side} in an image of {height}x{width} needs y in "
+      f"0..{lowest} and x in 0..{rightmost}",
+    )
+  return _square(y, x, side, height, width)
+
+
+def _random_pixels(config, rng, height, width):
+  """Single pixels, `share` of all: the 80 % of Yeh et al. (CVPR 2017)."""
+  count = _count(config, height * width)
+  return _first(rng.random((height, width)), count)
+
+
+def _pattern(config, rng, height, width):
+  """Irregular blobs of about `size`, `share` of all pixels.
+
+  The "random region" of Pathak et al. (CVPR 2016, `train_random.lua`) and the
+  "pattern" of Yeh et al. (CVPR 2017): uniform noise, one number for every cell
+  of `size` pixels, enlarged by cubic interpolation; its lowest values are the
+  hole. They cut at a fixed value and keep holes of 20 to 30 %; here the cut is
+  the one that gives `share`.
+  """
+  cell = _pixels(config, height, width)
+  noise = rng.random((height // cell + 6, width // cell + 6))
+  # The image lies anywhere on the grid of cells, two from its edge or more.
+  top, left = 2 + rng.random(2)
+  field = Image.fromarray(np.float32(noise)).resize(
+    (width, height),
+    Image.Resampling.BICUBIC,
+    box=(left, top, left + width / cell, top + height / cell),
+  )
+  return _first(np.asarray(field), _count(config, height * width))
+
+
+def _strokes(config, rng, height, width):
+  """Free-form strokes of a brush up to `size` wide, `share` of all pixels.
+
+  The free-form masks of DeepFillv2 (Yu et al., ICCV 2019), with the settings
+  of its code for 256 pixels, scaled: zigzags of 4 to 11 straight lines, an
+  eighth of the diagonal long on average, that swing by 72 degrees, give or
+  take 24, to one side and the other. Strokes are added until `share` is
+  reached, and the last one stops there.
+  """
+  brush = _pixels(config, height, width)
+  reach = math.hypot(height, width) / 8
+
+  def draw():
+    while True:
+      y, x = height * rng.random(), width * rng.random()
+      heading = 2 * math.pi * rng.random()
+      thickness = max(1, brush * (0.3 + 0.7 * rng.random()))
+      for i in range(4 + int(8 * rng.random())):
+        turn = (-1) ** i * math.radians(48 + 48 * rng.random())
+        length = reach * (rng.random() + rng.random())
+        end_y = y + length * math.sin(heading + turn)
+        end_x = x + length * math.cos(heading + turn)
+        end_y = min(max(end_y, 0), height - 1)
+        end_x = min(max(end_x, 0), width - 1)
+        yield _line(y, x, end_y, end_x, thickness, height, width)
+        y, x = end_y, end_x
+
+  return _fill(draw(), _count(config, height * width, most=0.8))
+
+
+def _scratches(config, rng, height, width):
+  """Cracks, `size` wide, that wander and branch, `share` of all pixels.
+
+  The damage of old prints (Wan et al., "Bringing old photos back to life",
+  CVPR 2020) and of films (Kokaram et al., 1995). A crack runs both ways from
+  its place until it leaves the image, as do its branches. Cracks are added
+  until `share` is reached, and the last one stops there.
+  """
+  thickness = _pixels(config, height, width)
+  step = math.hypot(height, width) / 16
+
+  def draw():
+    while True:
+      y, x = height * rng.random(), width * rng.random()
+      heading = 2 * math.pi * rng.random()
+      tips = [(y, x, heading), (y, x, heading + math.pi)]
+      while tips:
+        y, x, heading = tips.pop(0)
+        while 0 <= y < height and 0 <= x < width:
+          heading += 0.7 * (rng.random() - 0.5)
+          end_y = y + step * math.sin(heading)
+          end_x = x + step * math.cos(heading)
+          yield _line(y, x, end_y, end_x, thickness, height, width)
+          y, x = end_y, end_x
+          if rng.random() < 0.1:
+            fork = (0.4 + 0.6 * rng.random()) * (-1) ** int(2 * rng.random())
+            tips.append((y, x, heading + fork))
+
+  return _fill(draw(), _count(config, height * width, most=0.8))
+
+
+def _text(config, rng, height, width):
+  """Lines of words in letters of `size`, `share` of all pixels.
+
+  The superimposed text of Bertalmio et al. (SIGGRAPH 2000), in Pillow's own
+  font. Lines are added in random order until `share` is reached, and the last
+  one stops there. The pixels may differ between versions of Pillow.
+  """
+  size = _pixels(config, height, width, least=6)
+  font = ImageFont.load_default(size)
+  words = ("the", "quick", "brown", "fox", "jumps", "over", "lazy", "dog")
+  columns = np.broadcast_to(np.arange(width), (height, width))
+
+  def draw():
+    while True:
+      tops = np.arange(-size * rng.random(), height, 1.1 * size)
+      for top in tops[np.argsort(rng.random(len(tops)))]:
+        line = ""
+        while font.getlength(line) < width + size:
+          line += words[int(len(words) * rng.random())] + " "
+        page = Image.new("L", (width, height))
+        left = -int(size * rng.random())
+        ImageDraw.Draw(page).text((left, int(top)), line, 255, font)
+        yield np.asarray(page) >= 128, columns
+
+  return _fill(draw(), _count(config, height * width, most=0.5))
+
+
+def _blocks(config, rng, height, width):
+  """Squares of a grid of `size`, `share` of all: lost macroblocks.
+
+  Block-coded images and films lose their 8x8 blocks so (Sun and Kwok, IEEE
+  Transactions on Image Processing 4, 1995).
+  """
+  side = _pixels(config, height, width)
+  return _lost(config, rng, side, side, height, width)
+
+
+def _lines(config, rng, height, width):
+  """Whole rows, in bands of `size`, `share` of all: lost scan lines.
+
+  "Alternating Lines" of RePaint (Lugmayr et al., CVPR 2022), at random.
+  """
+  band = _pixels(config, height, width)
+  return _lost(config, rng, band, width, height, width)
+
+
+# Tables of the families: a hole for all images, or one for each.
+FIXED = {
+  "centre": _centre,
+  "half": _half,
+  "border": _border,
+  "low_resolution": _low_resolution,
+  "file": _file,
+}
+RANDOM = {
+  "box": _box,
+  "random_pixels": _random_pixels,
+  "pattern": _pattern,
+  "strokes": _strokes,
+  "scratches": _scratches,
+  "text": _text,
+  "blocks": _blocks,
+  "lines": _lines,
+}
+
+
+def _square(top, left, side, height, width):
+  hole = np.zeros((height, width), bool)
+  hole[top : top + side, left : left + side] = True
+  return hole
+
+
+def _lost(config, rng, tall, wide, height, width):
+  """Returns `share` of the tiles of a grid; those at its end may be cut."""
+  grid = -(-height // tall), -(-width // wide)
+  tiles = _first(rng.random(grid), _count(config, math.prod(grid), "tiles"))
+  return np.kron(tiles, np.ones((tall, wide), bool))[:height, :width]
+
+
+def _line(y, x, end_y, end_x, thickness, height, width):
+  """Returns a line's pixels, bool [height, width], and how far along they lie.
+
+  They are those whose centre lies within half of `thickness` of it.
+  """
+  # None lies beyond the box around both ends.
+  top, bottom = _span(y, end_y, thickness, height)
+  left, right = _span(x, end_x, thickness, width)
+  box = slice(top, bottom), slice(left, right)
+  rows, columns = np.arange(top, bottom)[:, None], np.arange(left, right)
+  dy, dx = end_y - y, end_x - x
+  along = np.zeros((height, width))
+  along[box] = (dy * (rows - y) + dx * (columns - x)) / max(dy**2 + dx**2, 1e-9)
+  nearest = np.minimum(np.maximum(along[box], 0), 1)
+  distance = np.hypot(rows - y - nearest * dy, columns - x - nearest * dx)
+  pixels = np.zeros((height, width), bool)
+  pixels[box] = distance <= thickness / 2
+  return pixels, along
+
+
+def _span(start, end, thickness, size):
+  """Returns the first pixel that a line may touch, and the first after it."""
+  low, high = min(start, end) - thickness, max(start, end) + thickness
+  first = min(max(int(low), 0), size)
+  return first, max(first, min(int(high) + 1, size))
+
+
+def _fill(marks, count):
+  """Returns the first `count` pixels of `marks`: (pixels, their order) each."""
+  hole = np.False_
+  for pixels, order in marks:
+    fresh = pixels & ~hole
+    missing = count - np.count_nonzero(hole)
+    if np.count_nonzero(fresh) >= missing:
+      return hole | _first(np.where(fresh, order, np.inf), missing)
+    hole = hole | fresh
+
+
+def _first(order, count):
+  """Returns the `count` lowest values of `order`, bool of its shape."""
+  lowest = np.zeros(order.size, bool)
+  lowest[np.argsort(order, axis=None, kind="stable")[:count]] = True
+  return lowest.reshape(order.shape)
+
+
+def _pixels(config, height, width, least=1, most=None):
+  """Returns `size` in pixels; below 1 it is a share of the shorter side."""
+  shorter = min(height, width)
+  most = shorter if most is None else most
+  size = config.size or DEFAULT_SIZES[config.family]
+  pixels = round(size * shorter) if size < 1 else size
+  if not (least <= pixels <= most and pixels == int(pixels)):
+    raise _wrong(
+      "size",
+      size,
+      f"it must be whole pixels in {least}..{most}, or a share of {shorter} "
+      "below 1 that makes as many",
+    )
+  return int(pixels)
+
+
+def _count(config, total, units="pixels", most=1):
+  """Returns how many of `total` pixels, or other units, are `share`."""
+  share = config.share or DEFAULT_SHARES[config.family]
+  count = round(share * total) if 0 < share <= most else 0
+  if count == 0:
+    raise _wrong(
+      "share",
+      share,
+      f"it must lie in 0..{most} and make a hole of at least 1 of {total} "
+      f"{units}",
+    )
+  return count
+
+
+def _wrong(field, value, remedy):
+  return errors.UserError(f"config.mask.{field} is {value!r}: {remedy}")
+
+
+def _list(names):
+  return ", ".join(repr(name) for name in names)

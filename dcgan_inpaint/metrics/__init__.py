@@ -1,0 +1,1 @@
+"""How far a completed image is from its original."""

@@ -1,0 +1,219 @@
+"""Loss variants by name, and the two terms of the search's objective.
+
+The paper compares loss functions; each one here serves three times: it trains
+the discriminator, it trains the generator, and it is the prior (the paper's
+perceptual loss) of the latent search. All are made from optax and return one
+value an example, so that a test can read them and a caller can weigh them.
+
+D's outputs are called logits whatever the loss makes of them.
+
+| name                     | D(x), D(G(z)) in training    | G in training  | prior                    |
+|--------------------------|------------------------------|----------------|--------------------------|
+| `sigmoid_cross_entropy`  | -log D(x), -log(1 - D(G(z))) | -log D(G(z))   | log(1 - D(G(z)))         |
+| `minimax`                | the same                     | log(1 - D(G(z)))| the same                |
+| `softmax_cross_entropy`  | the same, D a two-way softmax| -log D(G(z))   | log(1 - D(G(z)))         |
+| `mean_squared_error`     | (D(x) - 1)^2, D(G(z))^2      | (D(G(z)) - 1)^2| (D(G(z)) - 1)^2          |
+| `hinge`                  | max(0, 1 - D), max(0, 1 + D) | -D(G(z))       | -D(G(z))                 |
+
+The generator trains on -log D (Goodfellow et al. 2014, section 3: the form
+that does not saturate, and the one that DCGAN code runs); `minimax` is the form
+that does. The prior is log(1 - D(G(z))), as the paper's perceptual loss is
+printed. Least squares and
+hinge have no logarithm; their prior is what their generator minimises.
+"""  # noqa: E501 (a table)
+
+from collections.abc import Callable
+import dataclasses
+import importlib
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dcgan_inpaint.runtime import errors
+
+
+@dataclasses.dataclass(frozen=True)
+class AdversarialLoss:
+  """What a loss variant is made of.
+
+  Each function maps logits [B, outputs] float32 to one value an example, [B]
+  float32, which is minimised.
+
+  Attributes:
+    outputs: how many values the discriminator gives for an image.
+    real: the discriminator's loss on real images.
+    fake: the discriminator's loss on generated images.
+    generator: the generator's loss on generated images.
+    prior: the perceptual loss of the search, on generated images.
+  """
+
+  outputs: int
+  real: Callable[[jax.Array], jax.Array]
+  fake: Callable[[jax.Array], jax.Array]
+  generator: Callable[[jax.Array], jax.Array]
+  prior: Callable[[jax.Array], jax.Array]
+
+
+def _sigmoid(label: float) -> Callable[[jax.Array], jax.Array]:
+  return lambda logits: optax.sigmoid_binary_cross_entropy(
+    logits[:, 0], jnp.full_like(logits[:, 0], label)
+  )
+
+
+def _softmax(label: int) -> Callable[[jax.Array], jax.Array]:
+  return lambda logits: optax.softmax_cross_entropy_with_integer_labels(
+    logits, jnp.full(logits.shape[:1], label)
+  )
+
+
+def _squared(target: float) -> Callable[[jax.Array], jax.Array]:
+  return lambda logits: optax.squared_error(
+    logits[:, 0], jnp.full_like(logits[:, 0], target)
+  )
+
+
+def _hinge(sign: float) -> Callable[[jax.Array], jax.Array]:
+  return lambda logits: optax.hinge_loss(
+    logits[:, 0], jnp.full_like(logits[:, 0], sign)
+  )
+
+
+def _negated(loss: Callable[[jax.Array], jax.Array]):
+  return lambda logits: -loss(logits)
+
+
+VARIANTS = {
+  "sigmoid_cross_entropy": AdversarialLoss(
+    outputs=1,
+    real=_sigmoid(1.0),
+    fake=_sigmoid(0.0),
+    generator=_sigmoid(1.0),
+    prior=_negated(_sigmoid(0.0)),
+  ),
+  # The game as it was first written down, whose generator learns little while
+  # D tells its images easily (Goodfellow et al. 2014, equation 1).
+  "minimax": AdversarialLoss(
+    outputs=1,
+    real=_sigmoid(1.0),
+    fake=_sigmoid(0.0),
+    generator=_negated(_sigmoid(0.0)),
+    prior=_negated(_sigmoid(0.0)),
+  ),
+  # Over a single logit a softmax is constant and teaches nothing, so this one
+  # has two: class 1 is real (Yeh et al. 2017, section 3.4).
+  "softmax_cross_entropy": AdversarialLoss(
+    outputs=2,
+    real=_softmax(1),
+    fake=_softmax(0),
+    generator=_softmax(1),
+    prior=_negated(_softmax(0)),
+  ),
+  # Least squares GAN (Mao et al. 2017).
+  "mean_squared_error": AdversarialLoss(
+    outputs=1,
+    real=_squared(1.0),
+    fake=_squared(0.0),
+    generator=_squared(1.0),
+    prior=_squared(1.0),
+  ),
+  # Geometric GAN (Lim and Ye 2017).
+  "hinge": AdversarialLoss(
+    outputs=1,
+    real=_hinge(1.0),
+    fake=_hinge(-1.0),
+    generator=lambda logits: -logits[:, 0],
+    prior=lambda logits: -logits[:, 0],
+  ),
+}
+
+
+def get(name: str, field: str = "config.train.loss") -> AdversarialLoss:
+  """Returns a loss variant by name, or a user's own.
+
+  Args:
+    name: a key of `VARIANTS`, or `"package.module:function"`, a function
+      without arguments that returns an `AdversarialLoss`.
+    field: the config field that holds the name, for the message.
+
+  Raises:
+    errors.UserError: the name is unknown, or the user's function cannot be
+      imported or returns something else.
+  """
+  if name in VARIANTS:
+    return VARIANTS[name]
+  module_name, separator, function_name = name.partition(":")
+  if not (separator and module_name and function_name):
+    raise errors.UserError(
+      f"{field}={name!r} is not a loss: choose one of {', '.join(VARIANTS)}, "
+      'or name your own as "package.module:function"'
+    )
+  try:
+    loss = getattr(importlib.import_module(module_name), function_name)()
+  except (ImportError, AttributeError, TypeError, ValueError) as error:
+    raise errors.UserError(
+      f"{field}={name!r}: cannot import it and call it without arguments "
+      f"({error}); is its folder on PYTHONPATH?"
+    ) from error
+  if not isinstance(loss, AdversarialLoss):
+    raise errors.UserError(
+      f"{field}={name!r} returned {type(loss).__name__}, and must return a "
+      "dcgan_inpaint.networks.losses.AdversarialLoss"
+    )
+  return loss
+
+
+def contextual(
+  generated: jax.Array, image: jax.Array, mask: jax.Array
+) -> jax.Array:
+  """The paper's contextual loss, `||M * G(z) - M * y||_1` (equation 1).
+
+  Args:
+    generated: G(z), [..., H, W, 3] in [-1, 1].
+    image: y, the same shape.
+    mask: M, [..., H, W, 1], 1 = known.
+
+  Returns:
+    The sum over known pixels and channels, [...]. Pixels under the hole have
+    no part in it, and no gradient.
+  """
+  # The difference is masked, not each side: what lies under the hole may be
+  # anything, but must be finite.
+  return jnp.sum(mask * jnp.abs(generated - image), axis=(-3, -2, -1))
+
+
+def importance(mask: jax.Array, window: int = 7) -> jax.Array:
+  """Weighs each known pixel by how much of its surroundings is missing.
+
+  Yeh et al. 2017, equation 3: the share of hole pixels among those within the
+  window that lie in the image; 0 in the hole. Here the known pixels' weights
+  are 1 in the mean, so that a lambda beside the contextual loss keeps its
+  meaning from one mask to another.
+
+  Args:
+    mask: M, [..., H, W, 1], 1 = known.
+    window: side of the square that is looked at, odd.
+
+  Returns:
+    [..., H, W, 1], to be taken for M in `contextual`. All 0 where there is no
+    hole, or where nothing is known.
+  """
+
+  def box_sum(values):
+    for axis in (-3, -2):
+      padding = [(0, 0)] * values.ndim
+      padding[axis] = (window // 2, window // 2)
+      padded = jnp.pad(values, padding)
+      size = values.shape[axis]
+      values = sum(
+        jax.lax.slice_in_dim(padded, tap, tap + size, axis=axis)
+        for tap in range(window)
+      )
+    return values
+
+  weights = mask * box_sum(1 - mask) / box_sum(jnp.ones_like(mask))
+  over = (-3, -2, -1)
+  mean = weights.sum(over, keepdims=True) / jnp.maximum(
+    mask.sum(over, keepdims=True), 1
+  )
+  return weights / jnp.where(mean > 0, mean, 1)

@@ -1,0 +1,322 @@
+"""The form `native`: fused Winograd kernels in C++, called by XLA on the CPU.
+
+`convolutions.cc` is compiled for this machine at first use, which takes some
+ten seconds, and kept in `~/.cache/dcgan_inpaint/native` for all later runs.
+Where that cannot be done, `available` says so, and the other forms serve.
+
+All is computed in float32. Gradients of any order come from the same two
+operations, whose kernels' gradient is linear in both factors as well; forward
+mode (`jax.jvp`) is not supported. A vmap over images is one call; a vmap over
+kernels is a loop. A program over several devices works, but is not split.
+"""
+
+import concurrent.futures
+import contextlib
+import ctypes
+import functools
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+import jaxlib
+import numpy as np
+
+from dcgan_inpaint.runtime import files
+
+_SOURCE = pathlib.Path(__file__).with_name("convolutions.cc")
+_FLAGS = (
+  "-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-w",
+)  # fmt: skip
+_CACHE = "~/.cache/dcgan_inpaint/native"
+_TARGETS = ("Convolve", "Prepare", "ConvolvePrepared", "KernelGradient")
+
+
+def available() -> bool:
+  """Returns whether the kernels can be used, after building them if need be.
+
+  Where they cannot, one line of the log says why.
+  """
+  return not problem()
+
+
+@functools.cache
+def problem() -> str:
+  """Returns why the kernels cannot be used here, or an empty text."""
+  try:
+    library, path = _library()
+    for target in _TARGETS:
+      jax.ffi.register_ffi_target(
+        f"dcgan_inpaint_{target}",
+        jax.ffi.pycapsule(getattr(library, f"Dcgan{target}")),
+        platform="cpu",
+      )
+    checked = path.with_suffix(".checked")
+    if not checked.exists():
+      # On a thread of its own, as a program may be traced on this one.
+      with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        executor.submit(_check).result()
+      with contextlib.suppress(OSError):
+        checked.touch()
+  except Exception as error:  # Whatever it is, there are other forms.
+    found = " ".join(str(error).split()) or type(error).__name__
+    logging.warning(
+      "slower convolutions serve, as the native ones cannot be used: %s", found
+    )
+    return found
+  return ""
+
+
+@functools.cache
+def _library() -> tuple[ctypes.CDLL, pathlib.Path]:
+  path = _build()
+  library = ctypes.CDLL(str(path))
+  library.DcganPreparedSize.argtypes = [ctypes.c_int64, ctypes.c_int64]
+  library.DcganPreparedSize.restype = ctypes.c_int64
+  return library, path
+
+
+def _build() -> pathlib.Path:
+  """Returns the library of this source, compiler and machine."""
+  compiler = os.environ.get("CXX") or next(
+    filter(shutil.which, ("c++", "g++", "clang++")), None
+  )
+  if compiler is None:
+    raise FileNotFoundError("there is no C++ compiler (c++, g++ or clang++)")
+
+  def run(*arguments):
+    done = subprocess.run(
+      [*compiler.split(), *arguments], capture_output=True, text=True
+    )
+    if done.returncode:
+      raise OSError(f"{compiler} failed: {done.stderr[:300]}")
+    return done.stdout
+
+  key = [
+    _SOURCE.read_text(),
+    compiler,
+    run("--version"),
+    _FLAGS,
+    jaxlib.__version__,
+    _cpu(),
+  ]
+  digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+  folder = pathlib.Path(_CACHE).expanduser()
+  library = folder / f"convolutions_{digest}.so"
+  if not library.exists():
+    logging.info("compiling %s for this machine, once", _SOURCE.name)
+    include = f"-I{jax.ffi.include_dir()}"
+    # Whole at once, as others may build and load it right now.
+    with files.replacing(library) as built:
+      run(*_FLAGS, include, str(_SOURCE), "-o", str(built))
+  return library
+
+
+def _cpu() -> str:
+  """Returns what tells this machine's instructions from another's."""
+  try:
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+  except OSError:
+    return repr(os.uname()) if hasattr(os, "uname") else ""
+  names = ("model name", "flags", "Features", "CPU part")
+  return "\n".join(sorted({x for x in lines if x.startswith(names)}))
+
+
+def _check() -> None:
+  """Raises an error if a small convolution comes out wrong."""
+  x = np.arange(7 * 6 * 2, dtype=np.float32).reshape(1, 7, 6, 2) % 5
+  kernel = np.arange(5 * 5 * 2 * 3, dtype=np.float32).reshape(5, 5, 2, 3) % 7
+  # A pixel of the small image, added to those of the big one that it meets.
+  expected = np.zeros((1, 14 + 3, 12 + 3, 3), np.float32)
+  for i, j in np.ndindex(7, 6):
+    patch = np.tensordot(x[0, i, j], kernel[::-1, ::-1], (0, 2))
+    expected[0, 2 * i : 2 * i + 5, 2 * j : 2 * j + 5] += patch
+  y = np.asarray(transposed(jnp.asarray(x), jnp.asarray(kernel)))
+  if not np.allclose(y, expected[:, 1:-2, 1:-2], atol=1e-3):
+    raise ArithmeticError("a convolution came out wrong")
+
+
+def _call(target, result, *operands, **attributes):
+  shape = jax.ShapeDtypeStruct(result, jnp.float32)
+  call = jax.ffi.ffi_call(
+    f"dcgan_inpaint_{target}", shape, vmap_method="sequential"
+  )
+  return call(*operands, **attributes)
+
+
+@functools.cache
+def _convolution(strided, features, target, **attributes):
+  """Returns either convolution, as a function that vmap knows.
+
+  Args:
+    strided: whether it halves the sides, or doubles them.
+    features: channels of what comes out.
+    target: 'Convolve', of a kernel, or 'ConvolvePrepared', of its planes.
+    **attributes: of the target.
+  """
+
+  @jax.custom_batching.custom_vmap
+  def convolve(x, weights):
+    b, h, w, _ = x.shape
+    shape = (h // 2, w // 2) if strided else (2 * h, 2 * w)
+    return _call(target, (b, *shape, features), x, weights, **attributes)
+
+  @convolve.def_vmap
+  def _(size, batched, x, weights):
+    if all(batched):
+      y = jax.lax.map(lambda both: convolve(*both), (x, weights))
+    elif batched[0]:
+      y = convolve(x.reshape(-1, *x.shape[2:]), weights)
+      y = y.reshape(size, -1, *y.shape[1:])
+    else:
+      y = jax.lax.map(lambda weights: convolve(x, weights), weights)
+    return y, True
+
+  return convolve
+
+
+def _convolve(strided, big_first, x, kernel):
+  features = kernel.shape[3 if strided == big_first else 2]
+  return _convolution(strided, features, "Convolve", big_first=big_first)(
+    x, kernel
+  )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _strided(x, kernel, big_first):
+  return _convolve(True, big_first, x, kernel)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _transposed(x, kernel, big_first):
+  return _convolve(False, big_first, x, kernel)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _kernel_gradient(big, small, big_first):
+  tiles = small.shape[0] * -(-small.shape[1] // 4) * -(-small.shape[2] // 4)
+  slices = -(-small.shape[3] // 64) * -(-4 * big.shape[3] // 128)
+  # Sums of a part each: enough parts to share the work, whatever the threads.
+  parts = max(1, min(8 // slices, tiles // 32))
+  channels = (big.shape[3], small.shape[3])
+  sums = _call(
+    "KernelGradient",
+    (parts, 5, 5, *(channels if big_first else channels[::-1])),
+    big,
+    small,
+    big_first=big_first,
+  )
+  return sums.sum(0)
+
+
+def _strided_backward(big_first, residuals, gradient):
+  x, kernel = residuals
+  return (
+    _transposed(gradient, kernel, big_first),
+    _kernel_gradient(x, gradient, big_first),
+  )
+
+
+def _transposed_backward(big_first, residuals, gradient):
+  x, kernel = residuals
+  return (
+    _strided(gradient, kernel, big_first),
+    _kernel_gradient(gradient, x, big_first),
+  )
+
+
+def _kernel_gradient_backward(big_first, residuals, gradient):
+  big, small = residuals
+  return (
+    _transposed(small, gradient, big_first),
+    _strided(big, gradient, big_first),
+  )
+
+
+for _function, _backward in (
+  (_strided, _strided_backward),
+  (_transposed, _transposed_backward),
+  (_kernel_gradient, _kernel_gradient_backward),
+):
+  _function.defvjp(
+    lambda a, b, big_first, f=_function: (f(a, b, big_first), (a, b)), _backward
+  )
+
+
+# The same with a kernel that was prepared. Its planes count as constants: the
+# kernel's gradient is taken from the kernel itself.
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _prepared(x, kernel, planes, strided, big_first):
+  """Convolves with the first of the two planes of `prepare`."""
+  features = kernel.shape[3 if strided == big_first else 2]
+  convolve = _convolution(strided, features, "ConvolvePrepared")
+  return convolve(x, planes[0])
+
+
+def _prepared_forward(x, kernel, planes, strided, big_first):
+  y = _prepared(x, kernel, planes, strided, big_first)
+  return y, (x, kernel, planes)
+
+
+def _prepared_backward(strided, big_first, residuals, gradient):
+  x, kernel, planes = residuals
+  big, small = (x, gradient) if strided else (gradient, x)
+  return (
+    _prepared(gradient, kernel, planes[::-1], not strided, big_first),
+    _kernel_gradient(big, small, big_first),
+    jax.tree.map(jnp.zeros_like, planes),
+  )
+
+
+_prepared.defvjp(_prepared_forward, _prepared_backward)
+
+
+def strided(x, kernel, planes=None):
+  """As `convolutions.strided`."""
+  return _in_float32(_strided, True, x, kernel, planes)
+
+
+def transposed(x, kernel, planes=None):
+  """As `convolutions.transposed`."""
+  return _in_float32(_transposed, False, x, kernel, planes)
+
+
+def _in_float32(convolve, big_first, x, kernel, planes):
+  arguments = x.astype(jnp.float32), kernel.astype(jnp.float32)
+  if planes is None:
+    y = convolve(*arguments, big_first)
+  else:
+    y = _prepared(*arguments, planes, big_first, big_first)
+  return y.astype(x.dtype)
+
+
+def prepare(kernel, transposed):
+  """Returns what `planes` may be: a kernel's transforms, twelve times its size.
+
+  Args:
+    kernel: [5, 5, Cin, Cout].
+    transposed: for which of the two convolutions.
+
+  Returns:
+    float32 arrays, for the convolution and for its gradient in the image.
+  """
+  big, small = kernel.shape[:1:-1] if transposed else kernel.shape[2:]
+  library, _ = _library()
+
+  def planes(strided):
+    channels = (4 * big, small) if strided else (small, 4 * big)
+    return _call(
+      "Prepare",
+      (library.DcganPreparedSize(*channels),),
+      kernel.astype(jnp.float32),
+      strided=strided,
+      big_first=not transposed,
+    )
+
+  return planes(not transposed), planes(transposed)

@@ -1,0 +1,1 @@
+"""Faces in photographs of any size, and the way there and back."""

@@ -1,0 +1,247 @@
+"""Between a photograph and the training crop: a similarity transform.
+
+The networks know faces in one place and of one size, as OpenFace or CelebA's
+authors aligned them. A transform is a 3x3 matrix that takes positions in the
+64x64 crop to positions in the photograph by a rotation, a scale and a shift.
+Positions are (x, y), and pixel i covers the interval from i to i + 1.
+
+Crops are resampled as the training images were: the pixels that the crop covers
+are read where they lie, or between them where it is turned, and then resized by
+Lanczos. For an upright box of whole pixels, that is `decoding.decode` to the
+bit.
+"""
+
+import numpy as np
+from PIL import Image
+from skimage import transform
+
+from dcgan_inpaint.networks import dcgan
+
+SIZE = dcgan.IMAGE_SIZE
+
+# A margin around a window, so that what is read between pixels lies in it.
+_MARGIN = 2
+# The share of a crop's pixel that is known, from which on it counts as known.
+_KNOWN = 0.1
+
+
+def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+  """Returns the similarity transform that takes points closest to others.
+
+  Without reflection, and by least squares, as Umeyama (PAMI 13, 1991). In the
+  complex plane a similarity is z -> a * z + b, which makes it linear.
+
+  Args:
+    source: float [N, 2], N >= 2 points (x, y) that are not all the same.
+    target: float [N, 2].
+
+  Returns:
+    float64 [3, 3].
+  """
+  z, w = source @ np.array([1, 1j]), target @ np.array([1, 1j])
+  from_mean = z - z.mean()
+  a = np.vdot(from_mean, w - w.mean()) / np.vdot(from_mean, from_mean)
+  b = w.mean() - a * z.mean()
+  return np.array(
+    [[a.real, -a.imag, b.real], [a.imag, a.real, b.imag], [0, 0, 1]]
+  )
+
+
+def upright(left: float, upper: float, side: float) -> np.ndarray:
+  """Returns the transform from the crop to an upright square, [3, 3].
+
+  Args:
+    left: the square's left edge in the photograph.
+    upper: its upper edge.
+    side: its side in pixels.
+  """
+  step = side / SIZE
+  return np.array([[step, 0, left], [0, step, upper], [0, 0, 1.0]])
+
+
+def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+  """Returns points (x, y), float [..., 2], moved by a transform."""
+  return points @ matrix[:2, :2].T + matrix[:2, 2]
+
+
+def scale(matrix: np.ndarray) -> float:
+  """Returns how many pixels of the photograph one of the crop is wide."""
+  return float(np.hypot(matrix[0, 0], matrix[1, 0]))
+
+
+def side(matrix: np.ndarray) -> int:
+  """Returns the side of the crop in pixels of the photograph, at least 1."""
+  return max(1, round(scale(matrix) * SIZE))
+
+
+def window(matrix: np.ndarray, height: int, width: int) -> tuple[slice, slice]:
+  """Returns the rows and columns of a photograph in which the crop lies.
+
+  With a small margin, and cut at the photograph's edges.
+  """
+  corners = apply(matrix, SIZE * np.array([[0, 0], [1, 0], [0, 1], [1, 1.0]]))
+  low = np.floor(corners.min(axis=0)).astype(int) - _MARGIN
+  high = np.ceil(corners.max(axis=0)).astype(int) + _MARGIN
+  (left, upper), (right, lower) = (
+    np.clip(x, 0, (width, height)) for x in (low, high)
+  )
+  return slice(upper, lower), slice(left, right)
+
+
+def crop(photograph: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+  """Returns the face that a transform finds in a photograph.
+
+  Args:
+    photograph: uint8 [H, W, 3]. Beyond its edges its last pixels are repeated.
+    matrix: from the crop to the photograph.
+
+  Returns:
+    uint8 [64, 64, 3].
+  """
+  native = _native(photograph, matrix, mode="edge")
+  image = Image.fromarray(np.uint8(np.clip(np.round(native), 0, 255)))
+  if image.size != (SIZE, SIZE):
+    image = image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+  return np.asarray(image)
+
+
+def crop_mask(hole: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+  """Returns the mask of a crop: a pixel is known if a tenth of it is.
+
+  Little is enough: the crop is made of `fill`'s image, whose values near a
+  known pixel are good, and with less, a fine pattern of lost pixels would leave
+  nothing. What lies beyond the photograph's edges is not known.
+
+  Args:
+    hole: bool [H, W], True = hole.
+    matrix: from the crop to the photograph.
+
+  Returns:
+    float32 [64, 64, 1], 1 = known, 0 = hole.
+  """
+  known = np.float32(~hole)[..., None]
+  native = _native(known, matrix, mode="constant")
+  share = _resize(np.float32(native), SIZE, Image.Resampling.BOX)
+  return np.float32(share >= _KNOWN)
+
+
+def covered(matrix: np.ndarray, height: int, width: int) -> np.ndarray:
+  """Returns which pixels' centres lie in the crop, bool [height, width]."""
+  rows, columns = window(matrix, height, width)
+  x, y = np.meshgrid(np.r_[columns] + 0.5, np.r_[rows] + 0.5)
+  place = apply(np.linalg.inv(matrix), np.stack([x, y], axis=-1))
+  inside = np.zeros((height, width), bool)
+  # A rounding error must not cost a pixel; centres are half a pixel inside.
+  inside[rows, columns] = np.all((place > -1e-6) & (place < SIZE + 1e-6), -1)
+  return inside
+
+
+def warp_back(
+  generated: np.ndarray, matrix: np.ndarray, height: int, width: int
+) -> np.ndarray:
+  """Returns a crop laid back over its window of the photograph.
+
+  Enlarged by Lanczos to the size that it has there, then turned and shifted.
+  64x64 pixels hold no more detail than that: in a large photograph the result
+  is soft.
+
+  Args:
+    generated: float32 [64, 64, 3].
+    matrix: from the crop to the photograph.
+    height: of the photograph.
+    width: of the photograph.
+
+  Returns:
+    float32 [h, w, 3], the part of the photograph that `window` names. Outside
+    of the crop its last pixels are repeated.
+  """
+  rows, columns = window(matrix, height, width)
+  native = side(matrix)
+  large = _resize(generated, native, Image.Resampling.LANCZOS)
+  to_photograph = matrix @ np.diag([SIZE / native, SIZE / native, 1.0])
+  to_window = _shift(-columns.start, -rows.start) @ to_photograph
+  shape = (rows.stop - rows.start, columns.stop - columns.start)
+  return _warp(large, np.linalg.inv(to_window), shape, "edge")
+
+
+def fill(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
+  """Returns an image whose hole is filled smoothly, without a look under it.
+
+  Pull-push (Gortler et al., "The Lumigraph", SIGGRAPH 1996): known pixels are
+  averaged over squares of twice the side until none is empty, and these
+  averages are taken back, linearly between them. The time is that of reading
+  the image a few times, whatever the hole. It is meant for detectors, which
+  take the edges of a white rectangle for more than a face.
+
+  Args:
+    image: float32 [H, W, 3].
+    hole: bool [H, W], True = hole. Where all is hole, the result is 0.
+
+  Returns:
+    float32 [H, W, 3], known pixels to the bit.
+  """
+  height, width = hole.shape
+  if not hole.any():
+    return image
+  if hole.all():
+    return np.zeros_like(image)
+  even = ((0, height % 2), (0, width % 2))
+  known = np.pad(np.float32(~hole), even)
+  values = np.pad(np.where(hole[..., None], 0, image), (*even, (0, 0)))
+  count = _sums(known[..., None])
+  average = _sums(values) / np.maximum(count, 1)
+  coarse = fill(average, count[..., 0] == 0)
+  pulled = np.stack(
+    [
+      Image.fromarray(plane).resize(
+        known.shape[::-1], Image.Resampling.BILINEAR
+      )
+      for plane in np.moveaxis(coarse, -1, 0).copy()
+    ],
+    axis=-1,
+  )
+  return np.where(hole[..., None], pulled[:height, :width], image)
+
+
+def _sums(values: np.ndarray) -> np.ndarray:
+  """Returns the sums over squares of 2x2 pixels, [H / 2, W / 2, C]."""
+  height, width, channels = values.shape
+  return values.reshape(height // 2, 2, width // 2, 2, channels).sum((1, 3))
+
+
+def _native(image: np.ndarray, matrix: np.ndarray, mode: str) -> np.ndarray:
+  """Returns the crop at the photograph's own resolution, float [s, s, C]."""
+  rows, columns = window(matrix, *image.shape[:2])
+  size = side(matrix)
+  from_native = matrix @ np.diag([SIZE / size, SIZE / size, 1.0])
+  to_window = _shift(-columns.start, -rows.start) @ from_native
+  part = np.float32(image[rows, columns])
+  return _warp(part, to_window, (size, size), mode)
+
+
+def _warp(image, matrix, shape, mode):
+  """Returns `image` read at `matrix @ position`, linearly between pixels.
+
+  skimage counts positions from the centre of the first pixel.
+  """
+  centred = _shift(-0.5, -0.5) @ matrix @ _shift(0.5, 0.5)
+  return transform.warp(
+    image, centred, output_shape=shape, order=1, mode=mode, preserve_range=True
+  )
+
+
+def _shift(x, y):
+  return np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]])
+
+
+def _resize(image: np.ndarray, size: int, resampling) -> np.ndarray:
+  """Returns a float32 image [h, w, C] at [size, size, C]."""
+  if image.shape[:2] == (size, size):
+    return image
+  return np.stack(
+    [
+      np.asarray(Image.fromarray(plane).resize((size, size), resampling))
+      for plane in np.moveaxis(image, -1, 0).copy()
+    ],
+    axis=-1,
+  )

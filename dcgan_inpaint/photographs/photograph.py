@@ -1,0 +1,124 @@
+"""One photograph with a hole: its faces as crops for the search, and back.
+
+The search knows 64x64 crops of faces. Every face that the hole touches is found
+(`faces`) and brought to that crop (`alignment`); what the search makes of it is
+laid back into the hole, and all else stays as it was, to the bit.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dcgan_inpaint import pixels
+from dcgan_inpaint.methods import biharmonic
+from dcgan_inpaint.networks import dcgan
+from dcgan_inpaint.photographs import alignment
+from dcgan_inpaint.photographs import detection
+from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.search import blending
+
+# What becomes of a hole that no face covers.
+RESTS = ("leave", "biharmonic")
+
+
+class Photograph(NamedTuple):
+  """A photograph that is ready for the search.
+
+  Attributes:
+    pixels: uint8 [H, W, 3].
+    hole: bool [H, W], True = hole.
+    found: how many faces it has.
+    faces: the F of them that the hole touches.
+    crops: uint8 [F, 64, 64, 3], with the hole filled smoothly.
+    masks: float32 [F, 64, 64, 1], 1 = known.
+  """
+
+  pixels: np.ndarray
+  hole: np.ndarray
+  found: int
+  faces: list[detection.Face]
+  crops: np.ndarray
+  masks: np.ndarray
+
+
+def prepare(
+  image: np.ndarray, hole: np.ndarray, find: detection.Find, rest: str
+) -> Photograph:
+  """Finds the faces at the hole, and crops them.
+
+  Args:
+    image: uint8 [H, W, 3].
+    hole: bool [H, W], True = hole; where there is none, no face is looked for.
+    find: what `faces.create` returned.
+    rest: one of `RESTS`, for what no face covers.
+
+  Raises:
+    errors.UserError: there is no face at the hole, and the rest is left.
+  """
+  found = find(image, hole) if hole.any() else []
+  faces = [face for face in found if detection.touches(face, hole)]
+  if hole.any() and not faces and rest == "leave":
+    what = "no face at the hole" if found else "no face found"
+    raise errors.UserError(
+      f"{what}: --config.faces=whole takes the image for one face, and "
+      "--config.rest=biharmonic fills what no face covers"
+    )
+  filled = np.uint8(np.round(alignment.fill(np.float32(image), hole)))
+  side = dcgan.IMAGE_SIZE
+  crops = np.empty((len(faces), side, side, 3), np.uint8)
+  masks = np.empty((len(faces), side, side, 1), np.float32)
+  for i, face in enumerate(faces):
+    crops[i] = alignment.crop(filled, face.matrix)
+    masks[i] = alignment.crop_mask(hole, face.matrix)
+  return Photograph(image, hole, len(found), faces, crops, masks)
+
+
+def complete(
+  photograph: Photograph, generated: np.ndarray, mode: str, rest: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns a photograph with its hole filled, and the hole that is left.
+
+  Where the crops of two faces overlap, the surer one is taken.
+
+  Args:
+    photograph: the photograph.
+    generated: float32 [F, 64, 64, 3], G(z) for each of its faces.
+    mode: one of `blending.MODES`.
+    rest: one of `RESTS`, for what no face covers.
+
+  Returns:
+    uint8 [H, W, 3], and bool [H, W]: what no face covers.
+  """
+  image = pixels.to_float(photograph.pixels)
+  left = photograph.hole.copy()
+  height, width = left.shape
+  for face, crop in zip(photograph.faces, generated, strict=True):
+    window = alignment.window(face.matrix, height, width)
+    inside = (left & alignment.covered(face.matrix, height, width))[window]
+    if not inside.any():
+      continue  # A surer face has filled it.
+    laid = alignment.warp_back(crop, face.matrix, height, width)
+    # What is hole beyond the crop is hole for the blending too.
+    part = _around(left[window])
+    (blended,) = blending.blend(
+      mode,
+      laid[part][None],
+      image[window][part][None],
+      np.float32(~left[window][part])[None, ..., None],
+      alignment.scale(face.matrix),
+    )
+    image[window][part][inside[part]] = blended[inside[part]]
+    left[window] &= ~inside
+  if left.any() and rest == "biharmonic":
+    known = np.float32(~left)[..., None]
+    (image,) = biharmonic.complete(image[None], known[None])
+  # A hole that is left keeps its own pixels; all others come back to the bit.
+  return pixels.to_uint8(image), left
+
+
+def _around(hole: np.ndarray) -> tuple[slice, slice]:
+  """Returns the rows and columns of a hole and of the pixels beside it."""
+  return tuple(
+    slice(max(0, places[0] - 1), places[-1] + 2)
+    for places in (np.nonzero(hole.any(axis=axis))[0] for axis in (1, 0))
+  )

@@ -1,0 +1,1 @@
+"""Processes, devices, files and errors: what any program needs."""

@@ -1,0 +1,59 @@
+"""One run at a time in a workdir.
+
+The lock is the operating system's, by `fcntl.lockf` on the file `.lock`: it
+ends with the process that holds it, however that ends, and no copy of it lives
+on in a child. The file stays and says nothing once the lock is gone. Network
+file systems pass such locks on between hosts (NFS does); where one does not,
+the log says so, and the run goes on without.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import datetime
+import errno
+import fcntl
+import os
+import pathlib
+import socket
+
+from absl import logging
+import jax
+
+from dcgan_inpaint.runtime import errors
+
+_HELD = (errno.EACCES, errno.EAGAIN)
+
+
+@contextlib.contextmanager
+def hold(workdir: str | os.PathLike) -> Iterator[None]:
+  """Holds a workdir for a block; of several processes of a run, the first does.
+
+  Args:
+    workdir: a folder that exists.
+
+  Raises:
+    errors.UserError: another run holds it; the message says which.
+  """
+  if jax.process_index():
+    yield
+    return
+  with (pathlib.Path(workdir) / ".lock").open("a+") as file:
+    try:
+      fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+      if error.errno in _HELD:
+        file.seek(0)
+        raise errors.UserError(
+          f"--workdir={str(workdir)!r} is in use by {file.read(200)}: wait for "
+          "it to end, or take another --workdir"
+        ) from None
+      logging.warning(
+        "%s knows no locks (%s): let no other run use it meanwhile",
+        workdir, error.strerror,
+      )  # fmt: skip
+    else:
+      since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+      file.truncate(0)
+      file.write(f"process {os.getpid()} of {socket.gethostname()} ({since})")
+      file.flush()
+    yield

@@ -1,0 +1,395 @@
+"""A trained model, loaded to be searched.
+
+It is what the job `train` leaves, with the encoder that `train_encoder` leaves
+where there is one; or a folder that `export` wrote, such as the model that
+comes with the package.
+"""
+
+import functools
+import hashlib
+import pathlib
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+
+from dcgan_inpaint import pretrained
+from dcgan_inpaint.networks import dcgan
+from dcgan_inpaint.networks import encoder as encoder_lib
+from dcgan_inpaint.networks import losses
+from dcgan_inpaint.reports import pictures
+from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import sharding
+from dcgan_inpaint.search import latent_search
+from dcgan_inpaint.training import checkpoints as checkpoints_lib
+from dcgan_inpaint.training import encoder as encoder_training
+from dcgan_inpaint.training import gan
+
+
+class TrainedModel(NamedTuple):
+  """A trained model.
+
+  Attributes:
+    weights: G's moving average and D, with their running statistics, and the
+      encoder's, if any.
+    config: the whole config that G and D were trained with.
+    step: the training step of their checkpoint.
+    mean_image: uint8 [64, 64, 3], the mean of its training images.
+    encoder: the encoder's module, or None.
+  """
+
+  weights: latent_search.Weights
+  config: ml_collections.ConfigDict
+  step: int
+  mean_image: np.ndarray
+  encoder: encoder_lib.Encoder | None = None
+
+
+def digest(variables: dcgan.Variables) -> str:
+  """Returns 12 hexadecimal digits that tell one network's values from others.
+
+  Args:
+    variables: of any network.
+  """
+  digest = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+    digest.update(jax.tree_util.keystr(path).encode())
+    digest.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
+  return digest.hexdigest()[:12]
+
+
+def load(config: Any, mesh: jax.sharding.Mesh) -> TrainedModel:
+  """Loads the model that `config.checkpoint` names.
+
+  Args:
+    config: the section `config.checkpoint`.
+    mesh: the devices that the weights are copied to.
+
+  Raises:
+    errors.UserError: there is no such checkpoint, none can be read, its loss is
+      code that `config.checkpoint.loss` does not name, or the encoder is
+      another generator's.
+  """
+  folder = pretrained.find(config.path)
+  if folder:
+    model = _read_exported(folder, config, mesh)
+  else:
+    model = _load_run(config, mesh)
+  return load_encoder(model, config, mesh) if config.encoder else model
+
+
+def as_arrays(weights: latent_search.Weights) -> dict[str, Any]:
+  """Returns the networks under the names that their arrays have in a file.
+
+  Args:
+    weights: of a model.
+
+  Returns:
+    generator, discriminator, encoder, encoder_2 and so on.
+  """
+  arrays = weights._asdict()
+  others = arrays.pop("other_encoders")
+  return arrays | {
+    f"encoder_{number}": encoder
+    for number, encoder in enumerate(others, start=2)
+  }
+
+
+def _of_arrays(arrays: dict[str, Any]) -> latent_search.Weights:
+  """Returns the networks of what `as_arrays` returned."""
+  arrays, others = dict(arrays), []
+  while (name := f"encoder_{len(others) + 2}") in arrays:
+    others.append(arrays.pop(name))
+  return latent_search.Weights(**arrays, other_encoders=tuple(others))
+
+
+def _read_exported(
+  folder: pathlib.Path, settings: Any, mesh: jax.sharding.Mesh
+) -> TrainedModel:
+  """Reads what `export` wrote."""
+  arrays, about = pretrained.read(folder)
+  try:
+    return _assemble(arrays, about, settings, mesh)
+  except errors.UserError:
+    raise
+  # Whatever the files hold that is not of a model.
+  except Exception as error:  # noqa: BLE001
+    if errors.advice(error):
+      raise
+    reason = checkpoints_lib.first_line(error)
+    raise errors.UserError(
+      f"{folder}: the model cannot be read ({reason}); export it again"
+    ) from error
+
+
+def _assemble(
+  arrays: dict[str, Any],
+  about: dict[str, Any],
+  settings: Any,
+  mesh: jax.sharding.Mesh,
+) -> TrainedModel:
+  """Makes a model of its plain arrays and of what is known about them."""
+  config = ml_collections.ConfigDict(about["config"])
+  _check_loss(config, settings)
+  encoder = None
+  if about["encoder"]:
+    generator, _, _ = gan.networks(config)
+    encoder = encoder_lib.create(
+      ml_collections.ConfigDict({"dtype": "float32", **about["encoder"]}),
+      generator,
+    )
+  weights = _of_arrays(arrays["weights"])
+  shapes = _state_shapes(config)
+  for name, expected, given in (
+    ("generator", shapes.generator_ema, weights.generator),
+    ("discriminator", shapes.discriminator, weights.discriminator),
+    *(
+      ("next encoder", weights.encoder, other)
+      for other in weights.other_encoders
+    ),
+  ):
+    if jax.tree.map(np.shape, expected) != jax.tree.map(np.shape, given):
+      raise ValueError(f"the {name}'s arrays are not those of its config")
+  return TrainedModel(
+    weights=jax.device_put(weights, sharding.replicated(mesh)),
+    config=config,
+    step=about["step"],
+    mean_image=arrays["mean_image"],
+    encoder=encoder,
+  )
+
+
+def _load_run(config: Any, mesh: jax.sharding.Mesh) -> TrainedModel:
+  """Loads from the workdir of a training run."""
+  with checkpoints_lib.existing(config.path) as checkpoints:
+    _, model = checkpoints.first_readable(
+      checkpoints.candidates(config.step),
+      lambda step: _load_step(checkpoints, step, config, mesh),
+      f"instead of --config.checkpoint.step={config.step} try latest, or a "
+      "step",
+    )
+  return model
+
+
+def _load_step(
+  checkpoints: checkpoints_lib.Checkpoints,
+  step: int,
+  settings: Any,
+  mesh: jax.sharding.Mesh,
+) -> TrainedModel:
+  config = ml_collections.ConfigDict(checkpoints.meta(step)["config"])
+  _check_loss(config, settings)
+  state = checkpoints.restore(
+    step,
+    checkpoints_lib.abstract(_state_shapes(config), sharding.replicated(mesh)),
+  )
+  return TrainedModel(
+    weights=latent_search.Weights(state.generator_ema, state.discriminator),
+    config=config,
+    step=step,
+    mean_image=pictures.load_png(
+      pathlib.Path(settings.path).expanduser() / "mean_image.png"
+    ),
+  )
+
+
+def _check_loss(config: ml_collections.ConfigDict, settings: Any) -> None:
+  """Refuses to run code because a model's file says so.
+
+  Args:
+    config: what the model was trained with, as its file says.
+    settings: the section `config.checkpoint`, as the user says.
+  """
+  name = config.train.loss
+  if name not in losses.VARIANTS and name != settings.loss:
+    raise errors.UserError(
+      f"config.checkpoint.path={settings.path!r} was trained with the loss "
+      f"{name!r}, which is code: if you trust it, name it yourself, as "
+      f"--config.checkpoint.loss={name}"
+    )
+
+
+def _state_shapes(config: ml_collections.ConfigDict) -> gan.GanState:
+  """Returns the shapes and types of what a training with a config saves."""
+  generator, discriminator, _ = gan.networks(config)
+  return jax.eval_shape(
+    functools.partial(
+      gan.init_state,
+      config.seed,
+      generator,
+      discriminator,
+      config.model.latent_size,
+      config.train,
+    )
+  )
+
+
+def load_encoder(
+  model: TrainedModel, config: Any, mesh: jax.sharding.Mesh
+) -> TrainedModel:
+  """Returns the model with the encoders of `config.encoder`.
+
+  What stands between commas becomes one encoder, the mean of their weights
+  (Wortsman et al. 2022, "Model soups", arXiv 2203.05482), which is of use where
+  each training went on from the one before. What stands between plus signs
+  stays apart, and a search takes the mean of what they give.
+
+  Args:
+    model: the model whose generator the encoders were trained for.
+    config: the section `config.checkpoint`; the best encoder of each training
+      is taken.
+    mesh: the devices that the weights are copied to.
+
+  Raises:
+    errors.UserError: there is none, one is another generator's, or they are of
+      several shapes.
+  """
+  first, encoders = None, []
+  for term in config.encoder.split("+"):
+    means = None
+    for count, name in enumerate(term.split(","), start=1):
+      name = name.strip()
+      encoder, variables = _read_encoders(model, name, mesh)
+      first = first or encoder
+      # Dropout is of the training alone.
+      if encoder.clone(dropout=first.dropout) != first:
+        raise errors.UserError(
+          f"config.checkpoint.encoder: {name!r} is an encoder of another "
+          "width, rank, type or skips than the first one; means are of equal "
+          "ones"
+        )
+      if count > 1 and len(variables) != len(means):
+        raise errors.UserError(
+          f"config.checkpoint.encoder: {name!r} has {len(variables)} encoders, "
+          f"and what stands before it {len(means)}; means are of as many"
+        )
+      means = (
+        optax.incremental_update(variables, means, 1 / count)
+        if count > 1
+        else variables
+      )
+    encoders += means
+  return model._replace(
+    weights=model.weights._replace(
+      encoder=encoders[0], other_encoders=tuple(encoders[1:])
+    ),
+    encoder=first,
+  )
+
+
+def _read_encoders(
+  model: TrainedModel, name: str, mesh: jax.sharding.Mesh
+) -> tuple[encoder_lib.Encoder, list[dcgan.Variables]]:
+  """Reads the best encoder of a training, or those of an exported model."""
+  folder = pretrained.find(name)
+  if not folder:
+    encoder, variables = _read_encoder(model, name, mesh)
+    return encoder, [variables]
+  field = "config.checkpoint.encoder"
+  # A loss that is code is one that the user has named for the model.
+  settings = ml_collections.ConfigDict(
+    {"path": name, "loss": model.config.train.loss}
+  )
+  there = _read_exported(folder, settings, mesh)
+  if there.encoder is None:
+    raise errors.UserError(f"{field}={name!r}: this model has no encoder")
+  _check_generator(name, digest(there.weights.generator), model)
+  return there.encoder, [there.weights.encoder, *there.weights.other_encoders]
+
+
+def _check_generator(name: str, trained_for: str, model: TrainedModel) -> None:
+  """Refuses an encoder that was trained for the generator of another model."""
+  generator = digest(model.weights.generator)
+  if trained_for != generator:
+    raise errors.UserError(
+      f"config.checkpoint.encoder={name!r} was trained for the generator "
+      f"{trained_for}, and this one is {generator}: train an encoder for it"
+    )
+
+
+def _read_encoder(
+  model: TrainedModel, workdir: str, mesh: jax.sharding.Mesh
+) -> tuple[encoder_lib.Encoder, dcgan.Variables]:
+  """Reads the best encoder of one training."""
+  field = "config.checkpoint.encoder"
+
+  def read(step):
+    meta = checkpoints.meta(step)
+    _check_generator(workdir, meta["generator"], model)
+    settings = ml_collections.ConfigDict(meta["config"]["encoder"])
+    generator, _, _ = gan.networks(model.config)
+    encoder = encoder_lib.create(settings, generator)
+    shapes = jax.eval_shape(
+      functools.partial(encoder_training.init_state, 0, encoder, settings)
+    )
+    state = checkpoints.restore(
+      step, checkpoints_lib.abstract(shapes, sharding.replicated(mesh))
+    )
+    return encoder, state.variables
+
+  with checkpoints_lib.existing(
+    workdir, field, checkpoints_lib.COMPLETION_MSE
+  ) as checkpoints:
+    _, found = checkpoints.first_readable(
+      checkpoints.candidates("best"),
+      read,
+      f"name another training of an encoder as {field}",
+    )
+  return found
+
+
+def search_loss(name: str, trained_with: str) -> losses.AdversarialLoss:
+  """Returns the loss variant that is the search's prior.
+
+  Args:
+    name: `config.search.loss`; '' is the one of the training.
+    trained_with: `config.train.loss` of the model.
+
+  Raises:
+    errors.UserError: it wants another number of logits than the trained
+      discriminator gives.
+  """
+  trained_loss = losses.get(trained_with)
+  if not name:
+    return trained_loss
+  loss = losses.get(name, "config.search.loss")
+  if loss.outputs != trained_loss.outputs:
+    raise errors.UserError(
+      f"config.search.loss={name!r} wants {loss.outputs} logits, and the "
+      f"model, trained with {trained_with!r}, gives {trained_loss.outputs}; "
+      "leave the field empty"
+    )
+  return loss
+
+
+def make_search(
+  model: TrainedModel, config: Any, mesh: jax.sharding.Mesh
+) -> latent_search.Search:
+  """Returns the search in a trained model's latent space.
+
+  Args:
+    model: the trained model.
+    config: the section `config.search`; its `dtype` may differ from the one
+      that the model was trained in.
+    mesh: the devices.
+
+  Raises:
+    errors.UserError: `config.search` has a wrong value, or names a loss whose
+      number of logits is not that of the trained discriminator.
+  """
+  loss = search_loss(config.loss, model.config.train.loss)
+  generator, discriminator = dcgan.create(model.config.model, loss.outputs)
+  dtype = jnp.dtype(config.dtype)
+  return latent_search.Search(
+    generator.clone(dtype=dtype),
+    discriminator.clone(dtype=dtype),
+    loss,
+    config,
+    latent_size=model.config.model.latent_size,
+    mesh=mesh,
+    encoder=model.encoder and model.encoder.clone(dtype=dtype),
+  )

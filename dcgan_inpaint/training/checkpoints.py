@@ -1,0 +1,350 @@
+"""Checkpoints of a training run, behind one small file: Orbax.
+
+A checkpoint holds the whole `GanState` and, as JSON, what is needed to make
+sense of it: the config, the number of images and the format. It is restored
+into an abstract state that names its own shardings, so it can be read on
+another number of devices, or on another kind.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+import contextlib
+import json
+import operator
+import os
+import pathlib
+from typing import Any
+from typing import TypeVar
+
+from absl import logging
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import files
+from dcgan_inpaint.runtime import sharding
+
+# The metric by which the best generator is chosen; the lower the better ...
+INVERSION_MSE = "inversion_mse"
+# ... and the best encoder.
+COMPLETION_MSE = "completion_mse"
+# The number of what `save` writes. Older numbers must be read for ever, see
+# tests/checkpoints_format_1.zip; the first checkpoints had none.
+FORMAT = 1
+
+Value = TypeVar("Value")
+
+
+class Checkpoints:
+  """The checkpoints under one folder.
+
+  Close it, or use it as a context manager: saving is asynchronous, and closing
+  waits for what is under way.
+  """
+
+  def __init__(
+    self,
+    folder: str | os.PathLike,
+    keep: int = 2,
+    writable: bool = True,
+    metric: str = INVERSION_MSE,
+  ):
+    """Opens or makes `folder`.
+
+    Args:
+      folder: where the checkpoints lie.
+      keep: how many of the latest are kept, beside the best.
+      writable: False only reads; a run may be saving there at this moment.
+      metric: the name of the error that the best checkpoint is chosen by.
+    """
+    self._metric = metric
+    self.folder = pathlib.Path(folder).resolve()
+    _check_metrics(self.folder, writable)
+    sharding.wait_for_all("opening checkpoints")
+    self._manager = ocp.CheckpointManager(
+      self.folder,
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=policies.AnyPreservationPolicy(
+          [
+            policies.LatestN(keep),
+            policies.BestN(
+              get_metric_fn=operator.itemgetter(metric),
+              reverse=True,
+              n=1,
+              keep_checkpoints_without_metrics=False,
+            ),
+          ]
+        ),
+        best_fn=operator.itemgetter(metric),
+        best_mode="min",
+        # Left behind by a run that was killed while it saved.
+        cleanup_tmp_directories=writable,
+      ),
+    )
+
+  def __enter__(self) -> "Checkpoints":
+    return self
+
+  def __exit__(self, *unused) -> None:
+    self.close()
+
+  def close(self) -> None:
+    """Waits for what is being saved and lets go of the folder."""
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+  def save(
+    self,
+    step: int,
+    state: Any,
+    meta: dict[str, Any],
+    error: float | None,
+  ) -> None:
+    """Saves `state` in the background.
+
+    Args:
+      step: the steps done; a step that is there already is left as it is.
+      state: a pytree of arrays; it may be donated once this returns.
+      meta: whatever JSON can hold.
+      error: the metric that the best checkpoint is chosen by, or None where
+        nothing was held out.
+    """
+    if step in self._manager.all_steps():
+      return
+    sharding.wait_for_all("saving a checkpoint")
+    metrics = None
+    if error is not None:
+      metrics = {self._metric: float(error)}
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(state),
+        meta=ocp.args.JsonSave({**meta, "format": FORMAT}),
+      ),
+      metrics=metrics,
+    )
+
+  def steps(self) -> list[int]:
+    """Returns the steps that have a checkpoint, in order."""
+    return sorted(self._manager.all_steps())
+
+  def candidates(self, which: str) -> list[int]:
+    """Returns the steps to try for `which`, the one that is meant first.
+
+    Args:
+      which: 'latest', 'best', or a step as text.
+
+    Raises:
+      errors.UserError: there is no such checkpoint.
+    """
+    steps = self.steps()
+    if not steps:
+      raise errors.UserError(
+        f"{self.folder} holds no checkpoint: train one first, or name the "
+        "workdir of a training run"
+      )
+    if which == "latest":
+      return steps[::-1]
+    if which == "best":
+      best = self._manager.best_step()
+      return steps[::-1] if best is None else [best]
+    if which.isdecimal() and int(which) in steps:
+      return [int(which)]
+    raise errors.UserError(
+      f"{self.folder} holds no checkpoint {which!r}: take best, latest or one "
+      f"of {', '.join(map(str, steps))}"
+    )
+
+  def meta(self, step: int) -> dict[str, Any]:
+    """Returns what was saved as `meta` with a step.
+
+    Raises:
+      errors.UserError: a later version of this package saved it.
+    """
+    restored = self._manager.restore(
+      step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
+    )
+    meta = restored["meta"]
+    found = meta.pop("format", 1)
+    if found not in range(1, FORMAT + 1):
+      raise errors.UserError(
+        f"checkpoint {step} of {self.folder} has the format {found!r}, and "
+        f"this version of the package knows formats up to {FORMAT}: take the "
+        "version that wrote it, or a later one"
+      )
+    return meta
+
+  def restore(self, step: int, target: Any) -> Any:
+    """Returns the state of a step.
+
+    Args:
+      step: one of `steps()`.
+      target: the same pytree of `jax.ShapeDtypeStruct`, with the shardings
+        that the state is to have.
+    """
+    restored = self._manager.restore(
+      step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
+    )
+    return restored["state"]
+
+  def first_readable(
+    self, steps: Iterable[int], read: Callable[[int], Value], advice: str
+  ) -> tuple[int, Value]:
+    """Reads the first of some steps that can be read, and says which cannot.
+
+    Args:
+      steps: the steps, the one that is meant first.
+      read: reads one; an `errors.UserError` of its is passed on.
+      advice: what to do where none can be read.
+
+    Returns:
+      The step, and what `read` returned.
+
+    Raises:
+      errors.UserError: none can be read.
+    """
+    reasons = []
+    for step in steps:
+      try:
+        return step, read(step)
+      except errors.UserError:
+        raise
+      # Whatever is wrong with the files, Orbax has an exception of its own.
+      except Exception as error:  # noqa: BLE001
+        if errors.advice(error):  # The machine's fault, not the checkpoint's.
+          raise
+        reasons.append(f"{step}: {first_line(error)}")
+        logging.warning(
+          "checkpoint %s of %s cannot be read (%s)",
+          step, self.folder, first_line(error),
+        )  # fmt: skip
+    raise errors.UserError(
+      f"no checkpoint in {self.folder} can be read ({'; '.join(reasons)}): "
+      f"{advice}"
+    )
+
+  def restore_latest(
+    self, target: Any, check: Callable[[dict[str, Any]], None]
+  ) -> tuple[int, Any] | None:
+    """Restores the newest checkpoint that can be read.
+
+    A run that was killed, or a disk that was full, may leave a newest
+    checkpoint that is broken; the one before it is then taken, and this is
+    said. A run never starts from scratch because of a broken checkpoint. The
+    broken one is renamed (`6` to `6.1`), since the run comes to its step again.
+
+    Args:
+      target: as for `restore`.
+      check: called with the checkpoint's `meta`; what it raises is passed on.
+
+    Returns:
+      The step and the state, or None where there is no checkpoint at all.
+
+    Raises:
+      errors.UserError: there are checkpoints, and none can be read.
+    """
+    steps = self.steps()[::-1]
+    if not steps:
+      return None
+
+    def read(step):
+      check(self.meta(step))
+      return self.restore(step, target)
+
+    step, state = self.first_readable(
+      steps, read, "move the folder away to start anew"
+    )
+    self._set_aside(steps[: steps.index(step)])
+    return step, state
+
+  def _set_aside(self, steps: Iterable[int]) -> None:
+    """Renames the checkpoints of some steps, so that they count no more."""
+    if jax.process_index() == 0:
+      for step in steps:
+        files.set_aside(self.folder / str(step))
+    sharding.wait_for_all("broken checkpoints set aside")
+    self._manager.reload()
+
+
+@contextlib.contextmanager
+def existing(
+  workdir: str,
+  field: str = "config.checkpoint.path",
+  metric: str = INVERSION_MSE,
+) -> Iterator[Checkpoints]:
+  """Opens the checkpoints of a training run that has been.
+
+  Args:
+    workdir: the `--workdir` of a training run.
+    field: the config field that names it, for the message.
+    metric: as for `Checkpoints`.
+
+  Raises:
+    errors.UserError: there are none.
+  """
+  folder = pathlib.Path(workdir).expanduser() / "checkpoints"
+  if not workdir or not folder.is_dir():
+    raise errors.UserError(
+      f"{field}={workdir!r} holds no folder 'checkpoints': name "
+      "the workdir of a training run"
+    )
+  with Checkpoints(folder, writable=False, metric=metric) as checkpoints:
+    yield checkpoints
+
+
+def _check_metrics(folder: pathlib.Path, writable: bool) -> None:
+  """Sets checkpoints aside whose metrics are broken; Orbax would not open.
+
+  Args:
+    folder: of the checkpoints.
+    writable: False refuses them, as nothing may be renamed.
+
+  Raises:
+    errors.UserError: there are such, and nothing may be renamed, or none would
+      be left.
+  """
+  if jax.process_index() != 0:
+    return
+  # What has another name is being saved at this moment, or was set aside.
+  steps = [path for path in folder.glob("*") if path.name.isdecimal()]
+  broken = {}
+  for step in steps:
+    try:
+      json.loads((step / "metrics" / "metrics").read_text())
+    except FileNotFoundError:
+      pass  # Nothing was held out; or it is let go of at this moment.
+    except ValueError as error:
+      broken[step] = error
+  for step, error in broken.items():
+    path = step / "metrics" / "metrics"
+    if not writable or len(broken) == len(steps):
+      raise errors.UserError(
+        f"{path} is no JSON ({error}): move the folder {step} away"
+      )
+    kept = files.set_aside(step)
+    logging.warning(
+      "checkpoint %s of %s cannot be read (%s: %s): renamed to %s",
+      step.name, folder, path.name, error, kept.name,
+    )  # fmt: skip
+
+
+def first_line(error: Exception) -> str:
+  """Returns the first line of an exception's text, or else its name."""
+  line = str(error).strip().partition("\n")[0]
+  # TensorStore adds how it was opened, in thousands of letters.
+  return line.partition(" [tensorstore_spec")[0] or type(error).__name__
+
+
+def abstract(state: Any, placed: jax.sharding.Sharding) -> Any:
+  """Returns the shapes and types of a state, each with a sharding."""
+  return jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed),
+    state,
+  )
+
+
+def as_json(config: Any) -> dict[str, Any]:
+  """Returns a config as the plain dictionary that JSON gives back."""
+  return json.loads(config.to_json())

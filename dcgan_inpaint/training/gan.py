@@ -1,0 +1,258 @@
+"""The state of adversarial training, and the step that changes it.
+
+A step is one update of the discriminator and one of the generator, which share
+one pass of the generator, as in DCGAN (Radford et al. 2016). The
+discriminator sees real and generated images as batches of their own, since
+BatchNorm over a mixture would tell them apart.
+"""
+
+from collections.abc import Callable
+import functools
+from typing import Any
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from dcgan_inpaint import pixels
+from dcgan_inpaint.networks import dcgan
+from dcgan_inpaint.networks import losses
+from dcgan_inpaint.runtime import sharding
+
+
+@struct.dataclass
+class GanState:
+  """All that training changes; what is checkpointed.
+
+  Attributes:
+    step: updates done, int32.
+    generator: parameters and running statistics of G.
+    discriminator: parameters and running statistics of D.
+    generator_optimizer: Adam's moments for G.
+    discriminator_optimizer: Adam's moments for D.
+    generator_ema: exponential moving average of `generator`, its statistics
+      included: averaged weights under statistics of other weights give images
+      of the wrong colours.
+  """
+
+  step: jax.Array
+  generator: dcgan.Variables
+  discriminator: dcgan.Variables
+  generator_optimizer: optax.OptState
+  discriminator_optimizer: optax.OptState
+  generator_ema: dcgan.Variables
+
+
+def networks(
+  config: Any,
+) -> tuple[dcgan.Generator, dcgan.Discriminator, losses.AdversarialLoss]:
+  """Returns G, D and the loss variant that a whole config describes."""
+  loss = losses.get(config.train.loss)
+  return *dcgan.create(config.model, loss.outputs), loss
+
+
+def _optimizer(config: Any) -> optax.GradientTransformation:
+  return optax.adam(config.learning_rate, b1=config.beta1, b2=config.beta2)
+
+
+def init_state(
+  seed: int,
+  generator: dcgan.Generator,
+  discriminator: dcgan.Discriminator,
+  latent_size: int,
+  config: Any,
+) -> GanState:
+  """Returns the state before the first step.
+
+  Args:
+    seed: the run's seed.
+    generator: G.
+    discriminator: D.
+    latent_size: values of z.
+    config: the section `config.train`.
+  """
+  size = dcgan.IMAGE_SIZE
+  keys = jax.random.split(jax.random.key(seed))
+  latents = jnp.zeros((2, latent_size))
+  images = jnp.zeros((2, size, size, 3))
+  g = generator.init(keys[0], latents, train=False)
+  d = discriminator.init(keys[1], images, train=False)
+  optimizer = _optimizer(config)
+  return GanState(
+    step=jnp.int32(0),
+    generator=g,
+    discriminator=d,
+    generator_optimizer=optimizer.init(g["params"]),
+    discriminator_optimizer=optimizer.init(d["params"]),
+    # A copy: the same buffer twice could not be donated.
+    generator_ema=jax.tree.map(jnp.copy, g),
+  )
+
+
+def flip(key: jax.Array, images: jax.Array) -> jax.Array:
+  """Mirrors about half of the images, left to right."""
+  mirrored = jax.random.bernoulli(key, shape=(len(images), 1, 1, 1))
+  return jnp.where(mirrored, images[:, :, ::-1], images)
+
+
+def train_step(
+  state: GanState,
+  images: jax.Array,
+  seed: jax.Array,
+  *,
+  generator: dcgan.Generator,
+  discriminator: dcgan.Discriminator,
+  loss: losses.AdversarialLoss,
+  latent_size: int,
+  config: Any,
+  split: Callable[[jax.Array], jax.Array] = lambda batch: batch,
+) -> tuple[GanState, dict[str, jax.Array]]:
+  """Updates both networks once.
+
+  Args:
+    state: the state before.
+    images: uint8 [B, 64, 64, 3], real ones.
+    seed: the run's seed; what is random is a function of it and of the step.
+    generator: G.
+    discriminator: D.
+    loss: the loss variant.
+    latent_size: values of z.
+    config: the section `config.train`.
+    split: splits a batch over the devices.
+
+  Returns:
+    The state after, and scalars: the losses, D's mean logit of each side, and
+    the L2 norm of each network's update.
+  """
+  key = jax.random.fold_in(jax.random.key(seed), state.step)
+  latent_key, flip_key = jax.random.split(key)
+  real = pixels.to_float(images)
+  if config.flip:
+    real = flip(flip_key, real)
+  # Split by name: nothing else would, and every device would generate the whole
+  # batch.
+  latents = split(dcgan.sample_latents(latent_key, len(images), latent_size))
+  optimizer = _optimizer(config)
+
+  def generate(params):
+    variables = {**state.generator, "params": params}
+    fake, updated = generator.apply(
+      variables, latents, train=True, mutable=["batch_stats"]
+    )
+    return fake, updated["batch_stats"]
+
+  # One pass serves both updates: its image goes to D's, and D's answer is
+  # pulled back through it for G's.
+  fake, pull_back, generator_stats = jax.vjp(
+    generate, state.generator["params"], has_aux=True
+  )
+
+  def discriminate(params, stats, batch):
+    logits, updated = discriminator.apply(
+      {"params": params, "batch_stats": stats},
+      batch,
+      train=True,
+      mutable=["batch_stats"],
+    )
+    return logits, updated["batch_stats"]
+
+  def discriminator_loss(params):
+    on_real, stats = discriminate(
+      params, state.discriminator["batch_stats"], real
+    )
+    on_fake, stats = discriminate(params, stats, jax.lax.stop_gradient(fake))
+    value = jnp.mean(loss.real(on_real)) + jnp.mean(loss.fake(on_fake))
+    return value, (stats, on_real, on_fake)
+
+  (d_loss, (stats, on_real, on_fake)), gradient = jax.value_and_grad(
+    discriminator_loss, has_aux=True
+  )(state.discriminator["params"])
+  d_updates, discriminator_optimizer = optimizer.update(
+    gradient, state.discriminator_optimizer
+  )
+  new_discriminator = {
+    "params": optax.apply_updates(state.discriminator["params"], d_updates),
+    "batch_stats": stats,
+  }
+
+  # The generator's turn, against the discriminator as it now is. Nothing of
+  # the discriminator changes here, its running statistics neither.
+  def generator_loss(batch):
+    logits, _ = discriminate(new_discriminator["params"], stats, batch)
+    return jnp.mean(loss.generator(logits))
+
+  g_loss, image_gradient = jax.value_and_grad(generator_loss)(fake)
+  (gradient,) = pull_back(image_gradient)
+  g_updates, generator_optimizer = optimizer.update(
+    gradient, state.generator_optimizer
+  )
+  new_generator = {
+    "params": optax.apply_updates(state.generator["params"], g_updates),
+    "batch_stats": generator_stats,
+  }
+
+  # Early on the average follows closely; it would else remember the
+  # initialisation for thousands of steps.
+  decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
+  generator_ema = optax.incremental_update(
+    new_generator, state.generator_ema, 1 - decay
+  )
+
+  metrics = {
+    "discriminator_loss": d_loss,
+    "generator_loss": g_loss,
+    "real_logit": jnp.mean(on_real[:, -1]),
+    "fake_logit": jnp.mean(on_fake[:, -1]),
+    # Not finite as soon as any parameter is not; the losses, taken before the
+    # update, tell it a step later.
+    "discriminator_update": optax.tree.norm(d_updates),
+    "generator_update": optax.tree.norm(g_updates),
+  }
+  state = GanState(
+    step=state.step + 1,
+    generator=new_generator,
+    discriminator=new_discriminator,
+    generator_optimizer=generator_optimizer,
+    discriminator_optimizer=discriminator_optimizer,
+    generator_ema=generator_ema,
+  )
+  return state, metrics
+
+
+def compile_steps(
+  mesh: jax.sharding.Mesh, *, streamed: bool = False, **networks
+) -> Callable[..., tuple[GanState, dict[str, jax.Array]]]:
+  """Returns many steps as one compiled function.
+
+  Args:
+    mesh: the devices that batches are split over.
+    streamed: the batches come from outside, and there is no data set.
+    **networks: the keyword arguments of `train_step`.
+
+  Returns:
+    A function of the state (donated), the data set uint8 [N, 64, 64, 3] that
+    lies on the devices, indices int32 [steps, B] into it and the seed; it gives
+    the state after and the metrics of each step, [steps]. Where `streamed`, the
+    data set is None, and in place of the indices stand the batches themselves,
+    uint8 [steps, B, 64, 64, 3], each split over the devices.
+  """
+  one = sharding.replicated(mesh)
+  split = functools.partial(
+    jax.lax.with_sharding_constraint, shardings=sharding.batch_sharding(mesh)
+  )
+
+  def steps(state, dataset, batches, seed):
+    def step(state, batch):
+      images = split(batch if streamed else dataset[batch])
+      return train_step(state, images, seed, split=split, **networks)
+
+    return jax.lax.scan(step, state, batches)
+
+  batches = sharding.step_batch_sharding(mesh) if streamed else one
+  return jax.jit(
+    steps,
+    in_shardings=(one, sharding.batch_sharding(mesh), batches, one),
+    out_shardings=(one, one),
+    donate_argnums=0,
+  )

@@ -1,0 +1,210 @@
+"""Losses and pictures of a training run, as files and for TensorBoard.
+
+`metrics.jsonl` is the record: one JSON object a line, `{"step": 100, "d_loss":
+0.69}`. TensorBoard shows the same numbers.
+"""
+
+import json
+import os
+import pathlib
+import time
+
+from absl import logging
+
+from dcgan_inpaint.reports import pictures
+from dcgan_inpaint.reports import results
+from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import files
+
+
+class MetricWriter:
+  """Writes the metrics of one run; of several processes, the first does.
+
+  A run that resumes from step S repeats the steps after S, so their lines are
+  dropped and every step stands once. A run from step 0 starts a new file and
+  sets an older one aside as `metrics.1.jsonl`.
+  """
+
+  def __init__(self, workdir, resume_step=0, tensorboard=True, writable=True):
+    """Opens the files.
+
+    Args:
+      workdir: the run's folder.
+      resume_step: the step of the restored checkpoint; 0 without one.
+      tensorboard: whether to write TensorBoard's event files, in
+        `workdir/tensorboard`.
+      writable: False writes nothing at all; for all processes but one.
+    """
+    self._file = self._events = None
+    if not writable:
+      return
+    self._workdir = pathlib.Path(workdir)
+    path = self._workdir / "metrics.jsonl"
+    if resume_step and path.exists():
+      with files.replacing(path) as temporary:
+        temporary.write_text(
+          "".join(
+            f"{line}\n"
+            for line, metrics in _lines(path)
+            if metrics["step"] <= resume_step
+          )
+        )
+    else:
+      self._workdir.mkdir(parents=True, exist_ok=True)
+      if kept := files.set_aside(path):
+        logging.warning(
+          "no checkpoint of the run in %s: it starts at step 0, and keeps the "
+          "metrics that were there as %s", self._workdir, kept.name,
+        )  # fmt: skip
+    # Buffered by line: a run that is killed keeps all that it has written.
+    self._file = path.open("a", buffering=1)
+    if tensorboard:
+      self._events = _event_writer(self._workdir / "tensorboard", resume_step)
+
+  def scalars(self, step, values):
+    """Writes numbers.
+
+    Args:
+      step: the training step.
+      values: dict from a name to a number. NaN and infinity are null in the
+        file.
+    """
+    if not self._file:
+      return
+    line = results.plain({"step": step, **values})
+    self._file.write(json.dumps(line, allow_nan=False) + "\n")
+    if self._events:
+      for name, value in values.items():
+        self._events.add_scalar(name, float(value), step)
+      self._events.flush()
+
+  def images(self, step, images):
+    """Writes pictures, as PNG files `workdir/NAME/step_000500.png` too.
+
+    Args:
+      step: the training step.
+      images: dict from a name to uint8 [H, W, 3].
+    """
+    if not self._file:
+      return
+    for name, image in images.items():
+      path = self._workdir / name / f"step_{step:06d}.png"
+      pictures.save_png(path, image)
+      if self._events:
+        self._events.add_image(name, image, step)
+
+  def flush(self):
+    """Hands everything written so far to the operating system."""
+    if self._file:
+      self._file.flush()
+    if self._events:
+      self._events.flush()
+
+  def close(self):
+    """Closes the files; a second call does nothing."""
+    if self._file:
+      self._file.close()
+    if self._events:
+      self._events.close()
+      self._events = None
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *unused_error):
+    self.close()
+
+
+def read(path):
+  """Returns the metrics in a `metrics.jsonl`.
+
+  Args:
+    path: the file. A last line that a killed run left half-written is
+      skipped.
+
+  Returns:
+    List of dicts, one a line, each with 'step'.
+
+  Raises:
+    UserError: if there is no such file, or a line before the last is broken.
+  """
+  return [metrics for _, metrics in _lines(path)]
+
+
+def _lines(path):
+  """Returns the whole lines of a `metrics.jsonl`: list of (text, dict)."""
+  try:
+    # What is no text is no JSON either.
+    texts = pathlib.Path(path).read_text(errors="replace").splitlines()
+  except FileNotFoundError:
+    raise errors.UserError(
+      f"{path} does not exist. Give the metrics.jsonl of a training run."
+    ) from None
+  lines = []
+  for number, text in enumerate(texts, start=1):
+    try:
+      metrics = json.loads(text)
+      metrics["step"]  # noqa: B018 (a line without it is no line of ours)
+    except (ValueError, TypeError, KeyError, RecursionError):
+      if number == len(texts):
+        break
+      raise errors.UserError(
+        f"{path}, line {number}, is no JSON object with a 'step'. Mend or "
+        "remove that line."
+      ) from None
+    lines.append((text, metrics))
+  return lines
+
+
+def _event_writer(folder, resume_step):
+  """Returns TensorBoard's writer, or None where tensorboardX is missing."""
+  try:
+    return _EventWriter(folder, resume_step)
+  except ImportError:
+    logging.warning(
+      "tensorboardX is not installed, so there will be no TensorBoard events. "
+      "metrics.jsonl holds the same numbers."
+    )
+    return None
+
+
+class _EventWriter:
+  """TensorBoard's events, written at once.
+
+  The `SummaryWriter` of tensorboardX leaves that to a thread. A full disk or a
+  clock that jumps back by some weeks ends the thread, and whoever then adds a
+  few more events waits for ever.
+  """
+
+  def __init__(self, folder, resume_step):
+    # Slow to import, and not all want it.
+    from tensorboardX import event_file_writer
+    from tensorboardX import summary
+    from tensorboardX.proto import event_pb2
+
+    self._event, self._summary = event_pb2.Event, summary
+    folder.mkdir(parents=True, exist_ok=True)
+    # The name has the second; the process tells runs apart that share it.
+    self._file = event_file_writer.EventsWriter(
+      str(folder / "events"), f".{os.getpid()}"
+    )
+    # Hides the events of the steps that a resumed run repeats.
+    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    self._add(resume_step + 1, session_log=start)
+
+  def add_scalar(self, name, value, step):
+    self._add(step, summary=self._summary.scalar(name, value))
+
+  def add_image(self, name, image, step):
+    self._add(step, summary=self._summary.image(name, image, dataformats="HWC"))
+
+  def _add(self, step, **content):
+    self._file.write_event(
+      self._event(wall_time=time.time(), step=step, **content)
+    )
+
+  def flush(self):
+    self._file.flush()
+
+  def close(self):
+    self._file.close()

@@ -1,0 +1,213 @@
+"""The fast convolutions against Flax's own layers."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec
+import numpy as np
+import pytest
+
+from dcgan_inpaint.networks import convolutions
+from dcgan_inpaint.networks import native
+from dcgan_inpaint.runtime import errors
+
+OPERATIONS = {
+  "strided": (convolutions.strided, nn.Conv),
+  "transposed": (convolutions.transposed, nn.ConvTranspose),
+}
+
+# Batch, height, width, channels in and out. Three channels take the path of
+# the layers that meet the image.
+SHAPES = [
+  (2, 8, 8, 16, 9),
+  (1, 4, 6, 3, 10),
+  (3, 2, 4, 11, 3),
+  (1, 2, 2, 1, 1),
+]
+
+every_operation = pytest.mark.parametrize("operation", OPERATIONS)
+# The form `native` has tests of its own where it cannot be built.
+NATIVE = pytest.param(
+  "native",
+  marks=pytest.mark.skipif(
+    bool(native.problem()), reason="needs the CPU and a C++ compiler"
+  ),
+)
+SPLIT = [form for form in convolutions.FORMS[1:] if form != "native"]
+every_form = pytest.mark.parametrize("form", ["plain", *SPLIT, NATIVE])
+# XLA's own operation is as slow to compile as to run, so that it is held
+# against Flax in value and gradient only.
+fast_forms = pytest.mark.parametrize("form", [*SPLIT, NATIVE])
+# XLA does not split a call of ours over devices.
+split_forms = pytest.mark.parametrize("form", SPLIT)
+
+
+def flax_layer(operation, features):
+  layer = OPERATIONS[operation][1](
+    features, (5, 5), (2, 2), padding="SAME", use_bias=False
+  )
+  return lambda x, kernel: layer.apply({"params": {"kernel": kernel}}, x)
+
+
+def fast(operation, form):
+  return lambda x, kernel: OPERATIONS[operation][0](x, kernel, form)
+
+
+def normal(seed, shape):
+  return jax.random.normal(jax.random.key(seed), shape)
+
+
+def assert_close(actual, expected, tolerance=1e-5):
+  """Compares trees by the largest error relative to the largest value."""
+
+  def check(actual, expected):
+    assert actual.dtype == expected.dtype
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(actual / scale, expected / scale, 0, tolerance)
+
+  jax.tree.map(check, actual, expected)
+
+
+def value_and_gradients(f, shape):
+  *image, cin, cout = shape
+  x, kernel = normal(0, (*image, cin)), normal(1, (5, 5, cin, cout))
+  y, pull_back = jax.vjp(f, x, kernel)
+  return y, pull_back(normal(2, y.shape))
+
+
+def second_gradients(f, shape):
+  *image, cin, cout = shape
+
+  # The square makes every second derivative depend on x and the kernel.
+  def total(x, kernel):
+    return jnp.sum(f(x, kernel) ** 2)
+
+  def squared_norm(x, kernel):
+    gradients = jax.grad(total, (0, 1))(x, kernel)
+    return sum(jnp.mean(g**2) for g in gradients)
+
+  x, kernel = normal(0, (*image, cin)), normal(1, (5, 5, cin, cout))
+  return jax.jit(jax.grad(squared_norm, (0, 1)))(x, kernel)
+
+
+@functools.cache
+def of_flax(quantity, operation, shape):
+  """Flax's answer, once for all forms: its gradients compile for seconds."""
+  return quantity(flax_layer(operation, shape[-1]), shape)
+
+
+@every_operation
+@every_form
+@pytest.mark.parametrize("shape", SHAPES)
+def test_value_and_both_gradients_equal_flax(operation, form, shape):
+  assert_close(
+    value_and_gradients(fast(operation, form), shape),
+    of_flax(value_and_gradients, operation, shape),
+  )
+
+
+@every_operation
+@fast_forms
+def test_gradient_of_a_gradient_equals_flax(operation, form):
+  shape = (2, 4, 4, 8, 9)
+  assert_close(
+    second_gradients(fast(operation, form), shape),
+    of_flax(second_gradients, operation, shape),
+  )
+
+
+@every_operation
+@fast_forms
+def test_vmap_over_images_equals_the_batch(operation, form):
+  x, kernel = normal(0, (5, 4, 4, 8)), normal(1, (5, 5, 8, 3))
+
+  def loss(x):
+    return jnp.sum(fast(operation, form)(x, kernel) ** 2)
+
+  one_by_one = jax.vmap(jax.value_and_grad(lambda x: loss(x[None])))
+  values, gradients = jax.jit(one_by_one)(x)
+  assert_close(gradients, jax.grad(loss)(x))
+  assert_close(values.sum(), loss(x))
+
+
+@every_operation
+def test_vmap_keeps_one_convolution_for_the_whole_batch(operation):
+  x, kernel = normal(0, (5, 4, 4, 8)), normal(1, (5, 5, 8, 9))
+
+  def count(f, x):
+    gradient = jax.jit(jax.grad(lambda x: jnp.sum(f(x) ** 2)))
+    return gradient.lower(x).compile().as_text().count(" convolution(")
+
+  def batch(x):
+    return fast(operation, "phases")(x, kernel)
+
+  mapped = jax.vmap(lambda x: batch(x[None])[0])
+  assert count(mapped, x) == count(batch, x) > 0
+
+
+@every_operation
+@every_form
+def test_bfloat16_stays_bfloat16_and_close(operation, form):
+  x, kernel = normal(0, (2, 4, 4, 16)), normal(1, (5, 5, 16, 9))
+  expected = flax_layer(operation, 9)(x, kernel)
+  x, kernel = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
+  y = fast(operation, form)(x, kernel)
+  assert y.dtype == jnp.bfloat16
+  # Eight bits of mantissa: 2^-8 on each factor, and on the sum.
+  assert_close(y.astype(jnp.float32), expected, 0.02)
+
+
+@pytest.mark.skipif(jax.device_count() < 2, reason="needs two devices")
+@every_operation
+@split_forms
+def test_a_sharded_batch_is_never_gathered(operation, form):
+  n = jax.device_count()
+  mesh = jax.make_mesh((n,), ("data",), axis_types=(AxisType.Auto,))
+  x, kernel = normal(0, (2 * n, 4, 4, 8)), normal(1, (5, 5, 8, 9))
+  gradients = jax.jit(
+    jax.grad(
+      lambda x, k: jnp.sum(fast(operation, form)(x, k) ** 2), argnums=(0, 1)
+    )
+  )
+  sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
+  replicated = jax.device_put(kernel, NamedSharding(mesh, PartitionSpec()))
+  program = gradients.lower(sharded, replicated).compile().as_text()
+  assert "all-reduce" in program
+  assert "all-gather" not in program
+  assert "all-to-all" not in program
+  actual = jax.device_get(gradients(sharded, replicated))
+  assert_close(actual, jax.device_get(gradients(x, kernel)))
+
+
+@every_operation
+@pytest.mark.parametrize("channels, on_cpu", [(8, "phases"), (32, "winograd")])
+def test_auto_chooses_a_form_that_is_fast(operation, channels, on_cpu):
+  x, kernel = normal(0, (1, 4, 4, channels)), normal(1, (5, 5, channels, 33))
+  chosen = on_cpu if jax.default_backend() == "cpu" else "dense"
+  programs = {
+    form: str(jax.make_jaxpr(fast(operation, form))(x, kernel))
+    for form in ("auto", *convolutions.FORMS[:4])
+  }
+  assert programs["auto"] == programs[chosen]
+  assert len(set(programs.values())) == 4
+
+
+@every_operation
+def test_winograd_keeps_its_digits_over_many_channels(operation):
+  """The sums of the paper's layers are long, and its transforms lose some."""
+  shape = (2, 8, 8, 256, 32)
+  assert_close(
+    value_and_gradients(fast(operation, "winograd"), shape),
+    value_and_gradients(fast(operation, "phases"), shape),
+  )
+
+
+@every_operation
+def test_an_unknown_form_is_refused_with_the_choices(operation):
+  x, kernel = jnp.zeros((1, 4, 4, 3)), jnp.zeros((5, 5, 3, 4))
+  with pytest.raises(errors.UserError, match="'fast'.*'plain', 'dense'"):
+    fast(operation, "fast")(x, kernel)

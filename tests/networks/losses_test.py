@@ -1,0 +1,254 @@
+import sys
+
+import jax
+from jax import test_util
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dcgan_inpaint.networks import losses
+from dcgan_inpaint.runtime import errors
+
+TERMS = ("real", "fake", "generator", "prior")
+
+# Away from -1 and 1, where the hinge has no derivative.
+ONE_LOGIT = np.array([[-6.0], [-1.3], [-0.4], [0.0], [0.7], [3.0]])
+TWO_LOGITS = np.array([[2.0, -4.0], [0.3, 0.2], [-1.0, 1.5], [0.0, 0.0]])
+
+
+def sigmoid_probability(logits):
+  return 1 / (1 + np.exp(-logits[:, 0]))
+
+
+def softmax_probability(logits):
+  exponentials = np.exp(logits)
+  return exponentials[:, 1] / exponentials.sum(axis=1)
+
+
+# What the paper and each loss's own paper print, in D's terms: a probability
+# for the cross-entropies, the output itself for the others.
+FORMULAS = {
+  "sigmoid_cross_entropy": (
+    ONE_LOGIT,
+    sigmoid_probability,
+    lambda d: -np.log(d),
+    lambda d: -np.log(1 - d),
+    lambda d: -np.log(d),
+    lambda d: np.log(1 - d),
+  ),
+  "minimax": (
+    ONE_LOGIT,
+    sigmoid_probability,
+    lambda d: -np.log(d),
+    lambda d: -np.log(1 - d),
+    lambda d: np.log(1 - d),
+    lambda d: np.log(1 - d),
+  ),
+  "softmax_cross_entropy": (
+    TWO_LOGITS,
+    softmax_probability,
+    lambda d: -np.log(d),
+    lambda d: -np.log(1 - d),
+    lambda d: -np.log(d),
+    lambda d: np.log(1 - d),
+  ),
+  "mean_squared_error": (
+    ONE_LOGIT,
+    lambda logits: logits[:, 0],
+    lambda d: (d - 1) ** 2,
+    lambda d: d**2,
+    lambda d: (d - 1) ** 2,
+    lambda d: (d - 1) ** 2,
+  ),
+  "hinge": (
+    ONE_LOGIT,
+    lambda logits: logits[:, 0],
+    lambda d: np.maximum(0, 1 - d),
+    lambda d: np.maximum(0, 1 + d),
+    lambda d: -d,
+    lambda d: -d,
+  ),
+}
+
+every_term = pytest.mark.parametrize("term", TERMS)
+every_variant = pytest.mark.parametrize("name", losses.VARIANTS)
+
+
+@every_variant
+@every_term
+def test_a_loss_is_its_formula_with_the_right_gradient(name, term):
+  logits, discriminator, *formulas = FORMULAS[name]
+  formula = formulas[TERMS.index(term)]
+  variant = losses.get(name)
+  assert variant.outputs == logits.shape[1]
+
+  function = getattr(variant, term)
+  values = function(jnp.float32(logits))
+  assert values.shape == (len(logits),)
+  assert values.dtype == jnp.float32
+  np.testing.assert_allclose(
+    values, formula(discriminator(logits)), rtol=1e-5, atol=1e-6
+  )
+  test_util.check_grads(
+    jax.jit(function), (jnp.float32(logits),), order=2, modes=("rev",)
+  )
+
+
+@every_variant
+def test_the_generator_and_the_prior_pull_towards_what_is_called_real(name):
+  logits = jnp.float32(FORMULAS[name][0])
+  variant = losses.get(name)
+  if name == "mean_squared_error":
+    logits = logits[logits[:, 0] < 1]  # Beyond its target it pulls back.
+  for term in (variant.generator, variant.prior):
+    _, pull_back = jax.vjp(term, logits)
+    (gradient,) = pull_back(jnp.ones(len(logits)))
+    assert np.all(gradient[:, -1] < 0)
+
+
+@every_variant
+@every_term
+def test_a_discriminator_that_is_sure_leaves_all_finite(name, term):
+  function = getattr(losses.get(name), term)
+  outputs = losses.get(name).outputs
+  rows = [[-1e4, 1e4], [1e4, -1e4], [-1e4, -1e4], [1e4, 1e4]]
+  logits = jnp.float32(rows)[:, :outputs]
+  assert np.all(np.isfinite(function(logits)))
+  gradient = jax.grad(lambda x: jnp.sum(function(x)))(logits)
+  assert np.all(np.isfinite(gradient))
+
+
+def test_the_prior_keeps_its_slope_where_the_probability_rounds_to_one():
+  prior = losses.get("sigmoid_cross_entropy").prior
+  value, slope = jax.value_and_grad(lambda x: prior(x)[0])(jnp.array([[40.0]]))
+  np.testing.assert_allclose(value, -40)
+  np.testing.assert_allclose(slope, [[-1]])
+
+
+@every_term
+def test_softmax_over_two_logits_is_sigmoid_of_their_difference(term):
+  softmax = getattr(losses.get("softmax_cross_entropy"), term)
+  sigmoid = getattr(losses.get("sigmoid_cross_entropy"), term)
+  logits = jnp.float32(TWO_LOGITS)
+  np.testing.assert_allclose(
+    softmax(logits),
+    sigmoid(logits[:, 1:] - logits[:, :1]),
+    rtol=1e-5,
+    atol=1e-6,
+  )
+
+
+MODULE = """
+import jax.numpy as jnp
+from dcgan_inpaint import losses
+
+def wasserstein():
+  return losses.AdversarialLoss(
+    outputs=1,
+    real=lambda logits: -logits[:, 0],
+    fake=lambda logits: logits[:, 0],
+    generator=lambda logits: -logits[:, 0],
+    prior=lambda logits: -logits[:, 0],
+  )
+
+def nothing():
+  return None
+"""
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+  folder = tmp_path / "their_package"
+  folder.mkdir()
+  (folder / "critic.py").write_text(MODULE)
+  monkeypatch.syspath_prepend(str(tmp_path))
+  yield "their_package.critic"
+  for name in ("their_package", "their_package.critic"):
+    sys.modules.pop(name, None)
+
+
+def test_a_users_own_loss_is_found_by_its_name(own_module):
+  variant = losses.get(f"{own_module}:wasserstein")
+  np.testing.assert_array_equal(
+    variant.real(jnp.array([[2.0], [-3.0]])), [-2, 3]
+  )
+
+
+@pytest.mark.parametrize(
+  "name, message",
+  [
+    (
+      "sigmoid",
+      "'sigmoid' is not a loss: choose one of sigmoid_cross_entropy, "
+      "minimax, softmax_cross_entropy, mean_squared_error, hinge, or name your "
+      'own as "package.module:function"',
+    ),
+    ("", "'' is not a loss: choose one of sigmoid_cross_entropy"),
+    ("their_package.critic", "is not a loss: choose one of"),
+    (":wasserstein", "is not a loss: choose one of"),
+    ("their_package.critic:hinge", "cannot import it .*'hinge'"),
+    ("their_package.missing:hinge", "cannot import it .*missing"),
+    ("their_package.critic:nothing", "returned NoneType, and must return"),
+  ],
+)
+def test_another_name_is_refused_and_the_field_named(own_module, name, message):
+  with pytest.raises(errors.UserError, match=message) as error:
+    losses.get(name, "config.search.loss")
+  assert str(error.value).startswith("config.search.loss=")
+  assert "\n" not in str(error.value)
+
+
+def contextual_example():
+  rng = np.random.default_rng(0)
+  generated, image = rng.uniform(-1, 1, (2, 4, 6, 8, 3)).astype(np.float32)
+  mask = np.float32(rng.random((4, 6, 8, 1)) > 0.4)
+  return generated, image, mask
+
+
+def test_contextual_is_the_sum_of_distances_at_known_pixels():
+  generated, image, mask = contextual_example()
+  expected = [
+    np.abs(g - y)[m[..., 0] == 1].astype(np.float64).sum()
+    for g, y, m in zip(generated, image, mask, strict=True)
+  ]
+  actual = losses.contextual(generated, image, mask)
+  np.testing.assert_allclose(actual, expected, rtol=1e-6)
+
+
+def test_pixels_under_the_hole_have_no_gradient_and_no_nan():
+  generated, image, mask = contextual_example()
+  gradient = jax.grad(lambda g: losses.contextual(g, image, mask).sum())
+  np.testing.assert_array_equal(
+    gradient(generated), mask * np.sign(generated - image)
+  )
+  # Pixels that agree sit on the kink of the absolute value.
+  on_the_kink = gradient(image)
+  assert np.all(np.abs(on_the_kink) <= mask)
+
+
+def test_a_whole_hole_leaves_nothing():
+  generated, image, mask = contextual_example()
+  value, gradient = jax.value_and_grad(
+    lambda g: losses.contextual(g, image, 0 * mask).sum()
+  )(generated)
+  assert value == 0
+  np.testing.assert_array_equal(gradient, 0)
+
+
+def test_importance_is_the_share_of_the_hole_around_a_known_pixel():
+  rng = np.random.default_rng(0)
+  masks = np.float32(
+    rng.random((3, 12, 10, 1)) < [[[[0.5]]], [[[0.9]]], [[[1]]]]
+  )
+  masks[1, 3:9, 2:7] = 0
+  actual = losses.importance(masks)
+  for mask, weights in zip(masks[..., 0], actual[..., 0], strict=True):
+    expected = np.zeros_like(mask)
+    for i, j in np.argwhere(mask == 1):
+      around = mask[max(0, i - 3) : i + 4, max(0, j - 3) : j + 4]
+      expected[i, j] = np.mean(around == 0)
+    if expected.any():
+      expected /= expected[mask == 1].mean()
+      np.testing.assert_allclose(weights[mask == 1].mean(), 1, rtol=1e-5)
+    np.testing.assert_allclose(weights, expected, rtol=1e-5, atol=1e-6)
+  assert not losses.importance(np.zeros((5, 5, 1), np.float32)).any()

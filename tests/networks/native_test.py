@@ -1,0 +1,247 @@
+"""The C++ kernels: exactness beyond rounding, the build and its failures.
+
+convolutions_test.py holds their values and gradients against Flax.
+"""
+
+import functools
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from dcgan_inpaint import config as config_lib
+from dcgan_inpaint.networks import convolutions
+from dcgan_inpaint.networks import losses
+from dcgan_inpaint.networks import native
+from dcgan_inpaint.search import latent_search
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+OPERATIONS = {
+  "strided": convolutions.strided,
+  "transposed": convolutions.transposed,
+}
+every_operation = pytest.mark.parametrize("operation", OPERATIONS)
+needs_native = pytest.mark.skipif(
+  bool(native.problem()), reason="needs the CPU and a C++ compiler"
+)
+
+
+def normal(seed, shape):
+  return jax.random.normal(jax.random.key(seed), shape)
+
+
+def value_and_gradients(operation, form, x, kernel, prepared=None):
+  convolve = functools.partial(
+    OPERATIONS[operation], form=form, prepared=prepared
+  )
+  y, pull_back = jax.vjp(convolve, x, kernel)
+  return y, *pull_back(normal(2, y.shape))
+
+
+# Batch, height, width, channels in and out: channels over the edge of a vector
+# or a panel, tiles over the edge of the image, kernels that tasks share (many
+# tiles) and make themselves (few, or a large kernel), sums in several parts.
+every_shape = pytest.mark.parametrize(
+  "shape",
+  [
+    (1, 4, 4, 130, 67),
+    (2, 20, 12, 5, 33),
+    (1, 6, 10, 31, 2),
+    (65, 8, 8, 48, 32),
+    (70, 4, 4, 160, 150),
+    (5, 64, 64, 3, 16),
+  ],
+)
+
+
+@needs_native
+@every_operation
+@every_shape
+def test_values_and_gradients_equal_the_dense_form(operation, shape):
+  *image, cin, cout = shape
+  arrays = normal(0, (*image, cin)), normal(1, (5, 5, cin, cout))
+  expected = value_and_gradients(operation, "dense", *arrays)
+  actual = value_and_gradients(operation, "native", *arrays)
+  for a, e in zip(actual, expected, strict=True):
+    scale = np.abs(e).max()
+    np.testing.assert_allclose(a / scale, e / scale, 0, 2e-5)
+
+
+@needs_native
+@every_operation
+@every_shape
+def test_a_prepared_kernel_changes_nothing(operation, shape):
+  *image, cin, cout = shape
+  arrays = normal(0, (*image, cin)), normal(1, (5, 5, cin, cout))
+  prepared = convolutions.prepare(
+    arrays[1], operation == "transposed", "native"
+  )
+  expected = value_and_gradients(operation, "native", *arrays)
+  actual = value_and_gradients(operation, "native", *arrays, prepared)
+  jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+@needs_native
+def test_the_steps_of_a_search_transform_no_kernel():
+  generator, discriminator = tiny.networks(width=0.1, form="native")
+  weights = tiny.weights(generator, discriminator)
+  settings = config_lib.search()
+  settings.batch_size = 8
+  loss = losses.VARIANTS["sigmoid_cross_entropy"]
+  search = latent_search.Search(
+    generator, discriminator, loss, settings, tiny.LATENT_SIZE
+  )
+  program = search.lower(weights, (8, tiny.SIZE, tiny.SIZE, 3)).as_text()
+  # Of G and D four layers each, there and back.
+  assert program.count("@dcgan_inpaint_ConvolvePrepared(") == 16
+  assert "@dcgan_inpaint_Convolve(" not in program
+  assert "@dcgan_inpaint_Prepare(" not in program
+
+
+@needs_native
+@every_operation
+@pytest.mark.parametrize("channels", [(64, 32), (256, 128), (5, 3)])
+def test_an_image_does_not_depend_on_its_batch(operation, channels):
+  x, kernel = normal(0, (90, 8, 8, channels[0])), normal(1, (5, 5, *channels))
+  y, dx, _ = value_and_gradients(operation, "native", x, kernel)
+  pull_back = jax.vjp(
+    lambda x: OPERATIONS[operation](x, kernel, "native"), x[7:9]
+  )[1]
+  np.testing.assert_array_equal(
+    OPERATIONS[operation](x[7:9], kernel, "native"), y[7:9]
+  )
+  gradient = normal(2, y.shape)[7:9]
+  np.testing.assert_array_equal(pull_back(gradient)[0], dx[7:9])
+
+
+@needs_native
+@every_operation
+def test_a_second_run_is_the_same_to_the_bit(operation):
+  x, kernel = normal(0, (48, 16, 16, 32)), normal(1, (5, 5, 32, 16))
+  first = value_and_gradients(operation, "native", x, kernel)
+  second = value_and_gradients(operation, "native", x, kernel)
+  jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+@needs_native
+@every_operation
+def test_a_nested_vmap_is_one_call(operation):
+  x, kernel = normal(0, (3, 2, 4, 4, 8)), normal(1, (5, 5, 8, 9))
+
+  def one(x):
+    return OPERATIONS[operation](x[None], kernel, "native")[0]
+
+  mapped = jax.jit(jax.vmap(jax.vmap(one)))
+  expected = OPERATIONS[operation](x.reshape(6, 4, 4, 8), kernel, "native")
+  np.testing.assert_array_equal(mapped(x).reshape(expected.shape), expected)
+  assert mapped.lower(x).as_text().count("dcgan_inpaint_Convolve") == 1
+
+
+@needs_native
+@every_operation
+@pytest.mark.parametrize("axes", [(0, 0), (None, 0)])
+def test_vmap_over_kernels_equals_one_by_one(operation, axes):
+  x, kernels = normal(0, (3, 2, 4, 4, 8)), normal(1, (3, 5, 5, 8, 9))
+  x = x if axes[0] == 0 else x[0]
+
+  def loss(x, kernel):
+    return jnp.sum(OPERATIONS[operation](x, kernel, "native") ** 2)
+
+  gradients = jax.grad(loss, (0, 1))
+  mapped = jax.vmap(gradients, axes)(x, kernels)
+  for i in range(3):
+    alone = gradients(x[i] if axes[0] == 0 else x, kernels[i])
+    for a, b in zip(mapped, alone, strict=True):
+      np.testing.assert_allclose(a[i], b, 1e-5, 1e-3)
+
+
+@needs_native
+def test_a_scan_runs_it():
+  kernel = normal(1, (5, 5, 8, 8)) / 20
+
+  def step(x, _):
+    up = convolutions.transposed(x, kernel, "native")
+    return convolutions.strided(up, kernel, "native"), None
+
+  x = normal(0, (2, 4, 4, 8))
+  scanned = jax.jit(lambda x: jax.lax.scan(step, x, None, 3)[0])(x)
+  for _ in range(3):
+    x, _ = step(x, None)
+  np.testing.assert_array_equal(scanned, x)
+
+
+# What another process makes of it, with one device, as users have it.
+PROGRAM = """
+  import jax, jax.numpy as jnp
+  from dcgan_inpaint import convolutions, errors, native
+  x, kernel = jnp.ones((1, 4, 4, 3)), jnp.ones((5, 5, 3, 4))
+  program = str(jax.make_jaxpr(convolutions.strided)(x, kernel))
+  print("called" if "dcgan_inpaint_Convolve" in program else "not called")
+  try:
+    convolutions.strided(x, kernel, "native")
+  except errors.UserError as error:
+    print(f"refused: {error}")
+"""
+
+
+def start(home, **environment):
+  return subprocess.Popen(
+    [sys.executable, "-c", textwrap.dedent(PROGRAM)],
+    cwd=ROOT,
+    env={
+      **os.environ, "JAX_PLATFORMS": "cpu", "HOME": str(home), **environment
+    },
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )  # fmt: skip
+
+
+def test_without_a_compiler_the_other_forms_serve(tmp_path):
+  process = start(tmp_path, PATH="", CXX="")
+  out, log = process.communicate(timeout=120)
+  assert process.returncode == 0, log
+  lines = out.splitlines()
+  assert lines[0] == "not called"
+  assert "no C++ compiler" in lines[1]
+  assert lines[1].startswith("refused: ")
+  assert log.count("slower convolutions serve") == 1
+  assert "Traceback" not in log
+
+
+def test_a_build_that_fails_leaves_nothing_behind(tmp_path):
+  compiler = tmp_path / "broken"
+  compiler.write_text(
+    '#!/bin/sh\n[ "$1" = --version ] || { echo no room >&2; exit 1; }\n'
+  )
+  compiler.chmod(0o755)
+  process = start(tmp_path, CXX=str(compiler))
+  out, log = process.communicate(timeout=120)
+  assert process.returncode == 0, log
+  assert out.startswith("not called\n")
+  assert "no room" in log
+  assert not list((tmp_path / ".cache/dcgan_inpaint/native").iterdir())
+
+
+@needs_native
+@pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler")
+def test_processes_build_it_together_and_later_ones_find_it(tmp_path):
+  together = [start(tmp_path) for _ in range(2)]
+  for process in together:
+    out, log = process.communicate(timeout=240)
+    assert out == "called\n", log
+  folder = tmp_path / ".cache/dcgan_inpaint/native"
+  (library,) = folder.glob("*.so")
+  assert [x.suffix for x in sorted(folder.iterdir())] == [".checked", ".so"]
+  built = library.stat().st_mtime_ns
+  out, log = start(tmp_path).communicate(timeout=120)
+  assert out == "called\n", log
+  assert library.stat().st_mtime_ns == built

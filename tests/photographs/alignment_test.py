@@ -1,0 +1,156 @@
+import io
+
+import numpy as np
+from PIL import Image
+import pytest
+from skimage import data
+from skimage import transform
+
+from dcgan_inpaint.data import decoding
+from dcgan_inpaint.photographs import alignment
+
+
+def turned(scale=3.0, degrees=20.0, shift=(150.0, 40.0)):
+  """Returns a similarity transform, by scikit-image."""
+  return transform.SimilarityTransform(
+    scale=scale, rotation=np.radians(degrees), translation=shift
+  ).params
+
+
+@pytest.fixture
+def photograph():
+  return np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+
+
+def test_points_that_fit_are_met():
+  source = np.array([[10, 20], [40, 22], [25, 35], [15, 50], [38, 50.0]])
+  target = alignment.apply(turned(), source)
+  np.testing.assert_allclose(alignment.similarity(source, target), turned())
+
+
+def test_points_that_do_not_fit_are_met_as_umeyama_meets_them():
+  rng = np.random.default_rng(0)
+  source, target = rng.normal(size=(2, 5, 2))
+  expected = transform.SimilarityTransform()
+  if hasattr(transform.SimilarityTransform, "from_estimate"):
+    expected = transform.SimilarityTransform.from_estimate(source, target)
+  else:
+    expected.estimate(source, target)
+  np.testing.assert_allclose(
+    alignment.similarity(source, target), expected.params, atol=1e-12
+  )
+
+
+def test_a_transform_moves_points_as_by_hand():
+  # A quarter turn, twice as large, 10 to the right and 20 down.
+  quarter = np.array([[0, -2, 10], [2, 0, 20], [0, 0, 1.0]])
+  points = np.array([[0, 0], [1, 0], [3, 4.0]])
+  expected = [[10, 20], [10, 22], [2, 26]]
+  np.testing.assert_array_equal(alignment.apply(quarter, points), expected)
+  assert alignment.side(quarter) == 128
+
+
+@pytest.mark.parametrize(
+  "width, height", [(178, 218), (200, 128), (64, 64), (301, 127), (40, 50)]
+)
+def test_an_upright_crop_is_what_training_sees(width, height):
+  rng = np.random.default_rng(0)
+  image = rng.integers(0, 256, (height, width, 3), np.uint8)
+  encoded = io.BytesIO()
+  Image.fromarray(image).save(encoded, "png")
+  left, upper, right, lower = decoding.crop_box((width, height))
+  matrix = alignment.upright(left, upper, right - left)
+  np.testing.assert_array_equal(
+    alignment.crop(image, matrix), decoding.decode(encoded.getvalue(), 64)
+  )
+  covered = np.zeros((height, width), bool)
+  covered[upper:lower, left:right] = True
+  np.testing.assert_array_equal(
+    alignment.covered(matrix, height, width), covered
+  )
+
+
+def test_a_turned_crop_shows_what_the_transform_says():
+  # A ramp: each pixel's value is its own place.
+  y, x = np.mgrid[:300, :400] + 0.5
+  ramp = np.uint8(np.stack([x / 2, y / 2, 0 * x], axis=-1))
+  crop = alignment.crop(ramp, turned())
+  v, u = np.mgrid[:64, :64] + 0.5
+  place = alignment.apply(turned(), np.stack([u, v], axis=-1))
+  # Rounded down to 8 bits when the ramp was made, and to the nearest after.
+  np.testing.assert_allclose(crop[..., :2], place / 2 - 0.5, atol=1.01)
+
+
+def test_there_and_back_gives_what_was_there():
+  smooth = np.float32(data.astronaut()[80:144, 180:244]) / 127.5 - 1
+  matrix = turned()
+  height, width = 300, 400
+  laid = np.zeros((height, width, 3), np.float32)
+  rows, columns = alignment.window(matrix, height, width)
+  laid[rows, columns] = alignment.warp_back(smooth, matrix, height, width)
+  again = alignment.crop(
+    np.uint8(np.clip(127.5 * laid + 127.5, 0, 255)), matrix
+  )
+  error = np.abs(again / 127.5 - 1 - smooth)[2:-2, 2:-2]
+  assert error.mean() < 0.02 and np.percentile(error, 99) < 0.1
+  # A pixel's shift would be seen: the picture itself changes by more.
+  assert np.abs(np.diff(smooth, axis=1)).mean() > 0.06
+
+
+def test_an_unmoved_crop_comes_back_to_the_bit(photograph):
+  crop = np.float32(photograph[:64, :64])
+  same = alignment.warp_back(crop, np.eye(3), 64, 64)
+  np.testing.assert_array_equal(same, crop)
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 90])
+def test_the_covered_area_is_that_of_the_square(degrees):
+  covered = alignment.covered(turned(1.5, degrees), 300, 400)
+  assert covered.sum() == pytest.approx((1.5 * 64) ** 2, rel=0.01)
+
+
+def test_a_crop_beyond_the_edge_repeats_it_and_is_not_known(photograph):
+  matrix = alignment.upright(-64, 0, 128)  # The left half lies outside.
+  crop = alignment.crop(photograph, matrix)
+  np.testing.assert_array_equal(crop[:, :28], crop[:, :1].repeat(28, axis=1))
+  mask = alignment.crop_mask(np.zeros((300, 400), bool), matrix)
+  assert not mask[:, :32].any() and mask[:, 32:].all()
+
+
+def test_a_mask_lies_where_it_was_drawn():
+  hole = np.zeros((300, 400), bool)
+  hole[100 + 20 * 4 : 100 + 30 * 4, 50 + 40 * 4 : 50 + 50 * 4] = True
+  mask = alignment.crop_mask(hole, alignment.upright(50, 100, 256))
+  expected = np.ones((64, 64, 1))
+  expected[20:30, 40:50] = 0
+  # The rows below lie outside of the photograph.
+  np.testing.assert_array_equal(mask[:50], expected[:50])
+
+
+def test_a_fine_pattern_of_lost_pixels_leaves_a_crop_that_is_known(photograph):
+  lost = np.random.default_rng(0).random((300, 400)) < 0.8
+  mask = alignment.crop_mask(lost, alignment.upright(20, 20, 256))
+  assert mask.mean() > 0.7
+
+
+def test_the_fill_looks_at_nothing_under_the_hole(photograph):
+  image = np.float32(photograph)
+  hole = alignment.covered(turned(1.5), 300, 400)
+  filled = alignment.fill(image, hole)
+  np.testing.assert_array_equal(filled[~hole], image[~hole])
+  other = np.where(hole[..., None], np.float32(np.nan), image)
+  np.testing.assert_array_equal(alignment.fill(other, hole), filled)
+
+
+def test_the_fill_goes_on_smoothly():
+  y, x = np.mgrid[:101, :67]
+  ramp = np.float32(np.stack([x, y, x + y], axis=-1))
+  hole = np.zeros((101, 67), bool)
+  hole[40:60, 20:50] = True
+  filled = alignment.fill(ramp, hole)
+  # A constant would be 7.5 and 5 off in the mean, and white far more.
+  assert np.all(np.abs(filled - ramp)[hole].mean(axis=0) < [6, 4, 8])
+  flat = np.full((101, 67, 3), 7, np.float32)
+  np.testing.assert_allclose(alignment.fill(flat, hole), flat, rtol=1e-6)
+  everything = np.ones((101, 67), bool)
+  assert not alignment.fill(flat, everything).any()

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from dcgan_inpaint import pixels
+from dcgan_inpaint.photographs import alignment
+from dcgan_inpaint.photographs import detection
+from dcgan_inpaint.photographs import photograph
+from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.search import blending
+
+RNG = np.random.default_rng(0)
+IMAGE = RNG.integers(0, 256, (150, 200, 3), dtype=np.uint8)
+# Two crops that overlap in columns 80 to 99.
+FIRST = detection.Face(alignment.upright(20, 30, 80), "whole")
+SECOND = detection.Face(alignment.upright(80, 30, 80), "whole")
+GENERATED = RNG.uniform(-1, 1, (2, 64, 64, 3)).astype(np.float32)
+
+
+def prepare(hole, *found, rest="leave"):
+  return photograph.prepare(IMAGE, hole, lambda image, hole: found, rest)
+
+
+def hole_of(*boxes):
+  hole = np.zeros(IMAGE.shape[:2], bool)
+  for upper, lower, left, right in boxes:
+    hole[upper:lower, left:right] = True
+  return hole
+
+
+def test_only_faces_at_the_hole_are_searched():
+  prepared = prepare(hole_of((50, 60, 110, 120)), FIRST, SECOND)
+  assert prepared.found == 2 and prepared.faces == [SECOND]
+  assert prepared.crops.shape == (1, 64, 64, 3)
+  # 10 of 80 pixels are 8 of 64.
+  assert (prepared.masks == 0).sum() == pytest.approx(64, abs=20)
+
+
+def test_without_a_hole_no_face_is_looked_for():
+  prepared = prepare(hole_of(), FIRST)
+  assert prepared.found == 0 and prepared.faces == []
+
+
+def test_without_a_face_the_rest_decides():
+  hole = hole_of((0, 10, 0, 10))
+  with pytest.raises(errors.UserError, match="no face at the hole"):
+    prepare(hole, FIRST)
+  with pytest.raises(errors.UserError, match="no face found"):
+    prepare(hole)
+  assert prepare(hole, rest="biharmonic").faces == []
+
+
+@pytest.mark.parametrize("mode", blending.MODES)
+def test_the_hole_is_blended_as_if_with_all_of_the_crop(mode):
+  # One hole, and another that reaches beyond the crop.
+  hole = hole_of((40, 70, 40, 60), (100, 130, 25, 35))
+  done, left = photograph.complete(
+    prepare(hole, FIRST), GENERATED[:1], mode, "leave"
+  )
+  rows, columns = window = alignment.window(FIRST.matrix, *hole.shape)
+  (expected,) = blending.blend(
+    mode,
+    alignment.warp_back(GENERATED[0], FIRST.matrix, *hole.shape)[None],
+    pixels.to_float(IMAGE[window])[None],
+    np.float32(~hole[window])[None, ..., None],
+    alignment.scale(FIRST.matrix),
+  )
+  inside = hole & ~left
+  assert left.sum() == 20 * 10 and left[110:130, 25:35].all()
+  np.testing.assert_array_equal(done[~inside], IMAGE[~inside])
+  expected = np.int32(pixels.to_uint8(expected))
+  seen = inside[window]
+  np.testing.assert_allclose(done[window][seen], expected[seen], atol=1)
+  assert rows.start == 28 and columns.start == 18  # It was in the window.
+
+
+def test_where_two_crops_overlap_the_surer_face_is_taken():
+  hole = hole_of((50, 60, 70, 110))
+  both, _ = photograph.complete(
+    prepare(hole, FIRST, SECOND), GENERATED, "paste", "leave"
+  )
+  first, left = photograph.complete(
+    prepare(hole, FIRST), GENERATED[:1], "paste", "leave"
+  )
+  np.testing.assert_array_equal(both[:, :100], first[:, :100])
+  assert left[50:60, 100:110].all() and left.sum() == 100
+  assert (both[left] != IMAGE[left]).mean() > 0.9

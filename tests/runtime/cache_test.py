@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+from dcgan_inpaint.runtime import cache
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+  monkeypatch.setattr(cache, "CACHE", str(tmp_path / "kept"))
+  return tmp_path / "kept"
+
+
+class Maker:
+  """Makes an array of its number, and counts how often."""
+
+  def __init__(self, number=3):
+    self.number, self.calls = number, 0
+
+  def __call__(self):
+    self.calls += 1
+    return np.full((2, 5), self.number, np.uint8)
+
+
+def test_what_is_kept_is_not_made_again():
+  make = Maker()
+  first, second = (cache.array(make, [cache, np], "a", 1) for _ in range(2))
+  np.testing.assert_array_equal(first, np.full((2, 5), 3))
+  np.testing.assert_array_equal(second, first)
+  assert second.dtype == np.uint8
+  assert make.calls == 1
+
+
+def test_other_arguments_or_modules_are_another_array():
+  make = Maker()
+  for modules, arguments in [
+    ([cache], (1,)),
+    ([cache], ("1",)),
+    ([cache, np], (1,)),
+    ([cache], (1, None)),
+  ]:
+    cache.array(make, modules, *arguments)
+  assert make.calls == 4
+
+
+def test_another_source_or_version_is_another_array(tmp_path):
+  make = Maker()
+
+  class Module:
+    __file__ = str(tmp_path / "module.py")
+
+  source = tmp_path / "module.py"
+  for text in ("a = 1", "a = 2"):
+    source.write_text(text)
+    cache.array(make, [Module])
+  for version in ("1.0", "1.1"):
+    Module.__version__ = version
+    cache.array(make, [Module])
+  assert make.calls == 4
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY\x01", b"no array", None])
+def test_a_damaged_file_is_made_again(folder, damage):
+  make = Maker()
+  cache.array(make, [cache])
+  (path,) = folder.iterdir()
+  whole = path.read_bytes()
+  path.write_bytes(whole[:-1] if damage is None else damage)
+  np.testing.assert_array_equal(cache.array(make, [cache]), make())
+  assert path.read_bytes() == whole
+
+
+def test_where_nothing_can_be_kept_it_is_made(folder):
+  folder.write_text("a file in the place of the folder")
+  assert cache.array(Maker(), [cache]).shape == (2, 5)

@@ -1,0 +1,82 @@
+import errno
+import fcntl
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import lock
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+# Another run: it holds the workdir, forks a child that outlives it, and waits.
+HOLDER = """
+import os, sys, time
+from dcgan_inpaint import lock
+
+with lock.hold(sys.argv[1]):
+  if not os.fork():
+    os.close(1)
+    time.sleep(float(sys.argv[2]))
+    os._exit(0)
+  print("held", flush=True)
+  time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+  """Another process that holds `tmp_path`, with a child of its own."""
+  with subprocess.Popen(
+    [sys.executable, "-c", HOLDER, str(tmp_path), "20"],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    text=True,
+  ) as process:
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+
+
+def test_a_workdir_is_one_runs_until_that_run_is_dead(tmp_path, holder):
+  with (
+    pytest.raises(errors.UserError, match="take another --workdir") as refused,
+    lock.hold(tmp_path),
+  ):
+    pass
+  assert f"in use by process {holder.pid} of " in str(refused.value)
+  # Nothing can be cleaned up after SIGKILL, and a child lives on.
+  holder.send_signal(signal.SIGKILL)
+  holder.wait()
+  with lock.hold(tmp_path):
+    assert f"process {os.getpid()} of " in (tmp_path / ".lock").read_text()
+
+
+def test_a_run_that_has_ended_leaves_the_workdir_free(tmp_path):
+  for _ in range(2):
+    with lock.hold(tmp_path):
+      pass
+
+
+def test_the_first_process_of_a_run_holds_for_all(tmp_path, monkeypatch):
+  monkeypatch.setattr(jax, "process_index", lambda: 1)
+  with lock.hold(tmp_path):
+    assert not (tmp_path / ".lock").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_said_so(
+  tmp_path, monkeypatch, caplog, number
+):
+  def lockf(*unused):
+    raise OSError(number, os.strerror(number))
+
+  monkeypatch.setattr(fcntl, "lockf", lockf)
+  with lock.hold(tmp_path):
+    pass
+  assert "knows no locks" in caplog.text

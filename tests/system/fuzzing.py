@@ -1,0 +1,198 @@
+"""Coverage-guided fuzzing of everything that reads a stranger's file.
+
+  python tests/system/fuzzing.py image [FLAGS OF LIBFUZZER] [FOLDER]
+
+feeds one of `READERS`, or several with commas between, with mutations of its
+corpus, `corpus/NAME`, until it breaks the promise that all of them make:
+whatever the bytes, a reader returns what its docstring says, or raises
+`errors.UserError` with a message of one printable line. A crash of the
+interpreter, a hang and memory beyond the limit count too. FOLDER gets the
+inputs that reach something new.
+
+Atheris (libFuzzer) sees the branches of this package, of Pillow's and numpy's
+Python code and of `zipfile`; the decoders that Pillow has in C are run, and
+their branches not seen.
+
+The readers import what they need when they are first called, which is when
+Atheris looks.
+"""
+
+import pathlib
+import sys
+import tempfile
+import zlib
+
+CORPUS = pathlib.Path(__file__).resolve().parent / "corpus"
+
+_EMPTY_NPZ = b"PK\5\6" + bytes(18)  # A zip without members.
+_FLAGS = (
+  "-max_len=4096",
+  # Seconds that one input may take, and MiB of the process.
+  "-timeout=20",
+  "-rss_limit_mb=4096",
+)
+
+
+def _image(content: bytes, scratch: pathlib.Path) -> None:
+  import numpy as np
+
+  from dcgan_inpaint.data import decoding
+  from dcgan_inpaint.data import folder
+
+  _write(scratch / "images" / "a.png", content)
+  loaded = folder.load(str(scratch / "images"), "all")
+  assert loaded.images.shape == (1, 64, 64, 3)
+  assert loaded.images.dtype == np.uint8 and loaded.names == ["a.png"]
+  # What the job `inpaint` does with it.
+  whole = np.asarray(decoding.open_rgb(content))
+  alpha = decoding.transparency(content)
+  assert whole.dtype == np.uint8 and whole.shape == (*alpha.shape, 3)
+
+
+def _mask(content: bytes, scratch: pathlib.Path) -> None:
+  import numpy as np
+
+  from dcgan_inpaint import config
+  from dcgan_inpaint.masks import mask_sets
+
+  settings = config.mask()
+  settings.family = "file"
+  settings.path = str(_write(scratch / "mask.png", content))
+  # By the content, so that one input does one thing.
+  choice = zlib.crc32(content)
+  settings.file_polarity = ("white_is_hole", "white_is_known")[choice % 2]
+  height, width = ((64, 64), (48, 30))[choice // 2 % 2]
+  (mask,) = mask_sets.make(settings, [0], height, width)
+  assert mask.shape == (height, width, 1) and mask.dtype == np.float32
+  assert set(np.unique(mask)) <= {0, 1} and not mask.all()
+
+
+def _zip(content: bytes, scratch: pathlib.Path) -> None:
+  from dcgan_inpaint.data import folder
+
+  path = _write(scratch / "images.zip", content)
+  files = folder.list_files(str(path))
+  places = {(scratch / "out" / file.name).resolve() for file in files}
+  assert len(places) == len(files)
+  inside = (scratch / "out").resolve()
+  assert all(place.is_relative_to(inside) for place in places)
+  folder.load(str(path), "all")
+
+
+def _partition(content: bytes, scratch: pathlib.Path) -> None:
+  from dcgan_inpaint.data import celeba
+
+  path = _write(scratch / "partition.txt", content)
+  rows = list(celeba._read_partition(path))
+  assert len({name for name, _ in rows}) == len(rows)
+  assert all(split in (0, 1, 2) for _, split in rows)
+
+
+def _model_weights(content: bytes, scratch: pathlib.Path) -> None:
+  from dcgan_inpaint import pretrained
+
+  _write(scratch / "model" / "weights.npz", content)
+  _write(scratch / "model" / "model.json", b'{"format": 1}')
+  arrays, _ = pretrained.read(scratch / "model")
+  assert isinstance(arrays, dict)
+
+
+def _model_about(content: bytes, scratch: pathlib.Path) -> None:
+  from dcgan_inpaint import pretrained
+
+  _write(scratch / "model" / "weights.npz", _EMPTY_NPZ)
+  _write(scratch / "model" / "model.json", content)
+  _, about = pretrained.read(scratch / "model")
+  assert about["format"] in range(1, pretrained.FORMAT + 1)
+
+
+def _benchmark_part(content: bytes, scratch: pathlib.Path) -> None:
+  from dcgan_inpaint.jobs import benchmark
+
+  part = benchmark._read(_write(scratch / "part.npz", content), "0123", 1)
+  assert part is None or len(part.pictures) == 1
+
+
+def _metrics(content: bytes, scratch: pathlib.Path) -> None:
+  from dcgan_inpaint.training import metric_writer
+
+  rows = metric_writer.read(_write(scratch / "metrics.jsonl", content))
+  assert all("step" in row for row in rows)
+
+
+def _results(content: bytes, scratch: pathlib.Path) -> None:
+  from dcgan_inpaint.reports import results
+
+  path = _write(scratch / "results.json", content)
+  assert "rows" in results.read(path)
+
+
+READERS = {
+  "image": _image,
+  "mask": _mask,
+  "zip": _zip,
+  "partition": _partition,
+  "model_weights": _model_weights,
+  "model_about": _model_about,
+  "benchmark_part": _benchmark_part,
+  "metrics": _metrics,
+  "results": _results,
+}
+
+
+def check(name: str, content: bytes, scratch: pathlib.Path) -> None:
+  """Raises where a reader breaks its promise.
+
+  Args:
+    name: one of `READERS`.
+    content: of the file that it is given.
+    scratch: a folder for that file.
+  """
+  from dcgan_inpaint.runtime import errors
+
+  try:
+    READERS[name](content, scratch)
+  except errors.UserError as error:
+    assert str(error).isprintable(), repr(str(error))
+
+
+def _write(path: pathlib.Path, content: bytes) -> pathlib.Path:
+  path.parent.mkdir(exist_ok=True)
+  path.write_bytes(content)
+  return path
+
+
+def main(argv: list[str]) -> None:
+  """Fuzzes one reader; does not return."""
+  import atheris
+
+  names, *flags = argv[1:]
+  names = names.split(",")
+  scratch = pathlib.Path(tempfile.mkdtemp())
+  with atheris.instrument_imports(
+    include=["dcgan_inpaint", "PIL", "zipfile", "numpy.lib"]
+  ):
+    from PIL import Image
+
+    Image.init()  # All plug-ins, which are else imported when first needed.
+    # A bomb is refused as ever, and what is allowed takes no seconds.
+    Image.MAX_IMAGE_PIXELS = 1 << 18
+    for name in names:
+      for seed in (CORPUS / name).iterdir():
+        check(name, seed.read_bytes(), scratch)
+
+  def check_all(content):
+    for name in names:
+      check(name, content, scratch)
+
+  # libFuzzer writes what is new to it into the first folder.
+  if all(flag.startswith("-") for flag in flags):
+    (scratch / "found").mkdir()
+    flags.append(str(scratch / "found"))
+  folders = [str(CORPUS / name) for name in names]
+  atheris.Setup([argv[0], *_FLAGS, *flags, *folders], check_all)
+  atheris.Fuzz()
+
+
+if __name__ == "__main__":
+  main(sys.argv)

@@ -1,0 +1,352 @@
+"""Files that were made to do harm. `fuzzing_test` has those that nobody made.
+
+Zips that point out of themselves, bombs of pixels and torn files are refused in
+`data/folder_test`, `data/decoding_test` and `inpaint_bad_input_test`.
+"""
+
+import ast
+import io
+import json
+import os
+import pathlib
+import pickle
+import struct
+import tracemalloc
+import warnings
+import zipfile
+
+import image_files
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import pretrained
+from dcgan_inpaint.data import celeba
+from dcgan_inpaint.data import folder
+from dcgan_inpaint.data import synthetic
+from dcgan_inpaint.jobs import benchmark
+from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.search import trained_model
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SOURCES = sorted(
+  path
+  for place in ("dcgan_inpaint", "configs", "launch", "docs")
+  for path in (ROOT / place).rglob("*.py")
+)
+
+# --- pickles ------------------------------------------------------------------
+
+# Modules that run what a file says, and calls that do.
+PICKLES = {
+  "pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve",
+}  # fmt: skip
+CALLS = {"eval", "exec", "compile", "__import__"}
+
+
+def unpickles(source):
+  """Yields what in a module's source might run what a file says."""
+  for node in ast.walk(ast.parse(source)):
+    if isinstance(node, ast.Import):
+      names = {alias.name.partition(".")[0] for alias in node.names}
+      yield from names & PICKLES
+    elif isinstance(node, ast.ImportFrom):
+      yield from {(node.module or "").partition(".")[0]} & PICKLES
+    elif isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+      if not (isinstance(node.value, ast.Constant) and not node.value.value):
+        yield "allow_pickle"
+    elif isinstance(node, ast.Call):
+      called = ast.unparse(node.func)
+      if called in CALLS or called in ("yaml.load", "torch.load"):
+        yield called
+      # Said at every call, whatever numpy's default becomes.
+      keywords = {keyword.arg for keyword in node.keywords}
+      if called in ("np.load", "numpy.load") and "allow_pickle" not in keywords:
+        yield called
+
+
+@pytest.mark.parametrize(
+  "path", SOURCES, ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_nothing_is_unpickled(path):
+  assert not list(unpickles(path.read_text()))
+
+
+@pytest.mark.parametrize(
+  "source",
+  [
+    "import pickle",
+    "from joblib import load",
+    "import dill.session as x",
+    "np.load(f)",
+    "np.load(f, allow_pickle=True)",
+    "np.load(f, allow_pickle=flag)",
+    "eval(text)",
+  ],
+)
+def test_the_search_for_pickles_finds_them(source):
+  assert list(unpickles(source))
+
+
+class Harmful:
+  """An object whose unpickling makes a folder."""
+
+  def __init__(self, path):
+    self._path = str(path)
+
+  def __reduce__(self):
+    return os.mkdir, (self._path,)
+
+
+@pytest.fixture
+def harmful(tmp_path):
+  """Bytes of an .npz with a pickle in it, and the folder that it would make."""
+  path = tmp_path / "harm"
+  file = io.BytesIO()
+  np.savez(file, digest=np.array([Harmful(path)], dtype=object), x=np.ones(1))
+  pickle.loads(pickle.dumps(Harmful(path)))
+  path.rmdir()  # It is harmful.
+  return file.getvalue(), path
+
+
+def test_a_model_with_a_pickle_is_refused_and_not_run(tmp_path, harmful):
+  content, harm = harmful
+  (tmp_path / "weights.npz").write_bytes(content)
+  (tmp_path / "model.json").write_text('{"format": 1}')
+  with pytest.raises(errors.UserError, match="cannot be read .*allow_pickle"):
+    pretrained.read(tmp_path)
+  assert not harm.exists()
+
+
+def test_a_part_with_a_pickle_is_made_anew_and_not_run(
+  tmp_path, harmful, caplog
+):
+  content, harm = harmful
+  (tmp_path / "part.npz").write_bytes(content)
+  assert benchmark._read(tmp_path / "part.npz", "0", 1) is None
+  assert "allow_pickle" in caplog.text and not harm.exists()
+
+
+# --- models -------------------------------------------------------------------
+
+SPY = """
+import pathlib
+from dcgan_inpaint import losses
+
+pathlib.Path(__file__).with_suffix(".ran").touch()
+
+def loss():
+  return losses.get("hinge")
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+  """Returns the folder of a small model, as `export` writes it."""
+  config = tiny.train_config()
+  generator, discriminator = tiny.networks()
+  weights = jax.device_get(tiny.weights(generator, discriminator))
+  folder = tmp_path_factory.mktemp("model")
+  about = {"config": config.to_dict(), "step": 3, "encoder": None}
+  arrays = {
+    "weights": trained_model.as_arrays(weights),
+    "mean_image": np.zeros((64, 64, 3), np.uint8),
+  }
+  pretrained.write(folder, arrays, json.loads(json.dumps(about)))
+  return folder
+
+
+def load(folder, **fields):
+  settings = config_lib.checkpoint()
+  settings.path = str(folder)
+  settings.update(fields)
+  return trained_model.load(settings, tiny.mesh(1))
+
+
+def changed(model, folder, change):
+  """Writes a copy of a model, with its model.json changed."""
+  about = json.loads((model / "model.json").read_text())
+  change(about)
+  (folder / "model.json").write_text(json.dumps(about))
+  (folder / "weights.npz").write_bytes((model / "weights.npz").read_bytes())
+  return folder
+
+
+def test_a_models_file_names_no_code_to_run(model, tmp_path, monkeypatch):
+  (tmp_path / "spy.py").write_text(SPY)
+  monkeypatch.syspath_prepend(tmp_path)
+  folder = changed(
+    model,
+    tmp_path,
+    lambda about: about["config"]["train"].update(loss="spy:loss"),
+  )
+  with pytest.raises(errors.UserError, match="checkpoint.loss=spy:loss"):
+    load(folder)
+  assert not (tmp_path / "spy.ran").exists()
+  # The user may.
+  assert load(folder, loss="spy:loss").step == 3
+  assert (tmp_path / "spy.ran").exists()
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    lambda about: about.pop("config"),
+    lambda about: about["config"].pop("model"),
+    lambda about: about["config"]["model"].update(width="wide"),
+    lambda about: about["config"]["model"].update(width=0.1),
+    lambda about: about["config"]["model"].update(latent_size=-1),
+    lambda about: about.update(encoder={"width": 1.0}),
+    lambda about: about.update(config=[1]),
+  ],
+)
+def test_a_model_that_does_not_fit_its_description_is_refused(
+  model, tmp_path, change
+):
+  with pytest.raises(errors.UserError, match="the model cannot be read"):
+    load(changed(model, tmp_path, change))
+
+
+def test_the_unchanged_model_is_read(model):
+  assert load(model).step == 3
+
+
+# --- zips ---------------------------------------------------------------------
+
+
+FACE = image_files.encode(synthetic.load("test", 1)[0])
+
+
+def write_zip(path, members, compression=zipfile.ZIP_STORED):
+  with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:
+    warnings.simplefilter("ignore")  # Of names that are there already.
+    for name, content in members:
+      archive.writestr(name, content, compression)
+  return str(path)
+
+
+@pytest.mark.parametrize(
+  "names, fault",
+  [
+    (["a.png", "a.png"], "'a.png' is there twice"),
+    (["a.png", "./a.png"], "'./a.png' is there twice"),
+    (["b/a.png", "b\\a.png"], "is there twice"),
+    (["a.png", "b/../../c.png"], "points out of the archive"),
+    (["/a.png"], "points out of the archive"),
+    (["a\x1b[2J.png"], "control characters in its name"),
+    (["a\nb.png"], "control characters in its name"),
+    ([f"{'a' * 250}.png"], "more than 200 bytes"),
+  ],
+)
+def test_a_zip_whose_names_harm_is_refused(tmp_path, names, fault):
+  path = write_zip(tmp_path / "a.zip", [(name, FACE) for name in names])
+  with pytest.raises(errors.UserError, match="is refused") as refused:
+    folder.list_files(path)
+  assert fault in str(refused.value) and str(refused.value).isprintable()
+
+
+def test_names_that_only_look_odd_are_taken(tmp_path):
+  names = [
+    "at 12:30.png",
+    "a..b.png",
+    "写真\u30001.png",
+    "a/b.png",
+    "a/c.png",
+    "a.b/c.png",
+  ]
+  path = write_zip(tmp_path / "a.zip", [(name, FACE) for name in names])
+  assert sorted(file.name for file in folder.list_files(path)) == sorted(names)
+
+
+def test_members_that_share_their_bytes_are_refused(tmp_path):
+  path = tmp_path / "overlapping.zip"
+  write_zip(path, [("a.png", FACE), ("b.png", FACE)])
+  content = bytearray(path.read_bytes())
+  # The second entry of the directory is set to where the first one's file is.
+  second = content.rindex(b"PK\1\2")
+  struct.pack_into("<I", content, second + 42, 0)
+  path.write_bytes(content)
+  with pytest.raises(errors.UserError, match="overlaps another"):
+    folder.list_files(str(path))
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_that_packs_too_well_is_refused(tmp_path, compression):
+  path = write_zip(tmp_path / "a.zip", [("a.png", FACE)], compression)
+  with pytest.raises(errors.UserError, match="another method than deflate"):
+    folder.list_files(path)
+
+
+@pytest.mark.parametrize("honest", [True, False])
+def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch, honest):
+  monkeypatch.setattr(folder, "_MAX_BYTES", 1 << 20)
+  path = tmp_path / "bomb.zip"
+  size = 64 << 20
+  write_zip(path, [("a.bmp", bytes(size))], zipfile.ZIP_DEFLATED)
+  if not honest:  # The archive's head and directory say that it is small.
+    small, large = struct.pack("<I", 1 << 10), struct.pack("<I", size)
+    path.write_bytes(path.read_bytes().replace(large, small))
+  assert path.stat().st_size < 1 << 20
+  tracemalloc.start()
+  try:
+    with pytest.raises(errors.UserError, match="1 of 1 .* cannot be read"):
+      folder.load(str(path), "all")
+    _, peak = tracemalloc.get_traced_memory()
+  finally:
+    tracemalloc.stop()
+  assert peak < size / 8
+
+
+def test_what_is_called_an_image_starts_no_program(tmp_path, monkeypatch):
+  # Pillow would hand PostScript to Ghostscript, whatever the file is called.
+  path = tmp_path / "a.png"
+  path.write_bytes(image_files.encode(synthetic.load("test", 1)[0], "eps"))
+  with pytest.raises(errors.UserError, match="not an image of BMP, GIF, JPEG"):
+    folder.load(str(path), "all")
+
+
+# --- partitions and names -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  "content, message",
+  [
+    (b"a.jpg 0\na.jpg 2\n", "line 2: 'a.jpg' stands there twice"),
+    (b"\xff\xfe\n", "is not a file name and 0, 1 or 2"),
+    (b"a.jpg " + b"9" * 10**6, "is not a file name and 0, 1 or 2"),
+  ],
+)
+def test_a_partition_that_cannot_be_is_refused(tmp_path, content, message):
+  path = tmp_path / "list_eval_partition.txt"
+  path.write_bytes(content)
+  with pytest.raises(errors.UserError, match="line ") as refused:
+    list(celeba._read_partition(path))
+  assert message in str(refused.value) and len(str(refused.value)) < 500
+
+
+def test_a_file_whose_name_is_no_text_is_an_image_like_others(tmp_path):
+  name = b"caf\xe9.png"  # Latin-1, from an old disk.
+  with open(os.fsencode(tmp_path) + b"/" + name, "wb") as file:
+    file.write(FACE)
+  splits = {
+    split
+    for split in ("train", "validation", "test")
+    for _ in _listed(tmp_path, split)
+  }
+  assert len(splits) == 1
+  loaded = folder.load(str(tmp_path), "all")
+  assert os.fsencode(loaded.names[0]) == name
+
+
+def _listed(path, split):
+  try:
+    return folder.list_split(str(path), split)
+  except errors.UserError:
+    return []
+
+
+def test_the_readme_says_that_configs_are_code():
+  text = " ".join((ROOT / "README.md").read_text().split())
+  assert "A config is Python and runs as you" in text

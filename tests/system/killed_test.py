@@ -1,0 +1,321 @@
+"""Jobs that are killed, again and again, and go on by the same command.
+
+Every life of a job is the command line in a process of its own, which SIGKILL
+ends: some a drawn time after they started, some while they work, and some while
+a file is being written. A fork server makes the processes, with everything
+imported, so that a life takes seconds. `DCGAN_INPAINT_KILLS=50 pytest
+tests/system/killed_test.py` kills each job that often.
+"""
+
+import multiprocessing
+import os
+import pathlib
+import random
+import re
+import signal
+import sys
+import time
+
+from absl import app
+import jax
+import numpy as np
+from PIL import Image
+import tiny
+
+from dcgan_inpaint import main
+from dcgan_inpaint.reports import pictures
+from dcgan_inpaint.reports import results
+from dcgan_inpaint.training import metric_writer
+
+KILLS = int(os.environ.get("DCGAN_INPAINT_KILLS", 0))
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(
+  [
+    "dcgan_inpaint.main",
+    "dcgan_inpaint.jobs.benchmark",
+    "dcgan_inpaint.jobs.inpaint",
+    "dcgan_inpaint.jobs.train",
+    "matplotlib.figure",
+    "tensorboardX",
+  ]
+)
+
+CONFIG = """
+import tiny
+
+def get_config():
+  return tiny.train_config(
+    evaluation__methods="", train__validation_images=0, train__sample_every=0
+  )
+"""
+
+
+def command_line(flags, cache, log):
+  """What a new process does: the command line, with its output in a file."""
+  file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+  os.dup2(file, sys.stdout.fileno())
+  os.dup2(file, sys.stderr.fileno())
+  jax.config.update("jax_platforms", "cpu")
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+  sys.argv = ["main", *flags, f"--compilation_cache={cache}"]
+  app.run(main.main, flags_parser=main._parse)
+
+
+class Job:
+  """A command that is killed and given again."""
+
+  def __init__(self, workdir, *flags):
+    self.workdir = workdir
+    self._flags = [f"--workdir={workdir}", *flags]
+    self._log = workdir.with_name(f"{workdir.name}.log")
+    self.log = ""
+
+  def live(self, is_time=None, delay=0.0):
+    """Lets the command work; kills it `delay` seconds after it is time.
+
+    Args:
+      is_time: function of the time that this life began; asked all the time.
+      delay: in seconds.
+
+    Without `is_time` it may work to its end, which must be a good one.
+    """
+    cache = jax.config.jax_compilation_cache_dir or ""
+    process = PROCESSES.Process(
+      target=command_line, args=(self._flags, cache, str(self._log))
+    )
+    began = time.time()
+    process.start()
+    if is_time:
+      while process.is_alive() and not is_time(began):
+        time.sleep(0.001)
+      time.sleep(delay)
+      process.kill()
+    process.join(timeout=300)
+    self.log = self._log.read_text() if self._log.exists() else ""
+    ending = -signal.SIGKILL if is_time else 0
+    assert process.exitcode == ending, self.log
+    self._log.unlink(missing_ok=True)
+
+
+def moments(kills, seed, done, writing):
+  """Yields so many moments to kill at, as the arguments of `Job.live`.
+
+  Args:
+    kills: how many.
+    seed: of the draws.
+    done: returns how many things are done.
+    writing: returns the paths that are half written.
+  """
+  draw = random.Random(seed)
+  for kill in range(kills):
+    goal = done() + draw.randint(1, 3)
+
+    def is_writing(began, goal=goal):
+      started = done() >= goal - 1
+      return started and any(made_after(path, began) for path in writing())
+
+    def is_done(began, goal=goal):
+      del began
+      return done() >= goal
+
+    # Every kind is among the first three.
+    yield (
+      {"is_time": is_writing, "delay": draw.uniform(0, 0.02)},
+      {"is_time": is_done, "delay": draw.uniform(0, 0.05)},
+      {"is_time": lambda began: True, "delay": draw.uniform(0, 0.7)},
+    )[kill % 3]
+
+
+def identities(paths):
+  """Returns the paths, each with what tells it from a new one of its name."""
+  return {(path, path.stat().st_ctime_ns) for path in paths}
+
+
+def made_after(path, began):
+  try:
+    return path.stat().st_ctime > began
+  except FileNotFoundError:  # It is whole by now, and has its own name.
+    return False
+
+
+# --- training ----------------------------------------------------------------
+
+
+def saved(workdir):
+  """Returns the steps that are saved, and the folders that are half saved."""
+  paths = list((workdir / "checkpoints").glob("*"))
+  steps = sorted(int(path.name) for path in paths if path.name.isdecimal())
+  return steps, [path for path in paths if not path.name.isdecimal()]
+
+
+def logged(workdir):
+  """Returns the steps of metrics.jsonl."""
+  path = workdir / "metrics.jsonl"
+  return [x["step"] for x in metric_writer.read(path)] if path.exists() else []
+
+
+def test_a_training_that_is_killed_ends_as_the_uninterrupted_one(
+  tmp_path, monkeypatch, record_property
+):
+  monkeypatch.setenv("PYTHONPATH", str(pathlib.Path(tiny.__file__).parent))
+  kills = KILLS or 4
+  config = tmp_path / "config.py"
+  config.write_text(CONFIG)
+  # More steps than are done in all lives that are cut short.
+  steps = 18 * kills
+  flags = (f"--config={config}", f"--config.train.steps={steps}")
+  uninterrupted = Job(tmp_path / "uninterrupted", *flags)
+  uninterrupted.live()
+
+  job = Job(tmp_path / "killed", *flags)
+  half_saved, resumed = set(), 0
+  for moment in moments(
+    kills,
+    seed=0,
+    # A checkpoint every three steps.
+    done=lambda: max(saved(job.workdir)[0], default=0) // 3,
+    writing=lambda: saved(job.workdir)[1],
+  ):
+    whole, _ = saved(job.workdir)
+    job.live(**moment)
+    found = re.findall(r"resuming .* at step ([\d,]+)", job.log)
+    # No work is lost that was saved.
+    assert [int(step.replace(",", "")) for step in found] in ([], whole[-1:])
+    resumed += len(found)
+    half_saved |= identities(saved(job.workdir)[1])
+    assert logged(job.workdir) == list(range(1, 1 + len(logged(job.workdir))))
+  job.live()
+  record_property("killed", f"{kills} times, {len(half_saved)} while saving")
+  assert resumed and half_saved
+
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    tiny.saved_state(job.workdir, steps),
+    tiny.saved_state(uninterrupted.workdir, steps),
+  )
+  assert logged(job.workdir) == list(range(1, steps + 1))
+  metrics = [x.workdir / "metrics.jsonl" for x in (job, uninterrupted)]
+  assert metrics[0].read_text() == metrics[1].read_text()
+  (row,) = results.read(job.workdir)["rows"]
+  assert row["steps"] == steps
+
+
+# --- many items --------------------------------------------------------------
+
+
+def items(folder, suffix):
+  """Returns the finished files, which are visible, with what tells each."""
+  paths = folder.rglob(f"*{suffix}")
+  return identities(path for path in paths if not path.name.startswith("."))
+
+
+def half_written(folder):
+  """Returns the files that are being written, under their hidden names."""
+  return [path for path in folder.rglob(".*") if path.is_file()]
+
+
+def kill_often(job, folder, suffix, check, kills):
+  """Kills a job that makes files; returns how many were being written then.
+
+  Args:
+    job: the job.
+    folder: where its files appear.
+    suffix: of the files.
+    check: called with each visible file after each life; raises where the file
+      is not whole.
+    kills: how often.
+  """
+  found = set()
+  for moment in moments(
+    kills,
+    seed=1,
+    done=lambda: len(items(folder, suffix)),
+    writing=lambda: half_written(folder),
+  ):
+    before = items(folder, suffix)
+    job.live(**moment)
+    after = items(folder, suffix)
+    # What was finished is not done again.
+    assert before <= after
+    for path, _ in after - before:
+      check(path)
+    found |= identities(half_written(folder))
+  before = items(folder, suffix)
+  job.live()
+  assert before <= items(folder, suffix)
+  return len(found)
+
+
+def test_a_benchmark_that_is_killed_does_nothing_twice(
+  tmp_path, record_property
+):
+  kills = KILLS or 2
+  flags = (
+    "--config=configs/benchmark.py",
+    "--config.benchmark.methods=biharmonic",
+    "--config.benchmark.masks=centre:size=16,random_pixels:share=0.2",
+    f"--config.benchmark.images={8 * kills}",
+    "--config.benchmark.chunk=1",
+    "--config.benchmark.contact_sheet=1",
+  )
+  uninterrupted = Job(tmp_path / "uninterrupted", *flags)
+  uninterrupted.live()
+  job = Job(tmp_path / "killed", *flags)
+
+  def check(path):
+    with np.load(path) as part:
+      assert np.isfinite(part["mse"]).all()
+
+  found = kill_often(job, job.workdir / "parts", ".npz", check, kills)
+  record_property("killed", f"{kills} times, {found} while writing")
+  with (
+    np.load(job.workdir / "figures.npz") as figures,
+    np.load(uninterrupted.workdir / "figures.npz") as expected,
+  ):
+    assert figures["mse"].shape == (1, 2, 8 * kills)
+    for name in expected:
+      np.testing.assert_array_equal(figures[name], expected[name])
+
+
+def test_an_inpainting_that_is_killed_does_nothing_twice(
+  tmp_path, trained_run, record_property
+):
+  kills = KILLS or 2
+  rng = np.random.default_rng(0)
+  count = 6 * kills
+  for i in range(count):
+    # Noise takes long to write.
+    image = rng.integers(0, 256, (500, 500, 3), np.uint8)
+    pictures.save_png(tmp_path / "photos" / f"{i:02d}.png", image)
+  flags = (
+    "--config=configs/inpaint.py",
+    f"--config.checkpoint.path={trained_run}",
+    f"--config.input={tmp_path / 'photos'}",
+    "--config.faces=whole",
+    "--config.search.mode=paper",
+    "--config.search.starts=1",
+    "--config.search.steps=1",
+    "--config.search.batch_size=1",
+    "--config.contact_sheet=0",
+  )
+  uninterrupted = Job(tmp_path / "uninterrupted", *flags)
+  uninterrupted.live()
+  job = Job(tmp_path / "killed", *flags)
+
+  def check(path):
+    with Image.open(path) as image:
+      image.load()
+
+  found = kill_often(job, job.workdir / "completed", ".png", check, kills)
+  record_property("killed", f"{kills} times, {found} while writing")
+  names = sorted(path.name for path, _ in items(job.workdir, ".png"))
+  assert len(names) == count
+  for name in names:
+    made, expected = (
+      (x.workdir / "completed" / name).read_bytes()
+      for x in (job, uninterrupted)
+    )
+    assert made == expected
+  (row,) = results.read(job.workdir)["rows"]
+  assert row["n"] + row["skipped"] == count and row["failed"] == 0

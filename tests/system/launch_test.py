@@ -1,0 +1,142 @@
+"""What can be seen of `launch/` without the systems that it is for."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import kubernetes_validate
+import pytest
+import yaml
+
+LAUNCH = pathlib.Path(__file__).resolve().parents[2] / "launch"
+SCRIPTS = ("local.sh", "slurm.sbatch", "tpu_pod.sh")
+
+# Stands for Python and for the job: says what it got, then does as it is told.
+STAND_IN = """#!/usr/bin/env bash
+if [[ $1 == -c ]]; then echo 1234; exit; fi
+trap 'echo saved; exit 0' TERM
+echo "$@" "devices=$JAX_NUM_CPU_DEVICES"
+for flag in "$@"; do
+  case $flag in
+    --fail=*) [[ " $* " == *" --process_id=${flag#*=} "* ]] && exit 3 ;;
+    --short) exit 0 ;;
+  esac
+done
+for _ in {1..600}; do sleep 0.1; done
+"""
+
+
+@pytest.fixture
+def local(tmp_path):
+  """Starts launch/local.sh on a stand-in for Python."""
+  python = tmp_path / "python"
+  python.write_text(STAND_IN)
+  python.chmod(0o755)
+
+  def start(*flags):
+    return subprocess.Popen(
+      [LAUNCH / "local.sh", *flags],
+      env={**os.environ, "PYTHON": str(python)},
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+
+  return start
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_shellcheck_finds_nothing(name):
+  shellcheck = pathlib.Path(sys.executable).with_name("shellcheck")
+  subprocess.run([shellcheck, "--shell=bash", LAUNCH / name], check=True)
+
+
+def test_the_kubernetes_objects_keep_to_their_schema():
+  service, job = yaml.safe_load_all((LAUNCH / "kubernetes.yaml").read_text())
+  for resource in (service, job):
+    kubernetes_validate.validate(resource, "1.33", strict=True)
+  # Where a number or a name stands twice, it is the same.
+  spec = job["spec"]
+  pod = spec["template"]["spec"]
+  (container,) = pod["containers"]
+  flags = dict(x[2:].split("=", 1) for x in container["args"])
+  processes = int(flags["num_processes"])
+  assert spec["completions"] == spec["parallelism"] == processes
+  assert pod["subdomain"] == service["metadata"]["name"]
+  assert service["spec"]["selector"] == {"job-name": job["metadata"]["name"]}
+  host, port = flags["coordinator_address"].split(":")
+  assert host == f"{job['metadata']['name']}-0.{pod['subdomain']}"
+  assert container["ports"] == [{"containerPort": int(port)}]
+  names = [variable["name"] for variable in container["env"]]
+  assert flags["process_id"] == f"$({names[0]})"
+
+
+@pytest.mark.parametrize(
+  "command, lines, parts",
+  [
+    (
+      ["local.sh", "--processes=3", "--cpu_devices=2", "--dry_run"],
+      3,
+      ["process 2: ", "JAX_NUM_CPU_DEVICES=2", "--process_id=2"],
+    ),
+    (["local.sh", "--dry_run"], 1, ["process 0: ", "--num_processes=1"]),
+    (
+      ["slurm.sbatch", "--dry_run"],
+      1 + 2 * 8,
+      ["srun ", "process 15 of 16: node 1, GPU 7"],
+    ),
+    (
+      ["tpu_pod.sh", "--dry_run", "pod", "zone"],
+      2,
+      ["gcloud ", "--worker=all", "on worker i of pod"],
+    ),
+  ],
+)
+def test_a_dry_run_says_what_each_process_would_do(command, lines, parts):
+  out = subprocess.run(
+    ["bash", LAUNCH / command[0], *command[1:], "--config=a", "--x=b c"],
+    check=True,
+    capture_output=True,
+    text=True,
+  ).stdout
+  assert len(out.splitlines()) == lines
+  for part in [*parts, "dcgan_inpaint.main", "--config=a", r"--x=b\ c"]:
+    assert part in out
+
+
+def test_one_process_is_run_as_it_is(local):
+  out, _ = local("--cpu_devices=4", "--short").communicate(timeout=20)
+  assert out == "-m dcgan_inpaint.main --short --num_processes=1 devices=4\n"
+
+
+def test_several_processes_get_their_numbers(local):
+  process = local("--processes=2", "--cpu_devices=1", "--short")
+  out, _ = process.communicate(timeout=20)
+  assert process.returncode == 0
+  assert sorted(out.splitlines()) == [
+    f"[{i}] -m dcgan_inpaint.main --short --coordinator_address=localhost:1234"
+    f" --num_processes=2 --process_id={i} devices=1"
+    for i in range(2)
+  ]
+
+
+def test_one_that_fails_stops_the_others_and_is_named(local):
+  started = time.monotonic()
+  process = local("--processes=3", "--fail=1")
+  _, err = process.communicate(timeout=30)
+  assert process.returncode == 3
+  assert "process 1 of 3 ended with status 3" in err
+  assert time.monotonic() - started < 20
+
+
+def test_a_request_to_stop_reaches_all(local):
+  process = local("--processes=2")
+  for _ in range(2):
+    assert "dcgan_inpaint.main" in process.stdout.readline()
+  process.send_signal(signal.SIGTERM)
+  out, _ = process.communicate(timeout=20)
+  assert process.returncode == 0
+  assert sorted(out.splitlines()) == ["[0] saved", "[1] saved"]

@@ -1,0 +1,98 @@
+"""What a user waits for before the first step, and what must not add to it."""
+
+import re
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from dcgan_inpaint import config as config_lib
+from dcgan_inpaint.networks import losses
+from dcgan_inpaint.search import latent_search
+from dcgan_inpaint.training import gan
+
+JOBS = (
+  "benchmark, benchmark_throughput, compare, evaluate, inpaint_files, main, "
+  "train, train_encoder"
+)
+
+
+def run_python(script):
+  return subprocess.run(
+    [sys.executable, "-c", script], capture_output=True, text=True, check=True
+  ).stdout.strip()
+
+
+def test_importing_the_package_takes_less_than_two_seconds():
+  # Of the processor's time: others may use it as well.
+  seconds = run_python("import time, dcgan_inpaint; print(time.process_time())")
+  assert float(seconds) < 2
+
+
+def test_no_job_imports_a_library_of_data_before_it_needs_one():
+  libraries = {"grain", "tensorflow", "tensorflow_datasets", "h5py"}
+  found = run_python(
+    f"import sys; from dcgan_inpaint import {JOBS}; "
+    f"print({libraries} & set(sys.modules))"
+  )
+  assert found == "set()"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's own")
+def test_memory_that_a_step_frees_is_not_cleared_for_the_next():
+  faults = run_python(
+    "import resource, numpy as np; from dcgan_inpaint import main\n"
+    "main._keep_freed_memory()\n"
+    "for _ in range(4):\n"
+    "  before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+    "  np.ones(50_000_000, np.uint8)\n"
+    "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"
+  )
+  # 12,000 pages otherwise.
+  assert int(faults) < 100
+
+
+def constants(lowered):
+  """Returns the bytes of each constant of a program, unless of one value."""
+  return [
+    len(digits) // 2
+    for digits in re.findall(r'dense<"0x([0-9A-F]+)">', lowered.as_text())
+  ]
+
+
+def test_weights_are_arguments_of_every_program():
+  kernel = np.arange(10_000.0, dtype=np.float32)
+  closed_over = jax.jit(lambda x: x + kernel).lower(kernel)
+  assert constants(closed_over) == [40_000]
+
+  generator, discriminator = tiny.networks(width=0.1)
+  loss = losses.VARIANTS["sigmoid_cross_entropy"]
+  settings = config_lib.train()
+  mesh = tiny.mesh(2)
+  state = jax.eval_shape(
+    lambda: gan.init_state(
+      0, generator, discriminator, tiny.LATENT_SIZE, settings
+    )
+  )
+  images = jax.ShapeDtypeStruct((1, 4, tiny.SIZE, tiny.SIZE, 3), np.uint8)
+  step = gan.compile_steps(
+    mesh,
+    streamed=True,
+    generator=generator,
+    discriminator=discriminator,
+    loss=loss,
+    latent_size=tiny.LATENT_SIZE,
+    config=settings,
+  ).lower(state, None, images, np.uint32(0))
+  options = config_lib.search()
+  options.batch_size = 4
+  weights = latent_search.Weights(state.generator, state.discriminator)
+  search = latent_search.Search(
+    generator, discriminator, loss, options, tiny.LATENT_SIZE, mesh
+  ).lower(weights, (4, tiny.SIZE, tiny.SIZE, 3))
+  for program in (step, search):
+    # The transforms of a convolution, and no kernel: the least has 100,000.
+    assert max(constants(program), default=0) < 10_000

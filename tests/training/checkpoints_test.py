@@ -1,0 +1,269 @@
+import json
+import pathlib
+import re
+import shutil
+import time
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import sharding
+from dcgan_inpaint.training import checkpoints as checkpoints_lib
+
+# What Orbax had under way when it met damage ends in a warning, anywhere later.
+pytestmark = pytest.mark.filterwarnings(
+  "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+def make_state(step=0, devices=4):
+  """A pytree of several types, its weights copied to all of some devices."""
+  rng = np.random.default_rng(step)
+  state = {
+    "step": np.int32(step),
+    "weights": {"kernel": rng.normal(size=(5, 5, 3, 8)).astype(np.float32)},
+    "half": rng.normal(size=(7,)).astype(jax.numpy.bfloat16),
+  }
+  return jax.device_put(state, sharding.replicated(tiny.mesh(devices)))
+
+
+def make_target(devices=4):
+  one = sharding.replicated(tiny.mesh(devices))
+  return checkpoints_lib.abstract(make_state(), one)
+
+
+def assert_same(state, expected):
+  jax.tree.map(np.testing.assert_array_equal, state, expected)
+  assert jax.tree.map(lambda x: x.dtype, state) == jax.tree.map(
+    lambda x: x.dtype, expected
+  )
+
+
+def save(folder, errors_by_step, keep=2):
+  """Saves a state for each step, with its inversion MSE."""
+  with checkpoints_lib.Checkpoints(folder, keep) as checkpoints:
+    for step, error in errors_by_step.items():
+      checkpoints.save(step, make_state(step), {"images": step}, error)
+
+
+def test_a_state_comes_back_to_the_bit_with_its_meta(tmp_path):
+  save(tmp_path, {3: 1.5})
+  with checkpoints_lib.Checkpoints(tmp_path) as checkpoints:
+    assert_same(checkpoints.restore(3, make_target()), make_state(3))
+    assert checkpoints.meta(3) == {"images": 3}
+
+
+@pytest.mark.parametrize("then, now", [(4, 1), (1, 4)])
+def test_a_state_is_restored_on_another_number_of_devices(tmp_path, then, now):
+  with checkpoints_lib.Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(1, make_state(1, then), {}, None)
+  with checkpoints_lib.Checkpoints(tmp_path) as checkpoints:
+    state = checkpoints.restore(1, make_target(now))
+  assert_same(state, make_state(1))
+  for leaf in jax.tree.leaves(state):
+    assert len(leaf.devices()) == now
+
+
+@pytest.mark.parametrize(
+  "keep, values, kept, best",
+  [
+    (2, {1: 3.0, 2: 1.0, 3: 2.0, 4: 4.0, 5: 5.0}, [2, 4, 5], 2),
+    (1, {1: 3.0, 2: 2.0, 3: 1.0}, [3], 3),
+    # Nothing held out: the latest stay, and the last counts as the best.
+    (2, {1: None, 2: None, 3: None}, [2, 3], 3),
+  ],
+)
+def test_the_latest_and_the_best_are_kept(tmp_path, keep, values, kept, best):
+  save(tmp_path, values, keep)
+  with checkpoints_lib.Checkpoints(tmp_path) as checkpoints:
+    assert checkpoints.steps() == kept
+    assert checkpoints.candidates("best")[0] == best
+    assert checkpoints.candidates("latest") == kept[::-1]
+    assert checkpoints.candidates(str(kept[0])) == kept[:1]
+    for which in ("7", "last", ""):
+      with pytest.raises(errors.UserError, match=f"best, latest.*{kept[0]}"):
+        checkpoints.candidates(which)
+
+
+def test_an_empty_folder_has_no_candidate_and_nothing_to_resume(tmp_path):
+  with checkpoints_lib.Checkpoints(tmp_path) as checkpoints:
+    assert checkpoints.restore_latest(make_target(), print) is None
+    with pytest.raises(errors.UserError, match="holds no checkpoint"):
+      checkpoints.candidates("best")
+
+
+@pytest.mark.parametrize("workdir", ["", "none"])
+def test_a_workdir_without_checkpoints_is_refused(tmp_path, workdir):
+  path = workdir and str(tmp_path / workdir)
+  with (
+    pytest.raises(errors.UserError, match="config.checkpoint.path=.*workdir"),
+    checkpoints_lib.existing(path),
+  ):
+    pass
+  assert not (tmp_path / "none").exists()
+
+
+def make_empty(step):
+  """What a killed run may leave."""
+  shutil.rmtree(step)
+  step.mkdir()
+
+
+def truncate(step):
+  """What a full disk may leave."""
+  for path in (step / "state").rglob("d/*"):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def lose_meta(step):
+  shutil.rmtree(step / "meta")
+
+
+def lose_arrays(step):
+  for folder in list((step / "state").rglob("d")):
+    shutil.rmtree(folder)
+
+
+def lose_state(step):
+  shutil.rmtree(step / "state")
+
+
+def cut_short(name):
+  """Returns the damage that leaves half of one file."""
+
+  def cut(step):
+    content = (step / name).read_bytes()
+    (step / name).write_bytes(content[: len(content) // 2])
+
+  return cut
+
+
+def take_place(step):
+  """Something else, under the name of a checkpoint."""
+  make_empty(step)
+  (step / "weights.npz").write_bytes(b"PK")
+
+
+@pytest.mark.parametrize(
+  "damage",
+  [
+    make_empty,
+    truncate,
+    lose_meta,
+    lose_arrays,
+    lose_state,
+    cut_short("meta/metadata"),
+    # Without these Orbax would not open the folder at all.
+    cut_short("metrics/metrics"),
+    cut_short("state/_METADATA"),
+    cut_short("state/manifest.ocdbt"),
+    take_place,
+  ],
+)
+def test_a_broken_checkpoint_gives_way_to_the_one_before(
+  tmp_path, damage, caplog
+):
+  folder = tmp_path / "checkpoints"
+  save(folder, {1: 1.0, 2: 2.0})
+  damage(folder / "2")
+  with checkpoints_lib.Checkpoints(folder) as checkpoints:
+    step, state = checkpoints.restore_latest(make_target(), lambda meta: None)
+    assert step == 1
+    assert_same(state, make_state(1))
+    assert re.search("checkpoint 2 .*cannot be read", caplog.text)
+    # The run comes to that step again, and must be able to save it.
+    checkpoints.save(2, make_state(2), {"images": 2}, 2.0)
+  with checkpoints_lib.Checkpoints(folder) as checkpoints:
+    assert checkpoints.steps() == [1, 2]
+    assert_same(checkpoints.restore(2, make_target()), make_state(2))
+
+
+def test_a_checkpoint_of_other_shapes_gives_way_to_the_one_before(
+  tmp_path, caplog
+):
+  save(tmp_path, {1: 1.0})
+  other = {**make_state(2), "half": np.zeros(8, jax.numpy.bfloat16)}
+  with checkpoints_lib.Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(2, other, {"images": 2}, 2.0)
+  with checkpoints_lib.Checkpoints(tmp_path) as checkpoints:
+    step, state = checkpoints.restore_latest(make_target(), lambda meta: None)
+  assert step == 1
+  assert_same(state, make_state(1))
+  assert "shape" in caplog.text
+
+
+@pytest.mark.parametrize("number", [2, 0, "7b"])
+def test_an_unknown_format_stops_the_run(tmp_path, number):
+  save(tmp_path, {1: 1.0, 2: 2.0})
+  path = tmp_path / "2" / "meta" / "metadata"
+  meta = json.loads(path.read_text())
+  assert meta["format"] == checkpoints_lib.FORMAT
+  path.write_text(json.dumps({**meta, "format": number}))
+  with (
+    checkpoints_lib.Checkpoints(tmp_path) as checkpoints,
+    pytest.raises(
+      errors.UserError, match=f"checkpoint 2 of .* format {number!r}.* up to 1"
+    ) as refused,
+  ):
+    checkpoints.restore_latest(make_target(), lambda meta: None)
+  assert "\n" not in str(refused.value)
+  # A later version's work is neither repeated nor written over.
+  assert (tmp_path / "2").exists()
+
+
+@pytest.mark.parametrize(
+  "broken, writable", [("2", False), ("12", True), ("12", False)]
+)
+def test_broken_metrics_are_refused_where_none_may_give_way(
+  tmp_path, broken, writable
+):
+  save(tmp_path, {1: 1.0, 2: 2.0})
+  for step in broken:
+    cut_short("metrics/metrics")(tmp_path / step)
+  with pytest.raises(errors.UserError, match="/metrics/metrics is no JSON"):
+    checkpoints_lib.Checkpoints(tmp_path, writable=writable)
+  assert {path.name for path in tmp_path.iterdir()} == {"1", "2"}
+
+
+def test_where_none_can_be_read_nothing_starts_from_scratch(tmp_path):
+  save(tmp_path, {1: 1.0, 2: 2.0})
+  for step in ("1", "2"):
+    make_empty(tmp_path / step)
+  with (
+    checkpoints_lib.Checkpoints(tmp_path) as checkpoints,
+    pytest.raises(errors.UserError, match="no checkpoint .* can be read") as no,
+  ):
+    checkpoints.restore_latest(make_target(), lambda meta: None)
+  assert "\n" not in str(no.value)
+  # Neither was touched: it is for the user to say what becomes of them.
+  assert {path.name for path in tmp_path.iterdir()} >= {"1", "2"}
+
+
+def test_what_the_check_refuses_is_refused(tmp_path):
+  save(tmp_path, {1: 1.0, 2: 2.0})
+
+  def check(meta):
+    raise errors.UserError(f"another run: {meta['images']}")
+
+  with (
+    checkpoints_lib.Checkpoints(tmp_path) as checkpoints,
+    pytest.raises(errors.UserError, match="another run: 2"),
+  ):
+    checkpoints.restore_latest(make_target(), check)
+
+
+def test_what_a_killed_save_left_is_cleared_away(tmp_path):
+  save(tmp_path, {1: 1.0})
+  half = pathlib.Path(tmp_path / "2.orbax-checkpoint-tmp")
+  half.mkdir()
+  with checkpoints_lib.Checkpoints(tmp_path) as checkpoints:
+    assert checkpoints.steps() == [1]
+    # Orbax clears up in the background.
+    deadline = time.monotonic() + 20
+    while half.exists() and time.monotonic() < deadline:
+      time.sleep(0.05)
+  assert not half.exists()
