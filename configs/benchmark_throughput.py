@@ -6,13 +6,13 @@ takes some minutes on two CPU cores, at a quarter of the paper's width. Leaves
 results.json and throughput.png; the same command again goes on where it was
 cut.
 
-On a GPU at full width, every form of the convolutions at every batch size,
+On a GPU at full width, every implementation of the convolutions at every batch size,
 which tells what `config.model.convolution=auto` should stand for there:
 
   python -m dcgan_inpaint.main --config=configs/benchmark_throughput.py \
       --platform=gpu --config.model.width=1.0 \
       --config.model.dtype=bfloat16 \
-      --config.throughput.forms=dense,phases,plain \
+      --config.throughput.implementations=dense,phases,plain \
       --config.train.batch_size=64 \
       --config.throughput.train_batches=512,2048 \
       --config.search.batch_size=1 \

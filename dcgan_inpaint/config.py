@@ -112,7 +112,7 @@ def train() -> ConfigDict:
   # Steps between checkpoints, each with its inversion MSE on held-out images.
   config.save_every = 1000
   # Latest checkpoints that are kept, beside the best.
-  config.keep = 2
+  config.max_to_keep = 2
   # Held-out images for the inversion MSE, and steps of that search; 0 images =
   # no validation, and the last checkpoint counts as the best. The search is one
   # start of Adam from 0.1 with a cosine, without a prior.
@@ -167,7 +167,7 @@ def search() -> ConfigDict:
   # How many starts an image has ...
   config.starts = placeholder(int)
   # ... and what becomes of them: best (the lowest loss) or mean.
-  config.keep = placeholder(str)
+  config.reduce = placeholder(str)
   # Complete the mirror image too, and take the mean with that mirrored back; of
   # an image's first sample only.
   config.mirrored = placeholder(bool)
@@ -199,7 +199,7 @@ def search() -> ConfigDict:
   config.refine_steps = placeholder(int)
   config.refine_layer = placeholder(int)
   config.refine_learning_rate = placeholder(float)
-  config.refine_pull = placeholder(float)
+  config.proximal_weight = placeholder(float)
   # What multiplies the details of what was found, in the depth of a hole; above
   # 1 where it is a mean, which is smoother than a face.
   config.detail_gain = placeholder(float)
@@ -217,7 +217,7 @@ def search() -> ConfigDict:
 _FIDELITY = {
   "start": "encoder",
   "starts": 1,
-  "keep": "mean",
+  "reduce": "mean",
   "mirrored": True,
   "blending": "screened",
   "steps": 0,
@@ -226,7 +226,7 @@ _FIDELITY = {
   "refine_steps": 30,
   "refine_layer": 4,
   "refine_learning_rate": 0.02,
-  "refine_pull": 2.0,
+  "proximal_weight": 2.0,
   "detail_gain": 1.0,
 }
 # What a mode sets where `config.search` leaves a field open (None).
@@ -235,7 +235,7 @@ SEARCH_MODES = types.MappingProxyType(
     "paper": {
       "start": "random",
       "starts": 1,
-      "keep": "best",
+      "reduce": "best",
       "mirrored": False,
       "blending": "paste",
       "steps": 1000,
@@ -244,7 +244,7 @@ SEARCH_MODES = types.MappingProxyType(
       "refine_steps": 0,
       "refine_layer": 1,
       "refine_learning_rate": 0.01,
-      "refine_pull": 1.0,
+      "proximal_weight": 1.0,
       "detail_gain": 1.0,
     },
     "fidelity": _FIDELITY,
@@ -322,7 +322,7 @@ def encoder() -> ConfigDict:
   # Steps between checkpoints, each with its error on held-out images.
   config.save_every = 1000
   # Latest checkpoints that are kept, beside the best.
-  config.keep = 2
+  config.max_to_keep = 2
   # Held-out images, with the holes of `config.mask`.
   config.validation_images = 256
   return config
@@ -371,9 +371,9 @@ def throughput() -> ConfigDict:
   config = ConfigDict()
   # What is measured: train, search or both.
   config.what = "train,search"
-  # Forms of the convolutions, see `config.model.convolution`. Every form is
+  # Implementations of the convolutions, see `config.model.convolution`. Each is
   # measured at every batch, since they decide which one is the fastest.
-  config.forms = ""
+  config.implementations = ""
   # Images a step of training, and searched at a time.
   config.train_batches = ""
   config.search_batches = ""
@@ -598,7 +598,7 @@ def of_results(results: dict[str, Any]) -> ConfigDict:
 
 _CHOICES = {
   "model.dtype": ("float32", "bfloat16"),
-  "model.convolution": ("auto", *convolutions.FORMS),
+  "model.convolution": ("auto", *convolutions.IMPLEMENTATIONS),
   "data.name": ("celeba", "folder", "synthetic"),
   "data.split": ("train", "validation", "test", "all"),
   "data.placement": ("auto", "device", "stream"),
@@ -609,7 +609,7 @@ _CHOICES = {
   "encoder.dtype": ("float32", "bfloat16"),
   "search.mode": tuple(SEARCH_MODES),
   "search.start": ("random", "encoder"),
-  "search.keep": ("best", "mean"),
+  "search.reduce": ("best", "mean"),
   "search.schedule": ("cosine", "constant"),
   "search.dtype": ("float32", "bfloat16"),
 }
@@ -657,7 +657,7 @@ _RANGES = types.MappingProxyType(
     "train.log_every": _at_least(1),
     "train.sample_every": _at_least(0),
     "train.save_every": _at_least(1),
-    "train.keep": _at_least(1),
+    "train.max_to_keep": _at_least(1),
     "train.validation_images": _at_least(0),
     "train.validation_steps": _at_least(1),
     "encoder.width": _above(0),
@@ -673,7 +673,7 @@ _RANGES = types.MappingProxyType(
     "encoder.steps_per_call": _at_least(0),
     "encoder.log_every": _at_least(1),
     "encoder.save_every": _at_least(1),
-    "encoder.keep": _at_least(1),
+    "encoder.max_to_keep": _at_least(1),
     "encoder.validation_images": _at_least(0),
     "search.steps": _at_least(0),
     "search.learning_rate": _above(0),
@@ -684,7 +684,7 @@ _RANGES = types.MappingProxyType(
     "search.refine_steps": _at_least(0),
     "search.refine_layer": _one_of(1, 2, 3, 4),
     "search.refine_learning_rate": _above(0),
-    "search.refine_pull": _at_least(0),
+    "search.proximal_weight": _at_least(0),
     "search.detail_gain": _at_least(0),
     "search.batch_size": _at_least(1),
     "search.steps_per_call": _at_least(0),

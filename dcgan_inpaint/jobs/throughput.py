@@ -57,7 +57,7 @@ class Cell(NamedTuple):
 
   Attributes:
     what: 'train' or 'search'.
-    form: of the convolutions.
+    implementation: of the convolutions.
     devices: how many the batch is split over.
     width: of the networks.
     batch: images a step of training, or searched at a time.
@@ -66,7 +66,7 @@ class Cell(NamedTuple):
   """
 
   what: str
-  form: str
+  implementation: str
   devices: int
   width: float
   batch: int
@@ -102,11 +102,11 @@ def cells(config: ml_collections.ConfigDict, devices: int) -> list[Cell]:
   """
   options = config.throughput
   search = config_lib.search_settings(config.search)
-  forms = _listed(options.forms, "forms", str)
-  if unknown := set(forms) - {"auto", *convolutions.FORMS}:
+  implementations = _listed(options.implementations, "implementations", str)
+  if unknown := set(implementations) - {"auto", *convolutions.IMPLEMENTATIONS}:
     raise errors.UserError(
-      f"config.throughput.forms: {unknown.pop()!r} is none of auto, "
-      f"{', '.join(convolutions.FORMS)}"
+      f"config.throughput.implementations: {unknown.pop()!r} is none of auto, "
+      f"{', '.join(convolutions.IMPLEMENTATIONS)}"
     )
   whats = _listed(options.what, "what", str)
   if not whats or set(whats) - set(_WHATS):
@@ -144,8 +144,8 @@ def cells(config: ml_collections.ConfigDict, devices: int) -> list[Cell]:
       varied["starts"] = _listed(options.starts, "starts", int)
       varied["steps"] = _listed(options.steps, "steps", int)
     found += [
-      first._replace(form=form, batch=size)
-      for form in (first.form, *forms)
+      first._replace(implementation=implementation, batch=size)
+      for implementation in (first.implementation, *implementations)
       for size in sizes
     ]
     found += [
@@ -316,7 +316,7 @@ def _row(
 ) -> dict[str, Any]:
   """Measures a cell; returns its row."""
   settings = ml_collections.ConfigDict(config.to_dict())
-  settings.model.convolution = cell.form
+  settings.model.convolution = cell.implementation
   settings.model.width = cell.width
   networks = gan.networks(settings)
   outputs = networks[2].outputs
@@ -472,7 +472,7 @@ def _draw(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
   """Draws how cost grows, a panel for each thing that was varied.
 
   A panel holds the rows that differ from the first of their kind in this one
-  thing, or in the form as well, which has a line of its own.
+  thing, or in the implementation as well, which has a line of its own.
   """
   # Slow to import, see `report.curves`.
   from matplotlib import figure
@@ -481,7 +481,7 @@ def _draw(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
   for what in dict.fromkeys(row["what"] for row in rows):
     of_kind = [row for row in rows if row["what"] == what]
     for varied in ("batch", "devices", "width", "starts", "steps"):
-      fixed = [x for x in Cell._fields if x not in (varied, "form")]
+      fixed = [x for x in Cell._fields if x not in (varied, "implementation")]
       alike = [
         row for row in of_kind if all(row[x] == of_kind[0][x] for x in fixed)
       ]
@@ -496,7 +496,7 @@ def _draw(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
   )
   axes = list(drawing.subplots(lines, columns, squeeze=False).flat)
   for place, (what, varied, alike) in zip(axes, panels, strict=False):
-    for form in dict.fromkeys(row["form"] for row in alike):
+    for implementation in dict.fromkeys(row["implementation"] for row in alike):
       points = sorted(
         (
           row[varied],
@@ -506,18 +506,20 @@ def _draw(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
           ),
         )
         for row in alike
-        if row["form"] == form and row["per_second"]
+        if row["implementation"] == implementation and row["per_second"]
       )
       if points:
         x, median, fastest, slowest = np.array(points).T
         spread = (median - fastest, slowest - median)
-        place.errorbar(x, median, spread, marker="o", capsize=3, label=form)
+        place.errorbar(
+          x, median, spread, marker="o", capsize=3, label=implementation
+        )
     unit = "step" if what == "train" else "search"
     place.set(title=what, xlabel=varied, ylabel=f"ms a {unit}")
     # From zero on: what is twice as high costs twice as much.
     place.set(xlim=(0, None), ylim=(0, None))
     place.grid(alpha=0.3)
-    place.legend(title="form")
+    place.legend(title="implementation")
   for place in axes[len(panels) :]:
     place.set_axis_off()
   with files.replacing(path) as temporary:

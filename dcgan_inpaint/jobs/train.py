@@ -60,7 +60,7 @@ _FREE = (
   "train.log_every",
   "train.sample_every",
   "train.save_every",
-  "train.keep",
+  "train.max_to_keep",
   "train.validation_images",
   "train.validation_steps",
   "data.split",
@@ -289,7 +289,7 @@ def run(
   )  # fmt: skip
   target = checkpoints_lib.abstract(shapes, one)
   checkpoints = checkpoints_lib.Checkpoints(
-    workdir / "checkpoints", settings.keep
+    workdir / "checkpoints", settings.max_to_keep
   )
   meta = {"config": checkpoints_lib.as_json(config), "images": image_count}
   restored = checkpoints.restore_latest(

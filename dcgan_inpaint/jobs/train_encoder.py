@@ -45,7 +45,7 @@ _FREE = (
   "encoder.steps_per_call",
   "encoder.log_every",
   "encoder.save_every",
-  "encoder.keep",
+  "encoder.max_to_keep",
   "encoder.validation_images",
   "data.split",
   "data.test_path",
@@ -166,7 +166,7 @@ def run(
   }
   checkpoints = checkpoints_lib.Checkpoints(
     workdir / "checkpoints",
-    settings.keep,
+    settings.max_to_keep,
     metric=checkpoints_lib.COMPLETION_MSE,
   )
   restored = checkpoints.restore_latest(

@@ -1,7 +1,7 @@
-"""The DCGAN's 5x5 stride-2 convolutions in their fast, exact forms.
+"""The DCGAN's 5x5 stride-2 convolutions in their fast, exact implementations.
 
-The parameters stay the paper's 5x5 kernels, and every form equals Flax's `Conv`
-and `ConvTranspose` up to rounding. The forms differ in speed alone:
+The parameters stay the paper's 5x5 kernels, and every implementation equals Flax's `Conv`
+and `ConvTranspose` up to rounding. The implementations differ in speed alone:
 
   plain   XLA's own operation. Its gradients miss the fast paths.
   dense   One 3x3 convolution at stride 1 over blocks of 2x2 pixels, four times
@@ -12,7 +12,7 @@ and `ConvTranspose` up to rounding. The forms differ in speed alone:
           Gradients are written out in the same operations, so reverse mode
           works to any order; forward mode (`jax.jvp`) is not supported, here
           and in the next. Auto's choice on the CPU for layers of few channels.
-  winograd  The dense form's 3x3 convolution by Winograd's transforms (Lavin and
+  winograd  The dense implementation's 3x3 convolution by Winograd's transforms (Lavin and
           Gray 2016): 36 products for a tile of 4x4 blocks in the place of 576,
           or of 400 in `phases`. In float32 whatever the type, and about six
           times the rounding error of the others: 4e-6 of the largest value.
@@ -32,7 +32,7 @@ import numpy as np
 from dcgan_inpaint.networks import native
 from dcgan_inpaint.runtime import errors
 
-FORMS = ("plain", "dense", "phases", "winograd", "native")
+IMPLEMENTATIONS = ("plain", "dense", "phases", "winograd", "native")
 
 # With fewer channels than this on the image's side, a vector register stays
 # mostly empty, and wasted taps cost less than wasted lanes.
@@ -41,105 +41,105 @@ _THIN = 8
 _WIDE = 32
 
 
-def strided(x, kernel, form="auto", prepared=None):
+def strided(x, kernel, implementation="auto", prepared=None):
   """Convolves with stride 2, as `nn.Conv(features, (5, 5), (2, 2))`, no bias.
 
   Args:
     x: [B, H, W, Cin] of any float type; H and W even.
     kernel: [5, 5, Cin, Cout] of the same type.
-    form: one of `FORMS`, or 'auto', which chooses by the default backend.
+    implementation: one of `IMPLEMENTATIONS`, or 'auto', which chooses by the default backend.
     prepared: what `prepare` made of the kernel, if it was called.
 
   Returns:
     [B, H / 2, W / 2, Cout] of the same type.
 
   Raises:
-    UserError: if `form` is unknown, or cannot be had on this machine.
+    UserError: if `implementation` is unknown, or cannot be had on this machine.
   """
-  form = _choose(form, kernel)
-  if form == "plain":
+  implementation = _choose(implementation, kernel)
+  if implementation == "plain":
     return _convolve(x, kernel, "SAME", (2, 2))
-  if form == "dense":
+  if implementation == "dense":
     return _strided_dense(x, kernel)
-  if form == "winograd":
+  if implementation == "winograd":
     return _strided_winograd(x, kernel)
-  if form == "native":
+  if implementation == "native":
     return native.strided(x, kernel, prepared)
   return _strided(x, kernel)
 
 
-def transposed(x, kernel, form="auto", prepared=None):
+def transposed(x, kernel, implementation="auto", prepared=None):
   """Doubles the sides, as `nn.ConvTranspose(features, (5, 5), (2, 2))`.
 
   Args:
     x: [B, H, W, Cin] of any float type.
     kernel: [5, 5, Cin, Cout] of the same type, in the order of
       `transpose_kernel=False`, Flax's default.
-    form: one of `FORMS`, or 'auto', which chooses by the default backend.
+    implementation: one of `IMPLEMENTATIONS`, or 'auto', which chooses by the default backend.
     prepared: what `prepare` made of the kernel, if it was called.
 
   Returns:
     [B, 2H, 2W, Cout] of the same type.
 
   Raises:
-    UserError: if `form` is unknown, or cannot be had on this machine.
+    UserError: if `implementation` is unknown, or cannot be had on this machine.
   """
-  form = _choose(form, kernel)
-  if form == "plain":
+  implementation = _choose(implementation, kernel)
+  if implementation == "plain":
     return lax.conv_transpose(x, kernel, (2, 2), "SAME")
-  if form == "dense":
+  if implementation == "dense":
     return _transposed_dense(x, kernel)
-  if form == "winograd":
+  if implementation == "winograd":
     return _transposed_winograd(x, kernel)
-  if form == "native":
+  if implementation == "native":
     return native.transposed(x, kernel, prepared)
   return _transposed(x, kernel)
 
 
-def prepare(kernel, transposed, form="auto"):
-  """Returns what a form can make of a kernel once, to be used many times.
+def prepare(kernel, transposed, implementation="auto"):
+  """Returns what a implementation can make of a kernel once, to be used many times.
 
   Args:
     kernel: [5, 5, Cin, Cout] of any float type.
     transposed: whether it is for `transposed`, or for `strided`.
-    form: as there.
+    implementation: as there.
 
   Returns:
     Arrays for the argument `prepared`, or None where there is nothing to make.
     Values and gradients stay those of the kernel.
 
   Raises:
-    UserError: if `form` is unknown, or cannot be had on this machine.
+    UserError: if `implementation` is unknown, or cannot be had on this machine.
   """
-  if _choose(form, kernel) == "native":
+  if _choose(implementation, kernel) == "native":
     return native.prepare(kernel, transposed)
   return None
 
 
-def _choose(form, kernel):
-  """Returns the form of one layer."""
-  if form == "auto":
+def _choose(implementation, kernel):
+  """Returns the implementation of one layer."""
+  if implementation == "auto":
     if jax.default_backend() != "cpu":
       return "dense"
     if jax.device_count() == 1 and native.available():
       return "native"
     wide = min(kernel.shape[2:]) >= _WIDE
     return "winograd" if wide else "phases"
-  if form not in FORMS:
+  if implementation not in IMPLEMENTATIONS:
     raise errors.UserError(
-      f"unknown form of the convolutions {form!r}: choose 'auto' or one of"
-      f" {', '.join(map(repr, FORMS))}"
+      f"unknown implementation of the convolutions {implementation!r}: choose 'auto' or one of"
+      f" {', '.join(map(repr, IMPLEMENTATIONS))}"
     )
-  if form == "native" and jax.default_backend() != "cpu":
+  if implementation == "native" and jax.default_backend() != "cpu":
     raise errors.UserError(
-      "the form 'native' of the convolutions is for the CPU: choose 'auto'"
+      "the implementation 'native' of the convolutions is for the CPU: choose 'auto'"
     )
-  if form == "native" and not native.available():
+  if implementation == "native" and not native.available():
     raise errors.UserError(
-      "the form 'native' of the convolutions cannot be built on this machine"
+      "the implementation 'native' of the convolutions cannot be built on this machine"
       f" ({native.problem()}): choose 'auto', or install a C++ compiler"
     )
-  return form
+  return implementation
 
 
 def _convolve(x, kernel, padding, strides=(1, 1), rhs_dilation=None):
@@ -153,7 +153,7 @@ def _convolve(x, kernel, padding, strides=(1, 1), rhs_dilation=None):
   )
 
 
-# The dense form: one 3x3 convolution at stride 1 over blocks of 2x2 pixels.
+# The dense implementation: one 3x3 convolution at stride 1 over blocks of 2x2 pixels.
 
 
 def _strided_dense(x, kernel):
@@ -190,7 +190,7 @@ def _from_blocks(blocks):
   return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, -1)
 
 
-# Winograd's form: the dense form's 3x3 convolution over tiles of 4x4 pixels.
+# Winograd's implementation: the dense implementation's 3x3 convolution over tiles of 4x4 pixels.
 
 
 def _winograd_matrices():
@@ -267,7 +267,7 @@ def _product_backward(factors, gradient):
 _product.defvjp(lambda a, b: (a @ b, (a, b)), _product_backward)
 
 
-# The form without wasted taps. Each operation is the other's adjoint, and both
+# The implementation without wasted taps. Each operation is the other's adjoint, and both
 # share one kernel gradient, so that XLA's own slow gradients are never used.
 
 

@@ -49,14 +49,14 @@ class Conv(nn.Module):
     transposed: doubles the sides instead of halving them.
     use_bias: whether a bias is added.
     dtype: the type that is computed in.
-    form: one of `convolutions.FORMS`, or 'auto'.
+    implementation: one of `convolutions.IMPLEMENTATIONS`, or 'auto'.
   """
 
   features: int
   transposed: bool
   use_bias: bool
   dtype: Any
-  form: str
+  implementation: str
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -69,7 +69,10 @@ class Conv(nn.Module):
     # Of `prepare`, if it was called.
     prepared = self.get_variable("prepared", "kernel")
     x = convolve(
-      x.astype(self.dtype), kernel.astype(self.dtype), self.form, prepared
+      x.astype(self.dtype),
+      kernel.astype(self.dtype),
+      self.implementation,
+      prepared,
     )
     if self.use_bias:
       bias = self.param("bias", nn.initializers.zeros_init(), shape[-1:])
@@ -84,13 +87,13 @@ class Generator(nn.Module):
     width: multiplies every channel count; 1 is the paper's.
     batch_norm_momentum: how much of the running statistics a step keeps.
     dtype: the type the layers compute in.
-    form: the form of the convolutions, see `convolutions`.
+    implementation: the implementation of the convolutions, see `convolutions`.
   """
 
   width: float = 1.0
   batch_norm_momentum: float = 0.9
   dtype: Any = jnp.float32
-  form: str = "auto"
+  implementation: str = "auto"
 
   def setup(self):
     """Makes the layers."""
@@ -107,7 +110,7 @@ class Generator(nn.Module):
       )
     for layer, features in enumerate([*others, 3], start=1):
       last = layer == 4
-      conv = Conv(features, True, last, self.dtype, self.form)
+      conv = Conv(features, True, last, self.dtype, self.implementation)
       setattr(self, f"deconv_{layer}", conv)
 
   def __call__(self, z: jax.Array, *, train: bool) -> jax.Array:
@@ -151,14 +154,14 @@ class Discriminator(nn.Module):
 
   Attributes:
     outputs: logits an image; one, or two for `softmax_cross_entropy`.
-    width, batch_norm_momentum, dtype, form: as the generator's.
+    width, batch_norm_momentum, dtype, implementation: as the generator's.
   """
 
   outputs: int = 1
   width: float = 1.0
   batch_norm_momentum: float = 0.9
   dtype: Any = jnp.float32
-  form: str = "auto"
+  implementation: str = "auto"
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -167,7 +170,9 @@ class Discriminator(nn.Module):
     for layer, features in enumerate(channels):
       first = layer == 0
       name = f"conv_{layer}"
-      x = Conv(features, False, first, self.dtype, self.form, name=name)(x)
+      x = Conv(
+        features, False, first, self.dtype, self.implementation, name=name
+      )(x)
       if not first:
         x = nn.BatchNorm(
           use_running_average=not train,
@@ -194,7 +199,7 @@ def create(config: Any, outputs: int) -> tuple[Generator, Discriminator]:
     "width": config.width,
     "batch_norm_momentum": config.batch_norm_momentum,
     "dtype": jnp.dtype(config.dtype),
-    "form": config.convolution,
+    "implementation": config.convolution,
   }
   return Generator(**common), Discriminator(outputs=outputs, **common)
 
@@ -219,7 +224,7 @@ def prepare(
       "kernel": convolutions.prepare(
         layer["kernel"].astype(network.dtype),
         isinstance(network, Generator),
-        network.form,
+        network.implementation,
       )
     }
     for name, layer in variables["params"].items()

@@ -15,7 +15,7 @@ generator already completes the image well (Lahiri et al. 2019, arXiv
 100 values of z). Beside what is known 4x4 places are too coarse: there each of
 G's next three activations meets what E found at that size, as in a U-Net
 (Ronneberger et al. 2015, arXiv 1505.04597). Convolutions of the DCGAN's own
-kind have fast forms, which others lack on the CPU, and so there is no other
+kind have fast implementations, which others lack on the CPU, and so there is no other
 kind here.
 
 What lies under the hole is not looked at, and an image's result does not depend
@@ -126,7 +126,7 @@ class Encoder(nn.Module):
     rank: values between the two products of each dense pair; 0 = as many as
       the last convolution has channels.
     dtype: the type the layers compute in.
-    form: the form of the convolutions, see `convolutions`.
+    implementation: the implementation of the convolutions, see `convolutions`.
     skips: the channels of G's second, third and fourth activations, which E
       changes, too; () leaves them alone.
     dropout: share of the values in the middle of the dense pairs that a
@@ -137,7 +137,7 @@ class Encoder(nn.Module):
   width: float = 1.0
   rank: int = 0
   dtype: Any = jnp.float32
-  form: str = "auto"
+  implementation: str = "auto"
   skips: tuple[int, ...] = ()
   dropout: float = 0.0
 
@@ -168,7 +168,12 @@ class Encoder(nn.Module):
     seen = []
     for layer, count in enumerate(dcgan.scaled(CHANNELS, self.width)):
       x = dcgan.Conv(
-        count, False, False, self.dtype, self.form, name=f"conv_{layer}"
+        count,
+        False,
+        False,
+        self.dtype,
+        self.implementation,
+        name=f"conv_{layer}",
       )(x)
       x = nn.relu(self._norm(count, f"group_norm_{layer}")(x))
       seen.append(x)
@@ -221,7 +226,7 @@ def create(config: Any, generator: dcgan.Generator) -> Encoder:
     rank=config.rank,
     dropout=config.get("dropout", 0.0),
     dtype=jnp.dtype(config.dtype),
-    form=generator.form,
+    implementation=generator.implementation,
   )
 
 

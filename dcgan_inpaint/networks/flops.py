@@ -2,7 +2,7 @@
 
 A multiplication and its addition are two operations. Counted is the products'
 share alone (convolutions and dense layers), all 25 taps of a kernel at every
-place, borders included, whatever the form they are computed in; normalisation,
+place, borders included, whatever computes them; normalisation,
 activations, losses and optimisers are a few operations a value and are left
 out. So the figure depends on the model, not on the program that XLA makes of
 it.

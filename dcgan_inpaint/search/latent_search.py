@@ -121,8 +121,8 @@ class Result(NamedTuple):
   Attributes:
     completed: float32 [N, H, W, 3]; known pixels are the input's, to the bit.
     generated: float32 [N, H, W, 3], G of the best start, or the mean over the
-      starts (`keep`); in the mean over their mirror images (`mirrored`) and the
-      encoders; its details strengthened (`detail_gain`).
+      starts (`reduce`); in the mean over their mirror images (`mirrored`) and
+      the encoders; its details strengthened (`detail_gain`).
     latent: float32 [N, latent_size], z of the best start.
     loss: float32 [N, starts], the objective of every start at the end; both are
       those of the image as it is, by the first encoder.
@@ -362,7 +362,7 @@ class Search:
       loss += self._config.prior_weight * self._loss.prior(logits)[0]
     if state.activations is not None:
       pull = jnp.sum((state.activations - state.anchor) ** 2)
-      loss += self._config.refine_pull * pull
+      loss += self._config.proximal_weight * pull
     elif state.anchor is not None:
       loss += _SETTLE_PULL * jnp.sum((state.offset - state.anchor) ** 2)
     return loss, generated[0]
@@ -463,7 +463,7 @@ class Search:
     finite = jnp.isfinite(loss)
     best = jnp.argmin(jnp.where(finite, loss, jnp.inf))
     kept = generated[best]
-    if self._config.keep == "mean":
+    if self._config.reduce == "mean":
       # The least squared error is the posterior's mean, and the starts are a
       # sample of it.
       weight = finite[:, None, None, None]
@@ -569,7 +569,7 @@ class Search:
 
     Returns:
       float32 [F, H, W, 3]: what is generated before the first step and after
-      every so many, by the start that wins, or in the mean (`keep`); of the
+      every so many, by the start that wins, or in the mean (`reduce`); of the
       image and its mirror image (`mirrored`) and of the encoders in the mean.
     """
     paths = []
@@ -626,7 +626,7 @@ class Search:
           states = self._advance(states, weights, images, masks, number, part)
           first += part
         seen.append(look(states))
-    if self._config.keep == "mean":
+    if self._config.reduce == "mean":
       return np.stack(seen).mean(axis=1)
     loss = jax.device_get(self._end(states, weights, images, masks).loss[0])
     best = np.argmin(np.where(np.isfinite(loss), loss, np.inf))

@@ -47,7 +47,7 @@ class Checkpoints:
   def __init__(
     self,
     folder: str | os.PathLike,
-    keep: int = 2,
+    max_to_keep: int = 2,
     writable: bool = True,
     metric: str = INVERSION_MSE,
   ):
@@ -55,7 +55,7 @@ class Checkpoints:
 
     Args:
       folder: where the checkpoints lie.
-      keep: how many of the latest are kept, beside the best.
+      max_to_keep: how many of the latest are kept, beside the best.
       writable: False only reads; a run may be saving there at this moment.
       metric: the name of the error that the best checkpoint is chosen by.
     """
@@ -68,7 +68,7 @@ class Checkpoints:
       options=ocp.CheckpointManagerOptions(
         preservation_policy=policies.AnyPreservationPolicy(
           [
-            policies.LatestN(keep),
+            policies.LatestN(max_to_keep),
             policies.BestN(
               get_metric_fn=operator.itemgetter(metric),
               reverse=True,

@@ -53,7 +53,7 @@ def test_training_and_search_are_measured(measured):
   }
   for row in rows:
     seconds = row["milliseconds_per_step"] / 1e3
-    assert row["devices"] == 2 and row["form"] == "auto"
+    assert row["devices"] == 2 and row["implementation"] == "auto"
     assert row["batch"] == {"train": 8, "search": 4}[row["what"]]
     assert row["per_second"] == pytest.approx(row["batch"] / seconds)
     assert row["gigaflops_per_second"] == pytest.approx(
@@ -117,7 +117,10 @@ def test_a_list_varies_one_thing_and_forms_meet_every_batch():
   "fields, message",
   [
     ({"throughput__what": "trane"}, "what='trane': take train, search"),
-    ({"throughput__forms": "fast"}, "forms: 'fast' is none of auto, plain"),
+    (
+      {"throughput__forms": "fast"},
+      "implementations: 'fast' is none of auto, plain",
+    ),
     ({"throughput__widths": "1,two"}, "widths='1,two': list numbers above 0"),
     ({"throughput__starts": "0"}, "starts='0': list numbers above 0"),
     ({"throughput__devices": "99"}, "devices='99', and there are 8"),

@@ -30,20 +30,28 @@ SHAPES = [
 ]
 
 every_operation = pytest.mark.parametrize("operation", OPERATIONS)
-# The form `native` has tests of its own where it cannot be built.
+# The implementation `native` has tests of its own where it cannot be built.
 NATIVE = pytest.param(
   "native",
   marks=pytest.mark.skipif(
     bool(native.problem()), reason="needs the CPU and a C++ compiler"
   ),
 )
-SPLIT = [form for form in convolutions.FORMS[1:] if form != "native"]
-every_form = pytest.mark.parametrize("form", ["plain", *SPLIT, NATIVE])
+SPLIT = [
+  implementation
+  for implementation in convolutions.IMPLEMENTATIONS[1:]
+  if implementation != "native"
+]
+every_implementation = pytest.mark.parametrize(
+  "implementation", ["plain", *SPLIT, NATIVE]
+)
 # XLA's own operation is as slow to compile as to run, so that it is held
 # against Flax in value and gradient only.
-fast_forms = pytest.mark.parametrize("form", [*SPLIT, NATIVE])
+fast_implementation = pytest.mark.parametrize(
+  "implementation", [*SPLIT, NATIVE]
+)
 # XLA does not split a call of ours over devices.
-split_forms = pytest.mark.parametrize("form", SPLIT)
+split_implementation = pytest.mark.parametrize("implementation", SPLIT)
 
 
 def flax_layer(operation, features):
@@ -53,8 +61,8 @@ def flax_layer(operation, features):
   return lambda x, kernel: layer.apply({"params": {"kernel": kernel}}, x)
 
 
-def fast(operation, form):
-  return lambda x, kernel: OPERATIONS[operation][0](x, kernel, form)
+def fast(operation, implementation):
+  return lambda x, kernel: OPERATIONS[operation][0](x, kernel, implementation)
 
 
 def normal(seed, shape):
@@ -96,37 +104,37 @@ def second_gradients(f, shape):
 
 @functools.cache
 def of_flax(quantity, operation, shape):
-  """Flax's answer, once for all forms: its gradients compile for seconds."""
+  """Flax's answer, once for all implementations: its gradients compile for seconds."""
   return quantity(flax_layer(operation, shape[-1]), shape)
 
 
 @every_operation
-@every_form
+@every_implementation
 @pytest.mark.parametrize("shape", SHAPES)
-def test_value_and_both_gradients_equal_flax(operation, form, shape):
+def test_value_and_both_gradients_equal_flax(operation, implementation, shape):
   assert_close(
-    value_and_gradients(fast(operation, form), shape),
+    value_and_gradients(fast(operation, implementation), shape),
     of_flax(value_and_gradients, operation, shape),
   )
 
 
 @every_operation
-@fast_forms
-def test_gradient_of_a_gradient_equals_flax(operation, form):
+@fast_implementation
+def test_gradient_of_a_gradient_equals_flax(operation, implementation):
   shape = (2, 4, 4, 8, 9)
   assert_close(
-    second_gradients(fast(operation, form), shape),
+    second_gradients(fast(operation, implementation), shape),
     of_flax(second_gradients, operation, shape),
   )
 
 
 @every_operation
-@fast_forms
-def test_vmap_over_images_equals_the_batch(operation, form):
+@fast_implementation
+def test_vmap_over_images_equals_the_batch(operation, implementation):
   x, kernel = normal(0, (5, 4, 4, 8)), normal(1, (5, 5, 8, 3))
 
   def loss(x):
-    return jnp.sum(fast(operation, form)(x, kernel) ** 2)
+    return jnp.sum(fast(operation, implementation)(x, kernel) ** 2)
 
   one_by_one = jax.vmap(jax.value_and_grad(lambda x: loss(x[None])))
   values, gradients = jax.jit(one_by_one)(x)
@@ -150,12 +158,12 @@ def test_vmap_keeps_one_convolution_for_the_whole_batch(operation):
 
 
 @every_operation
-@every_form
-def test_bfloat16_stays_bfloat16_and_close(operation, form):
+@every_implementation
+def test_bfloat16_stays_bfloat16_and_close(operation, implementation):
   x, kernel = normal(0, (2, 4, 4, 16)), normal(1, (5, 5, 16, 9))
   expected = flax_layer(operation, 9)(x, kernel)
   x, kernel = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
-  y = fast(operation, form)(x, kernel)
+  y = fast(operation, implementation)(x, kernel)
   assert y.dtype == jnp.bfloat16
   # Eight bits of mantissa: 2^-8 on each factor, and on the sum.
   assert_close(y.astype(jnp.float32), expected, 0.02)
@@ -163,14 +171,15 @@ def test_bfloat16_stays_bfloat16_and_close(operation, form):
 
 @pytest.mark.skipif(jax.device_count() < 2, reason="needs two devices")
 @every_operation
-@split_forms
-def test_a_sharded_batch_is_never_gathered(operation, form):
+@split_implementation
+def test_a_sharded_batch_is_never_gathered(operation, implementation):
   n = jax.device_count()
   mesh = jax.make_mesh((n,), ("data",), axis_types=(AxisType.Auto,))
   x, kernel = normal(0, (2 * n, 4, 4, 8)), normal(1, (5, 5, 8, 9))
   gradients = jax.jit(
     jax.grad(
-      lambda x, k: jnp.sum(fast(operation, form)(x, k) ** 2), argnums=(0, 1)
+      lambda x, k: jnp.sum(fast(operation, implementation)(x, k) ** 2),
+      argnums=(0, 1),
     )
   )
   sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
@@ -189,8 +198,10 @@ def test_auto_chooses_a_form_that_is_fast(operation, channels, on_cpu):
   x, kernel = normal(0, (1, 4, 4, channels)), normal(1, (5, 5, channels, 33))
   chosen = on_cpu if jax.default_backend() == "cpu" else "dense"
   programs = {
-    form: str(jax.make_jaxpr(fast(operation, form))(x, kernel))
-    for form in ("auto", *convolutions.FORMS[:4])
+    implementation: str(
+      jax.make_jaxpr(fast(operation, implementation))(x, kernel)
+    )
+    for implementation in ("auto", *convolutions.IMPLEMENTATIONS[:4])
   }
   assert programs["auto"] == programs[chosen]
   assert len(set(programs.values())) == 4

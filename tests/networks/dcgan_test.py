@@ -239,7 +239,7 @@ def test_create_hands_on_every_field():
     assert network.width == 0.5
     assert network.dtype == jnp.bfloat16
     assert network.batch_norm_momentum == 0.7
-    assert network.form == "plain"
+    assert network.implementation == "plain"
   assert network.outputs == 2
 
 
@@ -306,10 +306,10 @@ class PlainDiscriminator(nn.Module):
     return nn.Dense(1, name="dense")(x.reshape(len(x), -1))
 
 
-def example(network, form="auto"):
+def example(network, implementation="auto"):
   """Returns a tiny network, its like in Flax's layers, variables and inputs."""
   rng = np.random.RandomState(7)
-  generator, discriminator = tiny.networks(form=form)
+  generator, discriminator = tiny.networks(implementation=implementation)
   if network == "generator":
     plain = PlainGenerator((31, 15, 8, 4))
     inputs = rng.uniform(-1, 1, (3, tiny.LATENT_SIZE))
@@ -323,11 +323,11 @@ def example(network, form="auto"):
 
 
 @every_network
-@pytest.mark.parametrize("form", convolutions.FORMS)
-def test_equals_flaxs_own_layers(network, form):
-  if form == "native" and native.problem():
+@pytest.mark.parametrize("implementation", convolutions.IMPLEMENTATIONS)
+def test_equals_flaxs_own_layers(network, implementation):
+  if implementation == "native" and native.problem():
     pytest.skip("needs the CPU and a C++ compiler")
-  module, plain, variables, inputs = example(network, form)
+  module, plain, variables, inputs = example(network, implementation)
   actual = jax.jit(lambda v, x: module.apply(v, x, train=False))
   expected = jax.jit(lambda v, x: plain.apply(v, x, train=False))
   np.testing.assert_allclose(

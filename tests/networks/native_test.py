@@ -38,9 +38,9 @@ def normal(seed, shape):
   return jax.random.normal(jax.random.key(seed), shape)
 
 
-def value_and_gradients(operation, form, x, kernel, prepared=None):
+def value_and_gradients(operation, implementation, x, kernel, prepared=None):
   convolve = functools.partial(
-    OPERATIONS[operation], form=form, prepared=prepared
+    OPERATIONS[operation], implementation=implementation, prepared=prepared
   )
   y, pull_back = jax.vjp(convolve, x, kernel)
   return y, *pull_back(normal(2, y.shape))
@@ -91,7 +91,7 @@ def test_a_prepared_kernel_changes_nothing(operation, shape):
 
 @needs_native
 def test_the_steps_of_a_search_transform_no_kernel():
-  generator, discriminator = tiny.networks(width=0.1, form="native")
+  generator, discriminator = tiny.networks(width=0.1, implementation="native")
   weights = tiny.weights(generator, discriminator)
   settings = config_lib.search()
   settings.batch_size = 8

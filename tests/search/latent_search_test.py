@@ -774,7 +774,7 @@ def test_the_refinement_is_adam_on_the_objective_with_its_pull(layer):
     refine_steps=4,
     refine_layer=layer,
     refine_learning_rate=0.02,
-    refine_pull=0.7,
+    proximal_weight=0.7,
     prior_weight=0.5,
   )
   found = search(weights, images, masks)
@@ -793,7 +793,9 @@ def test_a_strong_pull_leaves_the_guess_where_it_is():
   _, generated = guessed(images, masks)
   moved = {}
   for pull in (0.0, 1e6):
-    search = from_guess(refine_steps=20, refine_pull=pull, optimizer="lbfgs")
+    search = from_guess(
+      refine_steps=20, proximal_weight=pull, optimizer="lbfgs"
+    )
     found = search(parts_weights(), images, masks)
     moved[pull] = np.abs(found.generated - generated).max()
   assert moved[1e6] < 1e-3 < 0.05 < moved[0.0]
@@ -804,7 +806,7 @@ def test_random_latents_are_refined_too():
   weights = parts_weights()
   plain = tiny_search.make(PARTS, steps=5, starts=2)(weights, images, masks)
   refined = tiny_search.make(
-    PARTS, steps=5, starts=2, refine_steps=5, refine_pull=0.1
+    PARTS, steps=5, starts=2, refine_steps=5, proximal_weight=0.1
   )(weights, images, masks)
   assert np.all(refined.loss < plain.loss)
 
@@ -812,7 +814,7 @@ def test_random_latents_are_refined_too():
 def test_the_mean_over_the_starts_is_kept_where_it_is_asked_for():
   images, masks = tiny_search.some_images()
   weights = parts_weights()
-  mean = tiny_search.make(PARTS, steps=5, starts=3, keep="mean")(
+  mean = tiny_search.make(PARTS, steps=5, starts=3, reduce="mean")(
     weights, images, masks
   )
   generated = []
@@ -956,7 +958,7 @@ def test_a_mode_that_wants_an_encoder_says_so_where_there_is_none():
   [
     {},
     {"steps_per_call": 2},
-    {"keep": "mean"},
+    {"reduce": "mean"},
     {"mirrored": True},
     {"detail_gain": 2.0},
   ],
@@ -986,7 +988,7 @@ def test_the_path_ends_where_the_search_ends(options):
   before = tiny_search.make(**{**options, "steps": 0})(
     tiny_search.SKETCH_WEIGHTS, images[2:3], masks[2:3], indices=[9]
   )
-  if "keep" in options:  # Which start wins is another at that moment.
+  if "reduce" in options:  # Which start wins is another at that moment.
     np.testing.assert_allclose(path[0], before.generated[0], atol=1e-5)
 
 

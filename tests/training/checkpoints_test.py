@@ -42,9 +42,9 @@ def assert_same(state, expected):
   )
 
 
-def save(folder, errors_by_step, keep=2):
+def save(folder, errors_by_step, max_to_keep=2):
   """Saves a state for each step, with its inversion MSE."""
-  with checkpoints_lib.Checkpoints(folder, keep) as checkpoints:
+  with checkpoints_lib.Checkpoints(folder, max_to_keep) as checkpoints:
     for step, error in errors_by_step.items():
       checkpoints.save(step, make_state(step), {"images": step}, error)
 
@@ -68,7 +68,7 @@ def test_a_state_is_restored_on_another_number_of_devices(tmp_path, then, now):
 
 
 @pytest.mark.parametrize(
-  "keep, values, kept, best",
+  "max_to_keep, values, kept, best",
   [
     (2, {1: 3.0, 2: 1.0, 3: 2.0, 4: 4.0, 5: 5.0}, [2, 4, 5], 2),
     (1, {1: 3.0, 2: 2.0, 3: 1.0}, [3], 3),
@@ -76,8 +76,10 @@ def test_a_state_is_restored_on_another_number_of_devices(tmp_path, then, now):
     (2, {1: None, 2: None, 3: None}, [2, 3], 3),
   ],
 )
-def test_the_latest_and_the_best_are_kept(tmp_path, keep, values, kept, best):
-  save(tmp_path, values, keep)
+def test_the_latest_and_the_best_are_kept(
+  tmp_path, max_to_keep, values, kept, best
+):
+  save(tmp_path, values, max_to_keep)
   with checkpoints_lib.Checkpoints(tmp_path) as checkpoints:
     assert checkpoints.steps() == kept
     assert checkpoints.candidates("best")[0] == best

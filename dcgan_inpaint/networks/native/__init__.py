@@ -1,8 +1,8 @@
-"""The form `native`: fused Winograd kernels in C++, called by XLA on the CPU.
+"""The implementation `native`: fused Winograd kernels in C++, called by XLA on the CPU.
 
 `convolutions.cc` is compiled for this machine at first use, which takes some
 ten seconds, and kept in `~/.cache/dcgan_inpaint/native` for all later runs.
-Where that cannot be done, `available` says so, and the other forms serve.
+Where that cannot be done, `available` says so, and the other implementations serve.
 
 All is computed in float32. Gradients of any order come from the same two
 operations, whose kernels' gradient is linear in both factors as well; forward
@@ -62,7 +62,7 @@ def problem() -> str:
         executor.submit(_check).result()
       with contextlib.suppress(OSError):
         checked.touch()
-  except Exception as error:  # Whatever it is, there are other forms.
+  except Exception as error:  # Whatever it is, there are other implementations.
     found = " ".join(str(error).split()) or type(error).__name__
     logging.warning(
       "slower convolutions serve, as the native ones cannot be used: %s", found
