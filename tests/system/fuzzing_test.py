@@ -37,7 +37,7 @@ def test_a_short_run_of_the_fuzzer_finds_nothing(tmp_path):
   pytest.importorskip("atheris", reason="needs the fuzzer Atheris")
   ended = subprocess.run(
     [
-      *(sys.executable, ROOT / "tests" / "fuzzing.py"),
+      *(sys.executable, ROOT / "tests" / "system" / "fuzzing.py"),
       *("image,mask,zip,partition", "-max_total_time=3", "-seed=1"),
       f"-artifact_prefix={tmp_path}/",
     ],

@@ -133,7 +133,7 @@ def test_a_part_with_a_pickle_is_made_anew_and_not_run(
 
 SPY = """
 import pathlib
-from dcgan_inpaint import losses
+from dcgan_inpaint.networks import losses
 
 pathlib.Path(__file__).with_suffix(".ran").touch()
 

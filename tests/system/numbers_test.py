@@ -21,7 +21,7 @@ LOSS = """
 import dataclasses
 import jax
 import jax.numpy as jnp
-from dcgan_inpaint import losses
+from dcgan_inpaint.networks import losses
 
 def loss():
   def steep(logits):  # 0, with a gradient that is no number.

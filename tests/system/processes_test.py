@@ -272,7 +272,7 @@ WAITING = """
 import sys
 import time
 
-from dcgan_inpaint import sharding
+from dcgan_inpaint.runtime import sharding
 
 sharding._HEARTBEAT_SECONDS = 6
 sharding.start_processes(sys.argv[1], 2, int(sys.argv[2]))
