@@ -116,7 +116,7 @@ def run(
   mask_digest = None
   if config.masks != "alpha" and config.masks not in mask_sets.FAMILIES:
     mask_digest = data.digest_files(config.masks)
-  names = {stem: _names(stem, config.samples) for stem in files}
+  names = {stem: _names(stem, config.samples) for stem in sources}
   pending = [
     stem
     for stem in mine
