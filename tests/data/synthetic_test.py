@@ -40,13 +40,13 @@ def test_every_part_lies_in_the_rows_that_it_is_given(monkeypatch):
 
 
 def test_a_large_set_is_kept_and_a_small_one_is_not(tmp_path, monkeypatch):
-  monkeypatch.setattr(cache, "CACHE", str(tmp_path / "kept"))
+  monkeypatch.setattr(cache, "FOLDER", str(tmp_path / "arrays"))
   monkeypatch.setattr(synthetic, "_FEWEST_TO_KEEP", 8)
   synthetic.load("train", 7)
-  assert not (tmp_path / "kept").exists()
+  assert not (tmp_path / "arrays").exists()
   sets = [("train", 8), ("train", 9), ("test", 8), ("train", 8, 1)]
   drawn = [synthetic.load(*arguments) for arguments in sets]
-  assert len(list((tmp_path / "kept").iterdir())) == len(sets)
+  assert len(list((tmp_path / "arrays").iterdir())) == len(sets)
   monkeypatch.delattr(synthetic, "draw")
   for arguments, images in zip(sets, drawn, strict=True):
     np.testing.assert_array_equal(synthetic.load(*arguments), images)

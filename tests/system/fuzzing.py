@@ -107,9 +107,10 @@ def _model_about(content: bytes, scratch: pathlib.Path) -> None:
 
 
 def _benchmark_part(content: bytes, scratch: pathlib.Path) -> None:
-  from dcgan_inpaint.jobs import benchmark
+  from dcgan_inpaint.jobs import benchmark_parts
 
-  part = benchmark._read(_write(scratch / "part.npz", content), "0123", 1)
+  path = _write(scratch / "part.npz", content)
+  part = benchmark_parts.read(path, "0123", 1)
   assert part is None or len(part.pictures) == 1
 
 

@@ -26,7 +26,7 @@ from dcgan_inpaint import pretrained
 from dcgan_inpaint.data import celeba
 from dcgan_inpaint.data import folder
 from dcgan_inpaint.data import synthetic
-from dcgan_inpaint.jobs import benchmark
+from dcgan_inpaint.jobs import benchmark_parts
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.search import trained_model
 
@@ -125,7 +125,7 @@ def test_a_part_with_a_pickle_is_made_anew_and_not_run(
 ):
   content, harm = harmful
   (tmp_path / "part.npz").write_bytes(content)
-  assert benchmark._read(tmp_path / "part.npz", "0", 1) is None
+  assert benchmark_parts.read(tmp_path / "part.npz", "0", 1) is None
   assert "allow_pickle" in caplog.text and not harm.exists()
 
 
