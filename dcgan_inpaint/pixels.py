@@ -5,12 +5,18 @@ tanh. Everything inside the package is float32 in that range; 8-bit values
 exist only where images are read, scored and written.
 """
 
+from typing import Any
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+# NumPy in, NumPy out; JAX in, JAX out.
+Array = TypeVar("Array", np.ndarray, jax.Array)
 
-def to_float(images):
+
+def to_float(images: Array) -> Array:
   """Returns 8-bit `images` as float32 in [-1, 1]: `x / 127.5 - 1`.
 
   Args:
@@ -19,11 +25,11 @@ def to_float(images):
   Returns:
     float32 array of the same shape and kind.
   """
-  module = jnp if isinstance(images, jax.Array) else np
+  module: Any = jnp if isinstance(images, jax.Array) else np
   return module.asarray(images, module.float32) / module.float32(127.5) - 1
 
 
-def to_uint8(images):
+def to_uint8(images: Array) -> Array:
   """Returns float `images` in [-1, 1] as 8-bit values, rounded and clipped.
 
   The inverse of `to_float`: `to_uint8(to_float(x)) == x` for every x.
@@ -34,6 +40,6 @@ def to_uint8(images):
   Returns:
     uint8 array of the same shape and kind.
   """
-  module = jnp if isinstance(images, jax.Array) else np
+  module: Any = jnp if isinstance(images, jax.Array) else np
   scaled = module.round((images + 1) * module.float32(127.5))
   return module.clip(scaled, 0, 255).astype(module.uint8)

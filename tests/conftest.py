@@ -37,7 +37,7 @@ def pytest_configure(config):
   JAX_COMPILATION_CACHE_DIR names another folder of programs, and is obeyed.
   """
   if hasattr(config, "cache"):
-    cache.CACHE = str(config.cache.mkdir("kept"))
+    cache.FOLDER = str(config.cache.mkdir("arrays"))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
   if not jax.config.jax_compilation_cache_dir and hasattr(config, "cache"):
     folder = config.cache.mkdir("xla")

@@ -1,16 +1,20 @@
 """Where images come from: one call, whatever the source.
 
 `load` reads CelebA prepared by tfds (`celeba`), a folder or zips of image
-files (`folder`), or cartoon faces drawn on the spot (`synthetic`). The modules
-are imported only when they are asked for, so that nobody needs tfds who does
-not use CelebA.
+files (`folder`), or draws cartoon faces (`synthetic`). Each module is imported
+where it is used, so that tfds is loaded for CelebA alone.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterable
+import dataclasses
 import hashlib
+import os
 import pathlib
 from typing import NamedTuple
+from typing import TypeAlias
 
+import ml_collections
 import numpy as np
 
 from dcgan_inpaint.runtime import errors
@@ -20,25 +24,31 @@ NAMES = ("celeba", "folder", "synthetic")
 SPLITS = ("train", "validation", "test", "all")
 
 
+# From the number of images to the slice of them that one of several processes
+# loads, such as `sharding.process_slice`.
+Rows: TypeAlias = Callable[[int], slice]
+
+
 class ImageSet(NamedTuple):
-  """Images and what they are called, in an order that never changes.
+  """Images and their names, in an order that never changes.
 
   Attributes:
     images: uint8 array [N, S, S, 3], RGB.
-    names: list of N str: file names (within their folder or zip) or ids.
-    count: images of the whole split, where these are only some rows of it.
+    names: N file names (within their folder or zip) or ids.
+    total: images of the whole split, of which these may be only some rows.
   """
 
   images: np.ndarray
-  names: list
-  count: int
+  names: list[str]
+  total: int
 
 
-class Source(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Source:
   """The images of a split, to be read one by one from several threads.
 
   Attributes:
-    count: how many there are.
+    count: number of images.
     read: function of an index in [0, count) that returns an image file's bytes.
   """
 
@@ -46,7 +56,13 @@ class Source(NamedTuple):
   read: Callable[[int], bytes]
 
 
-def load(config, split, image_size=64, limit=0, rows=None):
+def load(
+  config: ml_collections.ConfigDict,
+  split: str,
+  image_size: int = 64,
+  limit: int = 0,
+  rows: Rows | None = None,
+) -> ImageSet:
   """Loads one split of the data set that `config` names.
 
   Args:
@@ -55,16 +71,15 @@ def load(config, split, image_size=64, limit=0, rows=None):
     split: 'train', 'validation', 'test' or 'all', which is all three.
     image_size: side of the images in pixels.
     limit: as `config.max_images`, for a caller that needs no more; the lower
-      of both holds.
-    rows: function from the number of images to the slice of them that is
-      loaded, for one of several processes; all by default.
+      of both counts.
+    rows: which images are loaded, for one of several processes; None is all.
 
   Returns:
-    An `ImageSet`; the first images of the split's order where a limit is set.
+    The images; with a limit, the first ones of the split's order.
 
   Raises:
-    UserError: for an unknown name or split, and where the images are missing,
-      not prepared or not readable.
+    errors.UserError: for an unknown name or split, or if the images are
+      missing, not prepared or not readable.
   """
   _check(config, split)
   max_images = min(filter(None, (config.max_images, limit)), default=0)
@@ -93,11 +108,11 @@ def load(config, split, image_size=64, limit=0, rows=None):
     )
   images = synthetic.load(split, count=max_images, seed=config.seed)
   names = [f"synthetic-{i:06d}" for i in range(len(images))]
-  mine = rows(len(images)) if rows else slice(None)
-  return ImageSet(images[mine], names[mine], len(images))
+  loaded = rows(len(images)) if rows else slice(None)
+  return ImageSet(images[loaded], names[loaded], len(images))
 
 
-def open_source(config, split):
+def open_source(config: ml_collections.ConfigDict, split: str) -> Source:
   """Opens one split of the data set that `config` names; reads no image yet.
 
   Args:
@@ -105,10 +120,10 @@ def open_source(config, split):
     split: as for `load`.
 
   Returns:
-    A `Source`, in the order of `load`.
+    The images in the order of `load`.
 
   Raises:
-    UserError: as `load`; and for synthetic faces, which are drawn and not read.
+    errors.UserError: as `load`; and for synthetic faces, which are not read.
   """
   _check(config, split)
   if config.name == "celeba":
@@ -125,21 +140,23 @@ def open_source(config, split):
   else:
     raise errors.UserError(
       "config.data.placement='stream': synthetic faces are drawn in memory; "
-      "take --config.data.placement=device"
+      "choose --config.data.placement=device"
     )
   return Source(min(filter(None, (count, config.max_images))), read)
 
 
-def digest(contents, indices):
+def digest(
+  contents: Iterable[bytes | np.ndarray], indices: Iterable[int]
+) -> str:
   """Returns 12 hexadecimal digits that tell one data set from another.
 
-  It depends on every byte and on the order, and not on how many processes
-  share the work: each image is hashed with its place (SHA-256), and the first
-  48 bits of the hashes are added up. CelebA's training images take two seconds.
+  They depend on every byte and on the order, but not on the number of
+  processes: each image is hashed with its place (SHA-256), and the first 48
+  bits of the hashes are added up. CelebA's training images take two seconds.
 
   Args:
-    contents: iterable of bytes or uint8 arrays, those of this process.
-    indices: iterable of their places in the whole data set.
+    contents: bytes or uint8 arrays, those of this process.
+    indices: their places in the whole data set.
   """
   total = 0
   for index, content in zip(indices, contents, strict=True):
@@ -151,28 +168,31 @@ def digest(contents, indices):
   return f"{sum(map(int, parts.flat)) % 2**48:012x}"
 
 
-def digest_files(path):
+def digest_files(path: str | os.PathLike[str]) -> str:
   """Returns the `digest` of a file, or of all below a folder with their names.
 
-  All processes must call it; each reads its share.
+  All processes must call it; each reads its `process_slice`.
+
+  Args:
+    path: the file or folder.
   """
   root = pathlib.Path(path).expanduser()
   files = sorted(file for file in (root, *root.rglob("*")) if file.is_file())
-  mine = sharding.process_slice(len(files))
+  local = sharding.process_slice(len(files))
   contents = (
     f"{file.relative_to(root)}\0".encode() + file.read_bytes()
-    for file in files[mine]
+    for file in files[local]
   )
-  return digest(contents, range(len(files))[mine])
+  return digest(contents, range(len(files))[local])
 
 
-def _check(config, split):
+def _check(config: ml_collections.ConfigDict, split: str) -> None:
   """Refuses an unknown data set or split."""
   if config.name not in NAMES:
     raise errors.UserError(
-      f"config.data.name is '{config.name}'; choose one of: {', '.join(NAMES)}."
+      f"config.data.name={config.name!r}: choose one of {', '.join(NAMES)}"
     )
   if split not in SPLITS:
     raise errors.UserError(
-      f"Unknown split '{split}'; choose one of: {', '.join(SPLITS)}."
+      f"there is no split {split!r}: choose one of {', '.join(SPLITS)}"
     )

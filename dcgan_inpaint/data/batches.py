@@ -1,7 +1,7 @@
 """The order in which training sees its images.
 
 The order is a function of the seed and the step alone: a run that is resumed,
-or that runs on another number of devices, sees what the uninterrupted one saw.
+or that runs on another number of devices, sees what an uninterrupted one sees.
 """
 
 import functools
@@ -11,7 +11,7 @@ import numpy as np
 
 @functools.lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, count: int) -> np.ndarray:
-  """Returns the epoch's permutation; kept, since an epoch asks many times."""
+  """Returns the epoch's permutation, cached: each of its batches needs it."""
   order = np.random.default_rng((seed, epoch)).permutation(count)
   return order.astype(np.int32)
 
@@ -21,8 +21,8 @@ def indices(
 ) -> np.ndarray:
   """Returns which images the steps from `first_step` on see.
 
-  An epoch is a permutation of all images, cut into batches; what is left over
-  when it does not divide falls away, another part in each epoch.
+  An epoch is a permutation of all images, cut into batches. The remainder of
+  the division is dropped, other images in each epoch.
 
   Args:
     first_step: the first step, counted from 0.

@@ -1,19 +1,22 @@
 """From an encoded image file to square RGB pixels.
 
-Two crops, chosen by the size of the file, so that a folder of CelebA's own
-files and a user's photographs each get the right one:
+Two crops, chosen by the image's size, so that a folder of CelebA's own files
+and a user's photographs each get the right one:
 
 - `face128`: the face of an aligned CelebA image (178x218 pixels): the 128x128
   box with columns 25..152 and rows 57..184.
 - the centre square, for any other size.
 
-Either is then resized by Lanczos. An image that has the wanted size already is
-passed on to the bit.
+Either is then resized by Lanczos. An image that already has the requested size
+is returned to the bit.
 """
 
+from collections.abc import Callable
+from collections.abc import Sequence
 import concurrent.futures
 import io
 import os
+from typing import Any
 
 from absl import logging
 import numpy as np
@@ -22,19 +25,19 @@ from PIL import ImageOps
 import tqdm
 
 # The formats of Pillow that are read, whatever a file's suffix says. Some of
-# the others start programs (EPS: Ghostscript), and few are kept in good repair.
+# the others start programs (EPS: Ghostscript), and few are well maintained.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 FACE_CROP = "face128"
 FACE_BOX = (25, 57, 153, 185)  # Left, upper, right, lower; ends excluded.
 ALIGNED_SIZE = (178, 218)  # Width and height of an aligned CelebA image.
 
-_MIN_SIDE = 8  # Fewer pixels hold no picture: a tracking pixel, a damaged file.
+_MIN_SIDE = 8  # Smaller ones are no pictures: tracking pixels, damaged files.
 _ANIMATED = ("GIF", "PNG", "WEBP")  # Formats.
-_CHUNK = 64  # Images a thread takes at once.
+_CHUNK = 64  # Images that a thread takes at once.
 
 
-def decode(encoded, size, name=""):
+def decode(encoded: bytes, size: int, name: str = "") -> np.ndarray:
   """Decodes one image, crops it to a square and resizes it.
 
   Args:
@@ -52,39 +55,40 @@ def decode(encoded, size, name=""):
   return np.asarray(image)
 
 
-def open_rgb(encoded, name=""):
-  """Decodes one image as it is.
+def open_rgb(encoded: bytes, name: str = "") -> Image.Image:
+  """Decodes one image at its own size.
 
-  The orientation in EXIF is applied, transparency is laid over white, 16-bit
-  grey is scaled to 8 bits, and of an animation the first frame is taken.
+  The orientation in EXIF is applied, transparency is composited over white,
+  16-bit grey is scaled to 8 bits, and of an animation the first frame is taken.
 
   Args:
     encoded: bytes of a PNG, JPEG, WebP or any other file of `FORMATS`.
-    name: of the file, to say that it is an animation; '' says nothing.
+    name: of the file, to log that it is an animation; '' logs nothing.
 
   Returns:
     A Pillow image in mode RGB.
 
   Raises:
-    Exception: of many kinds, from Pillow, for a file that is damaged, is no
-      image, or has more pixels than Pillow's limit (a decompression bomb).
-    ValueError: for an empty file, one that is no image, an image of fewer than
-      8 pixels a side, or of a kind that has no agreed brightness (32-bit
-      numbers).
+    Exception: of many kinds, from Pillow, for a file that is damaged or has
+      more pixels than Pillow's limit (a decompression bomb).
+    ValueError: for an empty file, one that is not an image, an image of fewer
+      than 8 pixels a side, or pixels of 32 bits, whose brightness no convention
+      defines.
   """
+  image: Any  # Formats have attributes of their own.
   with _open(encoded) as image:
     if min(image.size) < _MIN_SIDE:
       raise ValueError(f"only {image.width}x{image.height} pixels")
     if name and image.format in _ANIMATED and image.is_animated:
       logging.info(
-        "%s is an animation of %s frames: the first is taken",
+        "%s is an animation of %s frames, of which the first is used",
         name, image.n_frames,
       )  # fmt: skip
     return _to_rgb(_upright(image))
 
 
-def open_grey(encoded):
-  """Decodes one image as grey, whatever lies under its transparent pixels.
+def open_grey(encoded: bytes) -> np.ndarray:
+  """Decodes one image as grey, ignoring its transparency.
 
   Args:
     encoded: bytes of an image file; see `open_rgb`, also for what is raised.
@@ -96,7 +100,7 @@ def open_grey(encoded):
     return np.asarray(_upright(image).convert("L"))
 
 
-def transparency(encoded):
+def transparency(encoded: bytes) -> np.ndarray:
   """Returns where an image file is transparent, bool [H, W].
 
   Alpha below half counts, as in a mask file. The orientation in EXIF is
@@ -112,7 +116,7 @@ def transparency(encoded):
   return np.asarray(image.convert("RGBA"))[..., 3] < 128
 
 
-def crop_box(size):
+def crop_box(size: tuple[int, int]) -> tuple[int, int, int, int]:
   """Returns the box (left, upper, right, lower) that is cut from an image.
 
   Args:
@@ -126,7 +130,7 @@ def crop_box(size):
   return left, upper, left + side, upper + side
 
 
-def _open(encoded):
+def _open(encoded: bytes) -> Image.Image:
   """Opens an image file; its pixels are not read yet.
 
   Args:
@@ -136,7 +140,7 @@ def _open(encoded):
     A Pillow image.
 
   Raises:
-    ValueError: the file is empty or no image.
+    ValueError: the file is empty or not an image.
     Image.DecompressionBombError: it has more pixels than Pillow's limit.
   """
   if not encoded:
@@ -148,14 +152,14 @@ def _open(encoded):
     raise ValueError(f"not an image of {', '.join(FORMATS)}") from None
 
 
-def _upright(image):
+def _upright(image: Image.Image) -> Image.Image:
   """Returns a Pillow image turned as its EXIF says, with 8 bits a channel.
 
   Args:
     image: of any mode, as `_open` returned it.
 
   Raises:
-    ValueError: for 32-bit numbers, whose brightness is not agreed upon.
+    ValueError: for pixels of 32 bits, whose brightness no convention defines.
   """
   # Pillow widens the 16 bits of a PGM file to 32.
   deep = image.mode.startswith("I;16") or (
@@ -171,7 +175,7 @@ def _upright(image):
   return image
 
 
-def _to_rgb(image):
+def _to_rgb(image: Image.Image) -> Image.Image:
   """Returns an 8-bit Pillow image of any mode in mode RGB."""
   if image.mode == "RGB" and "transparency" not in image.info:
     return image
@@ -182,7 +186,12 @@ def _to_rgb(image):
   return image.convert("RGB")
 
 
-def decode_all(read, count, size, names=None):
+def decode_all(
+  read: Callable[[int], bytes],
+  count: int,
+  size: int,
+  names: Sequence[str] | None = None,
+) -> tuple[np.ndarray, dict[int, Exception]]:
   """Reads and decodes many images in threads, with a progress bar.
 
   Args:
@@ -190,17 +199,17 @@ def decode_all(read, count, size, names=None):
       image file; called from several threads.
     count: number of images.
     size: side of the results in pixels.
-    names: of the files, to say which are animations; None says nothing.
+    names: of the files, to log which are animations; None logs nothing.
 
   Returns:
-    images: uint8 array [count, size, size, 3]; what could not be decoded is
-      undefined.
-    failures: dict from the index of each such image to the exception.
+    images: uint8 array [count, size, size, 3]; those that could not be decoded
+      are undefined.
+    failures: {index of such an image: the exception}.
   """
   images = np.empty((count, size, size, 3), np.uint8)
-  failures = {}
+  failures: dict[int, Exception] = {}
 
-  def decode_chunk(chunk):
+  def decode_chunk(chunk: range) -> int:
     for i in chunk:
       try:
         images[i] = decode(read(i), size, names[i] if names else "")
@@ -209,7 +218,7 @@ def decode_all(read, count, size, names=None):
     return len(chunk)
 
   chunks = [range(count)[i : i + _CHUNK] for i in range(0, count, _CHUNK)]
-  # The bar appears on a terminal only, and only where there is time to see it.
+  # The bar appears on a terminal only, and only after two seconds.
   with (
     concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
     tqdm.tqdm(

@@ -1,10 +1,12 @@
-"""Images from folders, zips and single files, with their names kept.
+"""Images from folders, zips and single files, with their names.
 
 Nothing is extracted to disk: a zip is read in place.
 """
 
 from collections.abc import Callable
+from collections.abc import Sequence
 import functools
+import os
 import pathlib
 import re
 from typing import NamedTuple
@@ -23,7 +25,7 @@ HELD_OUT = 5  # Per cent that goes to validation, and as much to test.
 _IMAGE = re.compile(r".*\.(bmp|gif|jpe?g|pgm|png|ppm|tiff?|webp)", re.I)
 _MAX_BYTES = 1 << 28  # Of one file in a zip, unpacked.
 _PIECE = 1 << 16  # Bytes that are unpacked at a time.
-_MAX_NAME = 200  # Bytes of a name, so that results can be called NAME_12.png.
+_MAX_NAME = 200  # Bytes of a name; results are called NAME_12.png.
 _MIN_HEADER = 30  # Bytes before a member of a zip.
 _MAX_BAD = 0.01  # Share of unreadable files above which a data set is refused.
 
@@ -41,20 +43,20 @@ class File(NamedTuple):
 
 
 def load(
-  path,
-  split,
-  image_size=64,
-  max_images=0,
+  path: str,
+  split: str,
+  image_size: int = 64,
+  max_images: int = 0,
   *,
-  validation_path="",
-  test_path="",
-  rows=None,
-):
+  validation_path: str = "",
+  test_path: str = "",
+  rows: data.Rows | None = None,
+) -> data.ImageSet:
   """Loads the images of one split.
 
-  Where `validation_path` or `test_path` is empty, that split is cut off `path`
-  by a hash of the file names, 5 % each: it stays the same on every machine, and
-  when files are added.
+  Where `validation_path` or `test_path` is empty, that split is taken from
+  `path` by a hash of the file names, 5 % each: it is the same on every machine,
+  and stays when files are added.
 
   Args:
     path: a folder (searched with its subfolders), a zip, an image file, or
@@ -62,21 +64,20 @@ def load(
     split: 'train', 'validation', 'test' or 'all', which is every file of the
       three paths.
     image_size: side of the images in pixels; see `decoding` for the crops.
-    max_images: only the first so many; 0 is all.
+    max_images: number of images from the first; 0 is all.
     validation_path: like `path`, for the validation split.
     test_path: like `path`, for the test split.
-    rows: function from the number of files to the slice of them that is
-      loaded; None is all.
+    rows: which of these are loaded; None is all.
 
   Returns:
-    A `data.ImageSet`, sorted by name within each folder or zip. Names repeat
-    where two of them hold files of the same name.
+    The images, sorted by name within each folder or zip. Names repeat where two
+    of them hold files of the same name.
 
   Raises:
-    UserError: where a path does not exist, holds no image, leaves a split
-      empty, or more than 1 % of the files cannot be read. Fewer are named in a
-      warning each and left out, unless only some rows are loaded: whoever loads
-      the others could not know of it.
+    errors.UserError: a path does not exist, holds no image, leaves a split
+      empty, or more than 1 % of the files cannot be read. Fewer are left out
+      with a warning each, unless only some rows are loaded: the processes that
+      load the others would not know of it.
   """
   files = list_split(path, split, validation_path, test_path)
   files = files[: max_images or None]
@@ -93,18 +94,16 @@ def load(
     own = {"validation": validation_path, "test": test_path}
     paths = own.get(split) or path
     _report(paths, files, failures, allowed=0 if rows else _MAX_BAD)
-    kept = [i for i in range(len(files)) if i not in failures]
-    images, files = images[kept], [files[i] for i in kept]
+    readable = [i for i in range(len(files)) if i not in failures]
+    images, files = images[readable], [files[i] for i in readable]
     count = len(files)
   return data.ImageSet(images, [file.name for file in files], count)
 
 
-def list_split(path, split, validation_path="", test_path=""):
-  """Lists the files of one split; arguments and errors are those of `load`.
-
-  Returns:
-    A list of `File`.
-  """
+def list_split(
+  path: str, split: str, validation_path: str = "", test_path: str = ""
+) -> list[File]:
+  """Returns the files of one split; arguments and errors are as in `load`."""
   own = {"validation": validation_path, "test": test_path}
   if split == "all":
     return list_files(
@@ -117,31 +116,28 @@ def list_split(path, split, validation_path="", test_path=""):
   ]
   if not files:
     raise errors.UserError(
-      f"No image of {path} falls into the {split} split, which is cut off "
-      "by file name. Give more images, or that split's own path "
-      "(config.data.validation_path, config.data.test_path)."
+      f"no image of {path} falls into the {split} split, which goes by file "
+      "name: give more images, or a path for that split "
+      "(config.data.validation_path, config.data.test_path)"
     )
   return files
 
 
-def list_files(paths, field="config.data.path"):
-  """Lists the image files in folders and zips, sorted by name in each.
+def list_files(paths: str, field: str = "config.data.path") -> list[File]:
+  """Returns the image files in folders and zips, sorted by name in each.
 
-  Files that are no images by their suffix are passed over, and so are hidden
-  ones (macOS puts a hidden twin of each file into its zips).
+  Files whose suffix is not an image's are left out, and so are hidden ones
+  (macOS puts a hidden twin of each file into its zips).
 
   Args:
     paths: folders, zips and image files, with commas between.
     field: the config's name for `paths`, for messages.
 
-  Returns:
-    A list of `File`.
-
   Raises:
-    UserError: where a path does not exist, is a broken zip, or holds no image;
-      for a zip that no honest program makes (see `_find_fault`).
+    errors.UserError: a path does not exist, is a broken zip, or holds no image;
+      or it is a zip that no honest program makes (see `_find_fault`).
   """
-  files = []
+  files: list[File] = []
   for path in filter(None, (part.strip() for part in paths.split(","))):
     path = pathlib.Path(path).expanduser()
     if path.is_dir():
@@ -152,46 +148,45 @@ def list_files(paths, field="config.data.path"):
       found = [File(path.name, path.read_bytes)]
     else:
       raise errors.UserError(
-        f"{path} does not exist. Give a folder, a zip or an image file as "
-        f"{field}."
+        f"{path} does not exist: give a folder, a zip or an image file as "
+        f"{field}"
       )
     if not found:
       raise errors.UserError(
-        f"{path} holds no image file (.png, .jpg, .webp and the like)."
+        f"{path} holds no image file (.png, .jpg, .webp and the like)"
       )
     files += found
   if not files:
     raise errors.UserError(
-      f"{field} is empty. Give a folder, a zip or an image file."
+      f"{field} is empty: give a folder, a zip or an image file"
     )
   return files
 
 
-def by_stem(files):
-  """Returns files under their names without suffix: `sub/NAME`.
+def by_stem(files: Sequence[File]) -> dict[str, File]:
+  """Returns {name without suffix, as in `sub/NAME`: file}, in their order.
 
   Args:
-    files: list of `File`.
-
-  Returns:
-    A dict from a name to its file, in their order.
+    files: the files.
 
   Raises:
-    UserError: where two have one name but for the suffix.
+    errors.UserError: two names differ in their suffix alone.
   """
-  stems = {}
+  stems: dict[str, File] = {}
   for file in files:
     stem = str(pathlib.PurePosixPath(file.name).with_suffix(""))
     if stem in stems:
       raise errors.UserError(
-        f"{stems[stem].name} and {file.name} have one name but for the suffix: "
-        "rename one, or give them in separate runs"
+        f"{stems[stem].name} and {file.name} have the same name without their "
+        "suffix: rename one, or give them in separate runs"
       )
     stems[stem] = file
   return stems
 
 
-def check_apart(output, field, inputs, inputs_field):
+def check_apart(
+  output: str | os.PathLike[str], field: str, inputs: str, inputs_field: str
+) -> None:
   """Refuses an output folder in which the input itself lies.
 
   Args:
@@ -201,7 +196,7 @@ def check_apart(output, field, inputs, inputs_field):
     inputs_field: the config's name for them.
 
   Raises:
-    UserError: names both.
+    errors.UserError: names both.
   """
   output = pathlib.Path(output).expanduser()
   for path in inputs.split(","):
@@ -209,11 +204,11 @@ def check_apart(output, field, inputs, inputs_field):
     if path.is_dir() and output.resolve().is_relative_to(path):
       raise errors.UserError(
         f"{field}={str(output)!r} lies in {inputs_field}={str(path)!r}, and "
-        "what is made would be taken for input: take a folder elsewhere"
+        "results would be taken for input: choose a folder elsewhere"
       )
 
 
-def _list_folder(folder):
+def _list_folder(folder: pathlib.Path) -> list[File]:
   """Returns the image files below `folder`, sorted."""
   files = [
     File(path.relative_to(folder).as_posix(), path.read_bytes)
@@ -226,17 +221,15 @@ def _list_folder(folder):
   )
 
 
-def _list_zip(path):
+def _list_zip(path: pathlib.Path) -> list[File]:
   """Returns the image files in a zip, sorted."""
   try:
     archive = zipfile.ZipFile(path)
   except Exception as error:  # zipfile raises many kinds.
-    raise errors.UserError(f"{path} cannot be read: {error}.") from error
+    raise errors.UserError(f"{path} cannot be read ({error})") from error
   members = [m for m in archive.infolist() if not m.filename.endswith("/")]
   if fault := _find_fault(members):
-    raise errors.UserError(
-      f"{path} is refused: {fault}. Pack the images again."
-    )
+    raise errors.UserError(f"{path} is refused: {fault}; pack the images again")
   return [
     File(member.filename, functools.partial(_read_member, archive, member))
     for member in sorted(members, key=lambda member: member.filename)
@@ -244,7 +237,7 @@ def _list_zip(path):
   ]
 
 
-def _find_fault(members):
+def _find_fault(members: Sequence[zipfile.ZipInfo]) -> str | None:
   """Returns what no honest program puts into a zip, or None.
 
   Nothing is unpacked, but results are saved under the members' names.
@@ -276,25 +269,25 @@ def _find_fault(members):
   return None
 
 
-def _read_member(archive, member):
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
   """Returns the bytes of a zip's member."""
   if member.file_size > _MAX_BYTES:
     raise ValueError(f"{member.file_size} bytes unpacked")
-  # In pieces, since zipfile unpacks all before it cuts what is more than the
-  # archive said.
+  # In pieces, since zipfile would unpack everything before it cuts what exceeds
+  # the size that the archive states.
   with archive.open(member) as file:
     return b"".join(iter(functools.partial(file.read, _PIECE), b""))
 
 
-def _is_image(name):
+def _is_image(name: str) -> bool:
   """Tells by the name whether a file is a visible image."""
   hidden = any(part.startswith(".") for part in name.split("/"))
   return bool(_IMAGE.fullmatch(name)) and not hidden
 
 
-def _split_by_hash(name, own):
+def _split_by_hash(name: str, own: dict[str, str]) -> str:
   """Returns the split of a file; a split with a path of its `own` gets none."""
-  # The file's own name: a folder and a zip of it are split alike.
+  # Without its folder: a folder and a zip of it are split alike.
   own_name = name.rpartition("/")[2].encode(errors="surrogateescape")
   per_cent = zlib.crc32(own_name) % 100
   if per_cent < HELD_OUT and not own["validation"]:
@@ -304,7 +297,12 @@ def _split_by_hash(name, own):
   return "train"
 
 
-def _report(paths, files, failures, allowed):
+def _report(
+  paths: str,
+  files: Sequence[File],
+  failures: dict[int, Exception],
+  allowed: float,
+) -> None:
   """Warns of each unreadable file, and refuses a set that has too many."""
   lines = [
     f"{files[i].name}: {type(error).__name__}: {error}"
@@ -316,4 +314,4 @@ def _report(paths, files, failures, allowed):
       f"remove or replace them. The first is {lines[0]}"
     )
   for line in lines:
-    logging.warning("Left out an image that cannot be read: %s", line)
+    logging.warning("left out an image that cannot be read: %s", line)

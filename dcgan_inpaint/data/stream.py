@@ -2,22 +2,23 @@
 
 Grain reads, decodes and prefetches in threads or processes of its own. The
 order is that of `batches`, so a streamed run sees what a run with its data on
-the devices sees, and one that is resumed goes on at the exact sample. Each
-process reads only its own rows of each batch.
+the devices sees, and a resumed one continues at the exact sample. Each process
+reads only its own rows of each batch.
 """
 
 from collections.abc import Iterator
 import functools
 import os
+from types import ModuleType
 
 import numpy as np
 
 from dcgan_inpaint import data
-from dcgan_inpaint.data import batches as batches_lib
+from dcgan_inpaint.data import batches as batch_order
 from dcgan_inpaint.data import decoding
 from dcgan_inpaint.runtime import errors
 
-# Batches that are ready or under way, for each that is worked on.
+# Batches that are ready or being read, per thread.
 _AHEAD = 2
 
 
@@ -26,7 +27,7 @@ def check() -> None:
   _grain()
 
 
-def _grain():
+def _grain() -> ModuleType:
   """Returns Grain, which only streaming needs."""
   try:
     import grain
@@ -44,16 +45,16 @@ def _read(source: data.Source, size: int, index: int) -> np.ndarray:
     return decoding.decode(source.read(index), size)
   except Exception as error:  # Pillow and zipfile raise many kinds.
     raise errors.UserError(
-      f"image {index:,} of config.data cannot be read ({error}); where images "
-      "stream none can be left out: remove it, and start in another --workdir"
+      f"image {index:,} of config.data cannot be read ({error}): none can be "
+      "left out of a stream; remove it, and start in another --workdir"
     ) from error
 
 
 def _batch(
-  step: int, *, source: data.Source, size: int, rows: slice, **order
+  step: int, *, source: data.Source, size: int, rows: slice, **order: int
 ) -> np.ndarray:
-  """Returns the rows of one step's batch."""
-  (indices,) = batches_lib.indices(step, 1, count=source.count, **order)
+  """Returns the rows of one step's batch; `order` is of `batches.indices`."""
+  (indices,) = batch_order.indices(step, 1, count=source.count, **order)
   return np.stack([_read(source, size, int(i)) for i in indices[rows]])
 
 
@@ -73,10 +74,10 @@ def batches(
     source: the images.
     steps: the steps, counted from 0; a resumed run starts above 0.
     batch_size: images a step, over all processes.
-    rows: which of a batch's images this process reads.
+    rows: which of a batch's images this process reads; its `local_rows`.
     seed: the run's seed.
     size: side of the images in pixels.
-    workers: processes that decode; 0 = threads of this one, as many as cores.
+    workers: processes that decode; 0 = one thread per core, of this process.
 
   Yields:
     uint8 [rows, size, size, 3].
@@ -93,7 +94,7 @@ def batches(
     batch_size=batch_size,
     seed=seed,
   )
-  threads = os.cpu_count()
+  threads = os.cpu_count() or 1
   stream = grain.MapDataset.range(steps.start, steps.stop).map(read)
   stream = stream.to_iter_dataset(
     grain.ReadOptions(

@@ -1,17 +1,20 @@
 """Cartoon faces drawn by numpy: the data set that needs no download.
 
-A face is a function of its seed alone. What varies is correlated the way it
-is in photographs: hair and eyes go with the skin, the brows with the hair, the
-shading with the light, and every feature moves with the head. So most of
-what lies in a central hole can be told from what surrounds it, by a model
-that has learnt faces; the mouth and the gaze stay partly open. Smooth
-interpolation fails, since eyes, brows, nose and mouth all lie in the hole.
+A face is a function of its seed alone. Its traits are correlated as they are in
+photographs: hair and eyes with the skin, the brows with the hair, the shading
+with the light, and every feature moves with the head. So a model that has
+learned faces can infer most of a central hole from its surroundings; the mouth
+and the gaze stay partly open. Smooth interpolation fails, since eyes, brows,
+nose and mouth all lie in the hole.
 """
 
+from collections.abc import Sequence
 import functools
 import sys
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from dcgan_inpaint.runtime import cache
 from dcgan_inpaint.runtime import errors
@@ -22,52 +25,53 @@ DEFAULT_SIZES = {"train": 4096, "validation": 256, "test": 256, "all": 4608}
 _CHUNK = 16  # Faces drawn at once: 0.8 MB, which stays in the cache.
 _ROLLS = 40  # Random numbers a face may use.
 
-# So many take a second to draw, and are kept for the next run.
-_FEWEST_TO_KEEP = 1024
+# This many take a second to draw, and are cached for the next run.
+_FEWEST_TO_CACHE = 1024
 
 # Scales of colours, dark to light, so that one number can lead to the next.
 _SKIN = ((104, 66, 48), (158, 108, 78), (214, 162, 124), (248, 212, 184))
 _HAIR = ((34, 27, 30), (92, 54, 36), (186, 98, 46), (238, 200, 124))
 _EYES = ((62, 38, 26), (112, 72, 36), (82, 124, 72), (70, 132, 186))
 _WHITE, _BLACK, _GUMS = (
-  np.float32(c).reshape(3, 1, 1)
+  np.array(c, np.float32).reshape(3, 1, 1)
   for c in ((248, 247, 244), (16, 14, 18), (96, 26, 34))
 )
 
 
-def load(split, count=0, seed=0):
+def load(split: str, count: int = 0, seed: int = 0) -> np.ndarray:
   """Returns the first `count` faces of a split.
 
   Args:
     split: 'train', 'validation', 'test', or 'all', which is these three in
       this order at their default sizes.
-    count: number of faces; 0 is `DEFAULT_SIZES[split]`. There is no end to a
-      split but that of 'all'.
-    seed: another non-negative seed is another data set.
+    count: number of faces; 0 is `DEFAULT_SIZES[split]`. Every split but 'all'
+      is endless.
+    seed: of 32 bits; each seed is a data set of its own.
 
   Returns:
-    uint8 array [count, 64, 64, 3]. No two splits or seeds share a face, but
+    uint8 array [count, 64, 64, 3]. No two splits or seeds share a face, except
     for 'all'.
 
   Raises:
-    UserError: for an unknown split, more faces than 'all' has, or a seed that
-      is no number of 32 bits.
+    errors.UserError: for an unknown split, more faces than 'all' has, or a seed
+      of more than 32 bits.
   """
   if split not in DEFAULT_SIZES:
     raise errors.UserError(
-      f"Unknown split '{split}' of the synthetic faces. Choose one of: "
-      f"{', '.join(DEFAULT_SIZES)}."
+      f"the synthetic faces have no split {split!r}: choose one of "
+      f"{', '.join(DEFAULT_SIZES)}"
     )
   if not 0 <= seed < 2**32:
     raise errors.UserError(
-      f"The synthetic faces have no seed {seed}. Choose 0 to {2**32 - 1}."
+      f"config.data.seed={seed}: choose 0 to {2**32 - 1} for the synthetic "
+      "faces"
     )
   count = count or DEFAULT_SIZES[split]
   if split == "all":
     if count > DEFAULT_SIZES["all"]:
       raise errors.UserError(
-        f"Split 'all' of the synthetic faces has {DEFAULT_SIZES['all']} "
-        f"images, not {count}. Ask for fewer, or for split 'train'."
+        f"split 'all' of the synthetic faces has {DEFAULT_SIZES['all']} "
+        f"images, not {count}: choose fewer, or split 'train'"
       )
     parts = [
       _split_seeds(part, DEFAULT_SIZES[part], seed)
@@ -76,27 +80,27 @@ def load(split, count=0, seed=0):
     seeds = np.concatenate(parts)[:count]
   else:
     seeds = _split_seeds(split, count, seed)
-  if count < _FEWEST_TO_KEEP:
+  if count < _FEWEST_TO_CACHE:
     return draw(seeds)
   this = sys.modules[__name__]
   return cache.array(lambda: draw(seeds), [this, np], seeds.tolist())
 
 
-def _split_seeds(split, count, seed):
+def _split_seeds(split: str, count: int, seed: int) -> np.ndarray:
   """Returns the seeds of a split's faces: int64 [count]."""
   number = list(DEFAULT_SIZES).index(split)
   first = (seed * len(DEFAULT_SIZES) + number) << 28
   return first + np.arange(count, dtype=np.int64)
 
 
-def draw(seeds):
+def draw(seeds: npt.ArrayLike) -> np.ndarray:
   """Returns one face for each seed.
 
   Args:
     seeds: non-negative integers [N].
 
   Returns:
-    uint8 array [N, 64, 64, 3]. A face depends on its own seed only.
+    uint8 array [N, 64, 64, 3]. A face depends on its own seed alone.
   """
   seeds = np.asarray(seeds, np.int64)
   images = np.empty((len(seeds), SIZE, SIZE, 3), np.uint8)
@@ -106,8 +110,8 @@ def draw(seeds):
   return images
 
 
-def _traits(seeds):
-  """Returns what each face looks like: a dict of float32 [N] and [N, 3].
+def _traits(seeds: np.ndarray) -> dict[str, np.ndarray]:
+  """Returns the traits of each face, float32 [N] or [N, 3], by name.
 
   Lengths are pixels from the middle of the face, x to the right and y down;
   angles are radians; colours are 0 to 255.
@@ -116,7 +120,7 @@ def _traits(seeds):
     np.stack([np.random.default_rng(int(s)).random(_ROLLS) for s in seeds], 1)
   )
 
-  def between(low, high):
+  def between(low: float, high: float) -> np.ndarray:
     return (low + (high - low) * next(rolls)).astype(np.float32)
 
   t = {}
@@ -132,7 +136,7 @@ def _traits(seeds):
   t["skin"] = _along(_SKIN, fairness)
   t["hair"] = _along(_HAIR, hair)
   t["iris"] = _along(_EYES, np.clip(1.2 * hair + between(-0.1, 0.1), 0, 1))
-  t["lips"] = t["skin"] * np.float32([0.82, 0.42, 0.44])
+  t["lips"] = t["skin"] * np.array([0.82, 0.42, 0.44], np.float32)
   t["shirt"] = _hue(between(0.3, 0.8), 120, 60)
   hue = between(0.45, 0.75)
   t["sky"] = _hue(hue, 195, 40)
@@ -170,10 +174,10 @@ def _traits(seeds):
   return t
 
 
-def _paint(traits):
+def _paint(traits: dict[str, np.ndarray]) -> np.ndarray:
   """Returns the faces that `traits` describe, uint8 [N, 64, 64, 3].
 
-  Layers are laid from back to front. Edges are antialiased by the signed
+  Layers are painted from back to front. Edges are antialiased by the signed
   distance to them, in pixels.
   """
   # Channels come before rows and columns: numpy is slow over a last axis of 3.
@@ -191,17 +195,19 @@ def _paint(traits):
   image = np.repeat(image, SIZE, axis=3)
   paint = np.empty_like(image)  # One buffer for all layers.
 
-  def part(top, bottom):
-    """Returns the rows of a part of the face, and what is to be known there.
+  def part(top: int, bottom: int) -> tuple[Any, ...]:
+    """Returns what is needed to paint a part of the face, of its rows.
 
     Returns:
-      A function that paints, in place, where all the distances given are
-      negative, then x, y, |x| (faces are symmetric) and the light of the rows.
+      A function that paints in place where all of the given distances are
+      negative, then x, y, |x| (faces are symmetric) and the light.
     """
     rows = _rows(top, bottom)
     canvas, buffer = image[rows], paint[rows]
 
-    def lay(colour, *distances, opacity=1):
+    def lay(
+      colour: np.ndarray, *distances: np.ndarray, opacity: Any = 1
+    ) -> None:
       cover = np.clip(0.5 - functools.reduce(np.maximum, distances), 0, 1)
       np.subtract(colour, canvas, out=buffer)
       np.multiply(buffer, opacity * cover, out=buffer)
@@ -209,7 +215,7 @@ def _paint(traits):
 
     return lay, x[rows], y[rows], np.abs(x[rows]), turned[rows]
 
-  def skin(y, turned):
+  def skin(y: np.ndarray, turned: np.ndarray) -> np.ndarray:
     return t["skin"] * (1 + 0.16 * turned - 0.05 * y / t["height"])
 
   # Behind the head: long hair, neck and shoulders.
@@ -280,27 +286,37 @@ def _paint(traits):
   return np.clip(np.round(image), 0, 255).astype(np.uint8)
 
 
-def _rows(top, bottom):
-  """Returns an index of the rows that a part of any face lies in.
+def _rows(top: int, bottom: int) -> tuple[Any, ...]:
+  """Returns an index of the rows in which a part of any face lies.
 
-  What lies beyond is not touched, which spares two thirds of the time.
+  Painting these alone saves two thirds of the time.
   """
   return ..., slice(top, bottom), slice(None)
 
 
-def _ellipse(x, y, a, b):
-  """Returns about the signed distance to an ellipse, negative inside."""
+def _ellipse(x: Any, y: Any, a: Any, b: Any) -> np.ndarray:
+  """Returns approximately the signed distance to an ellipse, negative inside.
+
+  Args:
+    x: from its centre, an array or a number, as all of these.
+    y: from its centre.
+    a: its half axis along x.
+    b: its half axis along y.
+  """
   return (np.sqrt((x / a) ** 2 + (y / b) ** 2) - 1) * np.minimum(a, b)
 
 
-def _along(colours, position):
+def _along(
+  colours: Sequence[Sequence[int]], position: np.ndarray
+) -> np.ndarray:
   """Returns colours [N, 3] on a scale of them, at positions in [0, 1]."""
   stops = np.linspace(0, 1, len(colours))
   channels = [np.interp(position, stops, c) for c in np.transpose(colours)]
   return np.stack(channels, axis=-1).astype(np.float32)
 
 
-def _hue(hue, level, swing):
+def _hue(hue: np.ndarray, level: float, swing: float) -> np.ndarray:
   """Returns colours [N, 3] around the colour circle, hue in turns."""
-  angle = 2 * np.pi * (hue[:, None] + np.float32([0, 1 / 3, 2 / 3]))
+  thirds = np.array([0, 1 / 3, 2 / 3], np.float32)
+  angle = 2 * np.pi * (hue[:, None] + thirds)
   return (level + swing * np.cos(angle)).astype(np.float32)

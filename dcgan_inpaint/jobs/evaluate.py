@@ -256,7 +256,7 @@ def run(
     limit=config.evaluation.images,
     rows=sharding.process_slice if jax.process_count() > 1 else None,
   )
-  originals, count = loaded.images, loaded.count
+  originals, count = loaded.images, loaded.total
   if count < jax.process_count():
     raise errors.UserError(
       f"config.data holds {count} images to score, and there are "

@@ -100,7 +100,7 @@ def run(
       f"suffix, such as {next(iter(sources))!r}"
     )
   hole_of = readers.reader(config.masks, config.mask)
-  find = detection.create(config.faces)
+  detect = detection.create(config.faces)
   model = trained_model.load(config.checkpoint, mesh)
   search = trained_model.make_search(model, config.search, mesh)
   blending = config_lib.search_settings(config.search).blending
@@ -116,7 +116,7 @@ def run(
   mask_digest = None
   if config.masks != "alpha" and config.masks not in mask_sets.FAMILIES:
     mask_digest = data.digest_files(config.masks)
-  names = {stem: _names(stem, config.samples) for stem in files}
+  names = {stem: _names(stem, config.samples) for stem in sources}
   pending = [
     stem
     for stem in mine
@@ -137,7 +137,7 @@ def run(
     encoded = sources[stem].read()
     image = np.asarray(decoding.open_rgb(encoded, stem))
     hole = hole_of(stem, encoded, *image.shape[:2])
-    return photograph_lib.prepare(image, hole, find, config.rest)
+    return photograph_lib.prepare(image, hole, detect, config.rest)
 
   first_process = jax.process_index() == 0
   done, failed, sheet = 0, 0, []

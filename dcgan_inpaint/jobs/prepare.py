@@ -78,7 +78,7 @@ def cut_faces(source: str, output: str, detector: str) -> dict[str, int]:
   root = pathlib.Path(output).expanduser()
   folder.check_apart(output, "config.data.path", source, "config.data.source")
   files = folder.by_stem(folder.list_files(source, "config.data.source"))
-  find = detection.create(detector)
+  detect = detection.create(detector)
   done = {
     path.relative_to(root).with_suffix("").as_posix()
     for path in root.rglob("*.png")
@@ -94,7 +94,7 @@ def cut_faces(source: str, output: str, detector: str) -> dict[str, int]:
         counts["skipped"] += 1
       else:
         try:
-          counts.update(_cut(file, stem, root, find))
+          counts.update(_cut(file, stem, root, detect))
         except Exception as error:  # noqa: BLE001 (Pillow raises many kinds.)
           logging.warning("left out %s: %s", file.name, error)
           counts["failed"] += 1
@@ -113,14 +113,14 @@ def cut_faces(source: str, output: str, detector: str) -> dict[str, int]:
 
 
 def _cut(
-  file: folder.File, stem: str, root: pathlib.Path, find: detection.Find
+  file: folder.File, stem: str, root: pathlib.Path, detect: detection.Detector
 ) -> dict[str, int]:
   """Writes the faces of one photograph; returns what is to be counted."""
   image = np.asarray(decoding.open_rgb(file.read()))
   nothing_missing = np.zeros(image.shape[:2], bool)
   faces = [
     face
-    for face in find(image, nothing_missing)
+    for face in detect(image, nothing_missing)
     if alignment.side(face.matrix) >= alignment.SIZE
   ]
   if not faces:

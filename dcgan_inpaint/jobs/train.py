@@ -250,7 +250,7 @@ def run(
     real = data.load(
       config.data, "train", rows=rows if jax.process_count() > 1 else None
     )
-    images, image_count = real.images, real.count
+    images, image_count = real.images, real.total
     indices = range(image_count)[rows(image_count)]
     dataset = sharding.place_images(images, mesh, image_count)
     del real

@@ -1,14 +1,19 @@
-"""The families of holes, by name; `masks.make` calls them.
+"""The families of holes, by name; `mask_sets.make` calls them.
 
-Each takes `config.mask`, of which it reads the fields that its description has
-in backquotes, and the image's height and width, and returns bool [height,
-width], True = hole. The fixed ones give every image the same hole; the random
-ones draw it from the image's own `rng`, by `rng.random` alone: NumPy's other
+Each takes the settings, of which it reads the fields in backquotes in its
+docstring, and the image's height and width, and returns bool [height, width],
+True = hole. The fixed ones give every image the same hole; the random ones draw
+it from the image's own `rng`, by `rng.random` alone: NumPy's other
 distributions may change their stream from one version to the next.
 """
 
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
 import math
 import pathlib
+from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -16,9 +21,13 @@ from PIL import ImageDraw
 from PIL import ImageFont
 
 from dcgan_inpaint.data import decoding
+from dcgan_inpaint.masks import drawing
 from dcgan_inpaint.runtime import errors
 
-# What `size` and `share` are where they are 0, in each family that reads them.
+Settings: TypeAlias = Any  # With the fields of `config.mask`.
+Rng: TypeAlias = np.random.Generator
+
+# What a `size` or `share` of 0 stands for, in each family that reads it.
 DEFAULT_SIZES = {
   "centre": 32,
   "box": 32,
@@ -42,13 +51,15 @@ DEFAULT_SHARES = {
 }
 
 
-def _centre(config, height, width):
+def _centre(config: Settings, height: int, width: int) -> np.ndarray:
   """A centred square of side `size`; an odd pixel goes below and right."""
   side = _pixels(config, height, width)
-  return _square((height - side) // 2, (width - side) // 2, side, height, width)
+  return drawing.square(
+    (height - side) // 2, (width - side) // 2, side, height, width
+  )
 
 
-def _half(config, height, width):
+def _half(config: Settings, height: int, width: int) -> np.ndarray:
   """One half of the image: the hole is on `side`."""
   hole = np.zeros((height, width), bool)
   halves = {
@@ -63,11 +74,11 @@ def _half(config, height, width):
   return hole
 
 
-def _border(config, height, width):
+def _border(config: Settings, height: int, width: int) -> np.ndarray:
   """A rim that is `size` wide: outpainting.
 
   "Expand" of RePaint (Lugmayr et al., CVPR 2022), whose rim is 3/8 of the side.
-  The usual quarter leaves known what `centre` usually takes.
+  The default, a quarter, leaves known what is the hole in `centre`.
   """
   rim = _pixels(config, height, width, most=(min(height, width) - 1) // 2)
   hole = np.ones((height, width), bool)
@@ -75,27 +86,27 @@ def _border(config, height, width):
   return hole
 
 
-def _low_resolution(config, height, width):
+def _low_resolution(config: Settings, height: int, width: int) -> np.ndarray:
   """All but every `size`-th pixel of every `size`-th row: super-resolution.
 
   "Super-Resolve 2x" of RePaint (Lugmayr et al., CVPR 2022) is `size=2`.
   """
   step = _pixels(config, height, width, least=2)
   hole = np.ones((height, width), bool)
-  first = (step - 1) // 2  # The known pixels lie in the middle of the image.
+  first = (step - 1) // 2  # The known pixels are centred in the image.
   hole[first::step, first::step] = False
   return hole
 
 
-def _file(config, height, width):
-  """The image file at `path`, resized to the nearest pixel where need be.
+def _file(config: Settings, height: int, width: int) -> np.ndarray:
+  """The image file at `path`, resized to the nearest pixel if necessary.
 
-  For square images it is first cropped as they were (`data.decoding`), so that
-  a mask drawn over a photograph still lies where it was drawn.
+  For square images it is first cropped as they are (`data.decoding`), so that a
+  mask drawn over a photograph stays at its place in the crop.
 
   White (128 or more) is the hole, as in IOPaint and LaMa, or the known part
-  with `file_polarity='white_is_known'`. In a picture with transparent pixels
-  (alpha below 128) these are the hole, whatever its colours and the polarity.
+  with `file_polarity='white_is_known'`. If a picture has transparent pixels
+  (alpha below 128), these are the hole, whatever its colours and the polarity.
   16-bit values are scaled to 8, and the orientation in EXIF is applied.
   """
   polarity = config.file_polarity
@@ -122,17 +133,17 @@ def _file(config, height, width):
   return np.asarray(picture.resize((width, height), Image.Resampling.NEAREST))
 
 
-def _box(config, rng, height, width):
+def _box(config: Settings, rng: Rng, height: int, width: int) -> np.ndarray:
   """A square of side `size` at `position`, 'y,x' of its top left corner.
 
-  Where `position` is '', the place is random, every place alike.
+  If `position` is '', the place is random and uniform.
   """
   side = _pixels(config, height, width)
   lowest, rightmost = height - side, width - side
   if not config.position:
     y = int(rng.random() * (lowest + 1))
     x = int(rng.random() * (rightmost + 1))
-    return _square(y, x, side, height, width)
+    return drawing.square(y, x, side, height, width)
   try:
     y, x = (int(number) for number in config.position.split(","))
   except ValueError:
@@ -146,37 +157,39 @@ def _box(config, rng, height, width):
       f"a box of {side} in an image of {height}x{width} needs y in "
       f"0..{lowest} and x in 0..{rightmost}",
     )
-  return _square(y, x, side, height, width)
+  return drawing.square(y, x, side, height, width)
 
 
-def _random_pixels(config, rng, height, width):
+def _random_pixels(
+  config: Settings, rng: Rng, height: int, width: int
+) -> np.ndarray:
   """Single pixels, `share` of all: the 80 % of Yeh et al. (CVPR 2017)."""
   count = _count(config, height * width)
-  return _first(rng.random((height, width)), count)
+  return drawing.first(rng.random((height, width)), count)
 
 
-def _pattern(config, rng, height, width):
+def _pattern(config: Settings, rng: Rng, height: int, width: int) -> np.ndarray:
   """Irregular blobs of about `size`, `share` of all pixels.
 
   The "random region" of Pathak et al. (CVPR 2016, `train_random.lua`) and the
   "pattern" of Yeh et al. (CVPR 2017): uniform noise, one number for every cell
   of `size` pixels, enlarged by cubic interpolation; its lowest values are the
-  hole. They cut at a fixed value and keep holes of 20 to 30 %; here the cut is
-  the one that gives `share`.
+  hole. They use a fixed threshold and keep holes of 20 to 30 %; here the
+  threshold is the one that gives `share`.
   """
   cell = _pixels(config, height, width)
   noise = rng.random((height // cell + 6, width // cell + 6))
-  # The image lies anywhere on the grid of cells, two from its edge or more.
+  # A random place on the grid of cells, at least two of them from its edge.
   top, left = 2 + rng.random(2)
   field = Image.fromarray(np.float32(noise)).resize(
     (width, height),
     Image.Resampling.BICUBIC,
     box=(left, top, left + width / cell, top + height / cell),
   )
-  return _first(np.asarray(field), _count(config, height * width))
+  return drawing.first(np.asarray(field), _count(config, height * width))
 
 
-def _strokes(config, rng, height, width):
+def _strokes(config: Settings, rng: Rng, height: int, width: int) -> np.ndarray:
   """Free-form strokes of a brush up to `size` wide, `share` of all pixels.
 
   The free-form masks of DeepFillv2 (Yu et al., ICCV 2019), with the settings
@@ -188,7 +201,7 @@ def _strokes(config, rng, height, width):
   brush = _pixels(config, height, width)
   reach = math.hypot(height, width) / 8
 
-  def draw():
+  def draw() -> Iterator[tuple[np.ndarray, np.ndarray]]:
     while True:
       y, x = height * rng.random(), width * rng.random()
       heading = 2 * math.pi * rng.random()
@@ -200,24 +213,26 @@ def _strokes(config, rng, height, width):
         end_x = x + length * math.cos(heading + turn)
         end_y = min(max(end_y, 0), height - 1)
         end_x = min(max(end_x, 0), width - 1)
-        yield _line(y, x, end_y, end_x, thickness, height, width)
+        yield drawing.line(y, x, end_y, end_x, thickness, height, width)
         y, x = end_y, end_x
 
-  return _fill(draw(), _count(config, height * width, most=0.8))
+  return drawing.fill(draw(), _count(config, height * width, most=0.8))
 
 
-def _scratches(config, rng, height, width):
+def _scratches(
+  config: Settings, rng: Rng, height: int, width: int
+) -> np.ndarray:
   """Cracks, `size` wide, that wander and branch, `share` of all pixels.
 
   The damage of old prints (Wan et al., "Bringing old photos back to life",
-  CVPR 2020) and of films (Kokaram et al., 1995). A crack runs both ways from
-  its place until it leaves the image, as do its branches. Cracks are added
+  CVPR 2020) and of films (Kokaram et al., 1995). A crack runs in both
+  directions until it leaves the image, as do its branches. Cracks are added
   until `share` is reached, and the last one stops there.
   """
   thickness = _pixels(config, height, width)
   step = math.hypot(height, width) / 16
 
-  def draw():
+  def draw() -> Iterator[tuple[np.ndarray, np.ndarray]]:
     while True:
       y, x = height * rng.random(), width * rng.random()
       heading = 2 * math.pi * rng.random()
@@ -228,16 +243,16 @@ def _scratches(config, rng, height, width):
           heading += 0.7 * (rng.random() - 0.5)
           end_y = y + step * math.sin(heading)
           end_x = x + step * math.cos(heading)
-          yield _line(y, x, end_y, end_x, thickness, height, width)
+          yield drawing.line(y, x, end_y, end_x, thickness, height, width)
           y, x = end_y, end_x
           if rng.random() < 0.1:
             fork = (0.4 + 0.6 * rng.random()) * (-1) ** int(2 * rng.random())
             tips.append((y, x, heading + fork))
 
-  return _fill(draw(), _count(config, height * width, most=0.8))
+  return drawing.fill(draw(), _count(config, height * width, most=0.8))
 
 
-def _text(config, rng, height, width):
+def _text(config: Settings, rng: Rng, height: int, width: int) -> np.ndarray:
   """Lines of words in letters of `size`, `share` of all pixels.
 
   The superimposed text of Bertalmio et al. (SIGGRAPH 2000), in Pillow's own
@@ -249,7 +264,7 @@ def _text(config, rng, height, width):
   words = ("the", "quick", "brown", "fox", "jumps", "over", "lazy", "dog")
   columns = np.broadcast_to(np.arange(width), (height, width))
 
-  def draw():
+  def draw() -> Iterator[tuple[np.ndarray, np.ndarray]]:
     while True:
       tops = np.arange(-size * rng.random(), height, 1.1 * size)
       for top in tops[np.argsort(rng.random(len(tops)))]:
@@ -261,20 +276,20 @@ def _text(config, rng, height, width):
         ImageDraw.Draw(page).text((left, int(top)), line, 255, font)
         yield np.asarray(page) >= 128, columns
 
-  return _fill(draw(), _count(config, height * width, most=0.5))
+  return drawing.fill(draw(), _count(config, height * width, most=0.5))
 
 
-def _blocks(config, rng, height, width):
+def _blocks(config: Settings, rng: Rng, height: int, width: int) -> np.ndarray:
   """Squares of a grid of `size`, `share` of all: lost macroblocks.
 
-  Block-coded images and films lose their 8x8 blocks so (Sun and Kwok, IEEE
+  As block-coded images and films lose 8x8 blocks (Sun and Kwok, IEEE
   Transactions on Image Processing 4, 1995).
   """
   side = _pixels(config, height, width)
   return _lost(config, rng, side, side, height, width)
 
 
-def _lines(config, rng, height, width):
+def _lines(config: Settings, rng: Rng, height: int, width: int) -> np.ndarray:
   """Whole rows, in bands of `size`, `share` of all: lost scan lines.
 
   "Alternating Lines" of RePaint (Lugmayr et al., CVPR 2022), at random.
@@ -283,15 +298,15 @@ def _lines(config, rng, height, width):
   return _lost(config, rng, band, width, height, width)
 
 
-# Tables of the families: a hole for all images, or one for each.
-FIXED = {
+# The families with one hole for all images, and those with one for each.
+FIXED: dict[str, Callable[[Settings, int, int], np.ndarray]] = {
   "centre": _centre,
   "half": _half,
   "border": _border,
   "low_resolution": _low_resolution,
   "file": _file,
 }
-RANDOM = {
+RANDOM: dict[str, Callable[[Settings, Rng, int, int], np.ndarray]] = {
   "box": _box,
   "random_pixels": _random_pixels,
   "pattern": _pattern,
@@ -303,66 +318,24 @@ RANDOM = {
 }
 
 
-def _square(top, left, side, height, width):
-  hole = np.zeros((height, width), bool)
-  hole[top : top + side, left : left + side] = True
-  return hole
-
-
-def _lost(config, rng, tall, wide, height, width):
-  """Returns `share` of the tiles of a grid; those at its end may be cut."""
+def _lost(
+  config: Settings, rng: Rng, tall: int, wide: int, height: int, width: int
+) -> np.ndarray:
+  """Returns `share` of the tiles of a grid; the last ones may be cut off."""
   grid = -(-height // tall), -(-width // wide)
-  tiles = _first(rng.random(grid), _count(config, math.prod(grid), "tiles"))
+  count = _count(config, math.prod(grid), "tiles")
+  tiles = drawing.first(rng.random(grid), count)
   return np.kron(tiles, np.ones((tall, wide), bool))[:height, :width]
 
 
-def _line(y, x, end_y, end_x, thickness, height, width):
-  """Returns a line's pixels, bool [height, width], and how far along they lie.
-
-  They are those whose centre lies within half of `thickness` of it.
-  """
-  # None lies beyond the box around both ends.
-  top, bottom = _span(y, end_y, thickness, height)
-  left, right = _span(x, end_x, thickness, width)
-  box = slice(top, bottom), slice(left, right)
-  rows, columns = np.arange(top, bottom)[:, None], np.arange(left, right)
-  dy, dx = end_y - y, end_x - x
-  along = np.zeros((height, width))
-  along[box] = (dy * (rows - y) + dx * (columns - x)) / max(dy**2 + dx**2, 1e-9)
-  nearest = np.minimum(np.maximum(along[box], 0), 1)
-  distance = np.hypot(rows - y - nearest * dy, columns - x - nearest * dx)
-  pixels = np.zeros((height, width), bool)
-  pixels[box] = distance <= thickness / 2
-  return pixels, along
-
-
-def _span(start, end, thickness, size):
-  """Returns the first pixel that a line may touch, and the first after it."""
-  low, high = min(start, end) - thickness, max(start, end) + thickness
-  first = min(max(int(low), 0), size)
-  return first, max(first, min(int(high) + 1, size))
-
-
-def _fill(marks, count):
-  """Returns the first `count` pixels of `marks`: (pixels, their order) each."""
-  hole = np.False_
-  for pixels, order in marks:
-    fresh = pixels & ~hole
-    missing = count - np.count_nonzero(hole)
-    if np.count_nonzero(fresh) >= missing:
-      return hole | _first(np.where(fresh, order, np.inf), missing)
-    hole = hole | fresh
-
-
-def _first(order, count):
-  """Returns the `count` lowest values of `order`, bool of its shape."""
-  lowest = np.zeros(order.size, bool)
-  lowest[np.argsort(order, axis=None, kind="stable")[:count]] = True
-  return lowest.reshape(order.shape)
-
-
-def _pixels(config, height, width, least=1, most=None):
-  """Returns `size` in pixels; below 1 it is a share of the shorter side."""
+def _pixels(
+  config: Settings,
+  height: int,
+  width: int,
+  least: int = 1,
+  most: int | None = None,
+) -> int:
+  """Returns `size` in pixels; below 1 it is a fraction of the shorter side."""
   shorter = min(height, width)
   most = shorter if most is None else most
   size = config.size or DEFAULT_SIZES[config.family]
@@ -371,14 +344,16 @@ def _pixels(config, height, width, least=1, most=None):
     raise _wrong(
       "size",
       size,
-      f"it must be whole pixels in {least}..{most}, or a share of {shorter} "
-      "below 1 that makes as many",
+      f"it must be whole pixels in {least}..{most}, or a fraction of {shorter} "
+      "below 1 that gives as many",
     )
   return int(pixels)
 
 
-def _count(config, total, units="pixels", most=1):
-  """Returns how many of `total` pixels, or other units, are `share`."""
+def _count(
+  config: Settings, total: int, units: str = "pixels", most: float = 1
+) -> int:
+  """Returns the number of pixels, or of other units, that are `share`."""
   share = config.share or DEFAULT_SHARES[config.family]
   count = round(share * total) if 0 < share <= most else 0
   if count == 0:
@@ -391,9 +366,9 @@ def _count(config, total, units="pixels", most=1):
   return count
 
 
-def _wrong(field, value, remedy):
+def _wrong(field: str, value: Any, remedy: str) -> errors.UserError:
   return errors.UserError(f"config.mask.{field} is {value!r}: {remedy}")
 
 
-def _list(names):
+def _list(names: Iterable[str]) -> str:
   return ", ".join(repr(name) for name in names)

@@ -1,1 +1,1 @@
-"""Faces in photographs of any size, and the way there and back."""
+"""Faces in photographs of any size: finding, cropping and pasting them back."""

@@ -5,10 +5,10 @@ authors aligned them. A transform is a 3x3 matrix that takes positions in the
 64x64 crop to positions in the photograph by a rotation, a scale and a shift.
 Positions are (x, y), and pixel i covers the interval from i to i + 1.
 
-Crops are resampled as the training images were: the pixels that the crop covers
-are read where they lie, or between them where it is turned, and then resized by
-Lanczos. For an upright box of whole pixels, that is `decoding.decode` to the
-bit.
+Crops are resampled as the training images were: the photograph is first read at
+its own resolution, between pixels where the crop is rotated, and then resized
+by Lanczos. For an upright box of whole pixels this equals `decoding.decode` to
+the bit.
 """
 
 import numpy as np
@@ -19,17 +19,17 @@ from dcgan_inpaint.networks import dcgan
 
 SIZE = dcgan.IMAGE_SIZE
 
-# A margin around a window, so that what is read between pixels lies in it.
+# Pixels around a window, so that interpolation finds its neighbours there.
 _MARGIN = 2
-# The share of a crop's pixel that is known, from which on it counts as known.
+# A crop's pixel counts as known if at least this part of its area is known.
 _KNOWN = 0.1
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-  """Returns the similarity transform that takes points closest to others.
+  """Returns the similarity transform that best maps points to other points.
 
-  Without reflection, and by least squares, as Umeyama (PAMI 13, 1991). In the
-  complex plane a similarity is z -> a * z + b, which makes it linear.
+  A rotation, a scale and a shift without reflection, by least squares (Umeyama,
+  PAMI 13, 1991).
 
   Args:
     source: float [N, 2], N >= 2 points (x, y) that are not all the same.
@@ -38,13 +38,9 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
   Returns:
     float64 [3, 3].
   """
-  z, w = source @ np.array([1, 1j]), target @ np.array([1, 1j])
-  from_mean = z - z.mean()
-  a = np.vdot(from_mean, w - w.mean()) / np.vdot(from_mean, from_mean)
-  b = w.mean() - a * z.mean()
-  return np.array(
-    [[a.real, -a.imag, b.real], [a.imag, a.real, b.imag], [0, 0, 1]]
-  )
+  # `SimilarityTransform.estimate` is deprecated in scikit-image 0.26, and 0.25
+  # lacks `from_estimate`; both have this.
+  return transform.estimate_transform("similarity", source, target).params
 
 
 def upright(left: float, upper: float, side: float) -> np.ndarray:
@@ -65,7 +61,7 @@ def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def scale(matrix: np.ndarray) -> float:
-  """Returns how many pixels of the photograph one of the crop is wide."""
+  """Returns the width of one of the crop's pixels in the photograph's."""
   return float(np.hypot(matrix[0, 0], matrix[1, 0]))
 
 
@@ -75,9 +71,14 @@ def side(matrix: np.ndarray) -> int:
 
 
 def window(matrix: np.ndarray, height: int, width: int) -> tuple[slice, slice]:
-  """Returns the rows and columns of a photograph in which the crop lies.
+  """Returns the rows and columns of a photograph that hold the crop.
 
-  With a small margin, and cut at the photograph's edges.
+  A small margin is added; both are clipped to the photograph.
+
+  Args:
+    matrix: from the crop to the photograph.
+    height: of the photograph.
+    width: of the photograph.
   """
   corners = apply(matrix, SIZE * np.array([[0, 0], [1, 0], [0, 1], [1, 1.0]]))
   low = np.floor(corners.min(axis=0)).astype(int) - _MARGIN
@@ -89,7 +90,7 @@ def window(matrix: np.ndarray, height: int, width: int) -> tuple[slice, slice]:
 
 
 def crop(photograph: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-  """Returns the face that a transform finds in a photograph.
+  """Returns the training crop that a transform cuts from a photograph.
 
   Args:
     photograph: uint8 [H, W, 3]. Beyond its edges its last pixels are repeated.
@@ -99,7 +100,8 @@ def crop(photograph: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     uint8 [64, 64, 3].
   """
   native = _native(photograph, matrix, mode="edge")
-  image = Image.fromarray(np.uint8(np.clip(np.round(native), 0, 255)))
+  rounded = np.clip(np.round(native), 0, 255).astype(np.uint8)
+  image = Image.fromarray(rounded)
   if image.size != (SIZE, SIZE):
     image = image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
   return np.asarray(image)
@@ -108,9 +110,9 @@ def crop(photograph: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 def crop_mask(hole: np.ndarray, matrix: np.ndarray) -> np.ndarray:
   """Returns the mask of a crop: a pixel is known if a tenth of it is.
 
-  Little is enough: the crop is made of `fill`'s image, whose values near a
-  known pixel are good, and with less, a fine pattern of lost pixels would leave
-  nothing. What lies beyond the photograph's edges is not known.
+  A tenth is enough: the crop is cut from the result of `fill`, which is
+  accurate near known pixels, and a higher bound would leave nothing known under
+  a fine pattern of lost pixels. Beyond the photograph's edges nothing is known.
 
   Args:
     hole: bool [H, W], True = hole.
@@ -119,19 +121,25 @@ def crop_mask(hole: np.ndarray, matrix: np.ndarray) -> np.ndarray:
   Returns:
     float32 [64, 64, 1], 1 = known, 0 = hole.
   """
-  known = np.float32(~hole)[..., None]
+  known = (~hole).astype(np.float32)[..., None]
   native = _native(known, matrix, mode="constant")
-  share = _resize(np.float32(native), SIZE, Image.Resampling.BOX)
-  return np.float32(share >= _KNOWN)
+  part = _resize(native.astype(np.float32), SIZE, Image.Resampling.BOX)
+  return (part >= _KNOWN).astype(np.float32)
 
 
 def covered(matrix: np.ndarray, height: int, width: int) -> np.ndarray:
-  """Returns which pixels' centres lie in the crop, bool [height, width]."""
+  """Returns which pixels' centres lie in the crop, bool [height, width].
+
+  Args:
+    matrix: from the crop to the photograph.
+    height: of the photograph.
+    width: of the photograph.
+  """
   rows, columns = window(matrix, height, width)
   x, y = np.meshgrid(np.r_[columns] + 0.5, np.r_[rows] + 0.5)
   place = apply(np.linalg.inv(matrix), np.stack([x, y], axis=-1))
   inside = np.zeros((height, width), bool)
-  # A rounding error must not cost a pixel; centres are half a pixel inside.
+  # Half a pixel inside the edge, a centre may be off by a rounding error only.
   inside[rows, columns] = np.all((place > -1e-6) & (place < SIZE + 1e-6), -1)
   return inside
 
@@ -139,11 +147,10 @@ def covered(matrix: np.ndarray, height: int, width: int) -> np.ndarray:
 def warp_back(
   generated: np.ndarray, matrix: np.ndarray, height: int, width: int
 ) -> np.ndarray:
-  """Returns a crop laid back over its window of the photograph.
+  """Returns a crop warped back onto its window of the photograph.
 
-  Enlarged by Lanczos to the size that it has there, then turned and shifted.
-  64x64 pixels hold no more detail than that: in a large photograph the result
-  is soft.
+  It is enlarged by Lanczos to its size there, then rotated and shifted. 64x64
+  pixels hold little detail, so the result is soft in a large photograph.
 
   Args:
     generated: float32 [64, 64, 3].
@@ -152,8 +159,8 @@ def warp_back(
     width: of the photograph.
 
   Returns:
-    float32 [h, w, 3], the part of the photograph that `window` names. Outside
-    of the crop its last pixels are repeated.
+    float32 [h, w, 3], the part of the photograph that `window` returns. Outside
+    the crop its last pixels are repeated.
   """
   rows, columns = window(matrix, height, width)
   native = side(matrix)
@@ -165,17 +172,17 @@ def warp_back(
 
 
 def fill(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
-  """Returns an image whose hole is filled smoothly, without a look under it.
+  """Returns an image whose hole is filled smoothly from its known pixels.
 
   Pull-push (Gortler et al., "The Lumigraph", SIGGRAPH 1996): known pixels are
-  averaged over squares of twice the side until none is empty, and these
-  averages are taken back, linearly between them. The time is that of reading
-  the image a few times, whatever the hole. It is meant for detectors, which
-  take the edges of a white rectangle for more than a face.
+  averaged over squares of doubling side until none is empty, and the averages
+  are interpolated linearly on the way back. It takes about as long as reading
+  the image a few times, whatever the hole. The result is for detectors, which
+  respond to the edges of a white rectangle, and for crops.
 
   Args:
-    image: float32 [H, W, 3].
-    hole: bool [H, W], True = hole. Where all is hole, the result is 0.
+    image: float32 [H, W, 3]; values in the hole are not read.
+    hole: bool [H, W], True = hole. If everything is hole, the result is 0.
 
   Returns:
     float32 [H, W, 3], known pixels to the bit.
@@ -186,15 +193,17 @@ def fill(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
   if hole.all():
     return np.zeros_like(image)
   even = ((0, height % 2), (0, width % 2))
-  known = np.pad(np.float32(~hole), even)
+  known = np.pad((~hole).astype(np.float32), even)
   values = np.pad(np.where(hole[..., None], 0, image), (*even, (0, 0)))
   count = _sums(known[..., None])
   average = _sums(values) / np.maximum(count, 1)
   coarse = fill(average, count[..., 0] == 0)
   pulled = np.stack(
     [
-      Image.fromarray(plane).resize(
-        known.shape[::-1], Image.Resampling.BILINEAR
+      np.asarray(
+        Image.fromarray(plane).resize(
+          known.shape[::-1], Image.Resampling.BILINEAR
+        )
       )
       for plane in np.moveaxis(coarse, -1, 0).copy()
     ],
@@ -215,14 +224,16 @@ def _native(image: np.ndarray, matrix: np.ndarray, mode: str) -> np.ndarray:
   size = side(matrix)
   from_native = matrix @ np.diag([SIZE / size, SIZE / size, 1.0])
   to_window = _shift(-columns.start, -rows.start) @ from_native
-  part = np.float32(image[rows, columns])
+  part = image[rows, columns].astype(np.float32)
   return _warp(part, to_window, (size, size), mode)
 
 
-def _warp(image, matrix, shape, mode):
-  """Returns `image` read at `matrix @ position`, linearly between pixels.
+def _warp(
+  image: np.ndarray, matrix: np.ndarray, shape: tuple[int, int], mode: str
+) -> np.ndarray:
+  """Returns `image` read at `matrix @ position`, interpolated linearly.
 
-  skimage counts positions from the centre of the first pixel.
+  scikit-image counts positions from the centre of the first pixel.
   """
   centred = _shift(-0.5, -0.5) @ matrix @ _shift(0.5, 0.5)
   return transform.warp(
@@ -230,12 +241,14 @@ def _warp(image, matrix, shape, mode):
   )
 
 
-def _shift(x, y):
+def _shift(x: float, y: float) -> np.ndarray:
   return np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]])
 
 
-def _resize(image: np.ndarray, size: int, resampling) -> np.ndarray:
-  """Returns a float32 image [h, w, C] at [size, size, C]."""
+def _resize(
+  image: np.ndarray, size: int, resampling: Image.Resampling
+) -> np.ndarray:
+  """Returns a float32 image [h, w, C] resized to [size, size, C]."""
   if image.shape[:2] == (size, size):
     return image
   return np.stack(

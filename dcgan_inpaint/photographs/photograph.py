@@ -1,8 +1,8 @@
 """One photograph with a hole: its faces as crops for the search, and back.
 
-The search knows 64x64 crops of faces. Every face that the hole touches is found
-(`faces`) and brought to that crop (`alignment`); what the search makes of it is
-laid back into the hole, and all else stays as it was, to the bit.
+The search takes 64x64 crops of faces. Every face that the hole touches is found
+(`detection`) and cropped (`alignment`); the search's result is warped back into
+the hole, and every other pixel stays as it is, to the bit.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from dcgan_inpaint.photographs import detection
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.search import blending
 
-# What becomes of a hole that no face covers.
+# What to do with the part of a hole that no face covers.
 RESTS = ("leave", "biharmonic")
 
 
@@ -27,7 +27,7 @@ class Photograph(NamedTuple):
   Attributes:
     pixels: uint8 [H, W, 3].
     hole: bool [H, W], True = hole.
-    found: how many faces it has.
+    found: number of faces in it.
     faces: the F of them that the hole touches.
     crops: uint8 [F, 64, 64, 3], with the hole filled smoothly.
     masks: float32 [F, 64, 64, 1], 1 = known.
@@ -42,20 +42,24 @@ class Photograph(NamedTuple):
 
 
 def prepare(
-  image: np.ndarray, hole: np.ndarray, find: detection.Find, rest: str
+  image: np.ndarray, hole: np.ndarray, detect: detection.Detector, rest: str
 ) -> Photograph:
   """Finds the faces at the hole, and crops them.
 
   Args:
-    image: uint8 [H, W, 3].
-    hole: bool [H, W], True = hole; where there is none, no face is looked for.
-    find: what `faces.create` returned.
+    image: uint8 [H, W, 3]; values in the hole are not read.
+    hole: bool [H, W], True = hole; without one no face is searched for.
+    detect: as `detection.create` returns it.
     rest: one of `RESTS`, for what no face covers.
 
   Raises:
-    errors.UserError: there is no face at the hole, and the rest is left.
+    errors.UserError: there is no face at the hole, and `rest` is 'leave'.
   """
-  found = find(image, hole) if hole.any() else []
+  filled, found = image, []
+  if hole.any():
+    smooth = alignment.fill(image.astype(np.float32), hole)
+    filled = np.round(smooth).astype(np.uint8)
+    found = detect(filled, hole)
   faces = [face for face in found if detection.touches(face, hole)]
   if hole.any() and not faces and rest == "leave":
     what = "no face at the hole" if found else "no face found"
@@ -63,7 +67,6 @@ def prepare(
       f"{what}: --config.faces=whole takes the image for one face, and "
       "--config.rest=biharmonic fills what no face covers"
     )
-  filled = np.uint8(np.round(alignment.fill(np.float32(image), hole)))
   side = dcgan.IMAGE_SIZE
   crops = np.empty((len(faces), side, side, 3), np.uint8)
   masks = np.empty((len(faces), side, side, 1), np.float32)
@@ -78,7 +81,7 @@ def complete(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns a photograph with its hole filled, and the hole that is left.
 
-  Where the crops of two faces overlap, the surer one is taken.
+  Where the crops of two faces overlap, the more certain face is taken.
 
   Args:
     photograph: the photograph.
@@ -87,7 +90,8 @@ def complete(
     rest: one of `RESTS`, for what no face covers.
 
   Returns:
-    uint8 [H, W, 3], and bool [H, W]: what no face covers.
+    image: uint8 [H, W, 3].
+    left: bool [H, W], what no face covers.
   """
   image = pixels.to_float(photograph.pixels)
   left = photograph.hole.copy()
@@ -96,29 +100,30 @@ def complete(
     window = alignment.window(face.matrix, height, width)
     inside = (left & alignment.covered(face.matrix, height, width))[window]
     if not inside.any():
-      continue  # A surer face has filled it.
-    laid = alignment.warp_back(crop, face.matrix, height, width)
-    # What is hole beyond the crop is hole for the blending too.
+      continue  # A more certain face has filled it.
+    warped = alignment.warp_back(crop, face.matrix, height, width)
+    # Hole beyond the crop is hole for the blending too.
     part = _around(left[window])
     (blended,) = blending.blend(
       mode,
-      laid[part][None],
+      warped[part][None],
       image[window][part][None],
-      np.float32(~left[window][part])[None, ..., None],
+      (~left[window][part]).astype(np.float32)[None, ..., None],
       alignment.scale(face.matrix),
     )
     image[window][part][inside[part]] = blended[inside[part]]
     left[window] &= ~inside
   if left.any() and rest == "biharmonic":
-    known = np.float32(~left)[..., None]
+    known = (~left).astype(np.float32)[..., None]
     (image,) = biharmonic.complete(image[None], known[None])
-  # A hole that is left keeps its own pixels; all others come back to the bit.
+  # A hole that is left keeps its own pixels; known ones come back to the bit.
   return pixels.to_uint8(image), left
 
 
 def _around(hole: np.ndarray) -> tuple[slice, slice]:
   """Returns the rows and columns of a hole and of the pixels beside it."""
-  return tuple(
+  rows, columns = (
     slice(max(0, places[0] - 1), places[-1] + 2)
     for places in (np.nonzero(hole.any(axis=axis))[0] for axis in (1, 0))
   )
+  return rows, columns

@@ -1,7 +1,7 @@
-"""results.csv: a row an image, of one process or of several.
+"""results.csv: a row per image, by one process or by several.
 
-A row is on disk as soon as it is known, for jobs that are cut. Each of several
-processes writes a table of its own, of which the first makes one at the end.
+Each row is on disk as soon as it is known, in case the job is interrupted. Each
+of several processes writes its own table, and the first merges them at the end.
 """
 
 from collections.abc import Callable
@@ -26,20 +26,23 @@ def create(
   An earlier table is set aside.
 
   Args:
-    workdir: where it goes.
+    workdir: the table's folder.
     columns: their names; what a row lacks is left empty.
+
+  Yields:
+    A function of a row, {column: value}.
   """
   with _open(_path(workdir, jax.process_index()), columns) as write:
     yield write
 
 
 def merge(workdir: pathlib.Path, columns: Sequence[str]) -> None:
-  """Makes results.csv of the tables of all processes, which it removes.
+  """Merges the tables of all processes into results.csv, and removes them.
 
-  For the first process to call, once all are done.
+  The first process calls it once all are done.
 
   Args:
-    workdir: where they lie.
+    workdir: the tables' folder.
     columns: as in `create`.
   """
   if jax.process_count() == 1:
@@ -60,9 +63,11 @@ def _path(workdir: pathlib.Path, process: int) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def _open(path, columns):
+def _open(
+  path: pathlib.Path, columns: Sequence[str]
+) -> Iterator[Callable[[dict[str, Any]], None]]:
   files.set_aside(path)
-  # A name on disk may hold bytes that are no text.
+  # File names may hold bytes that are not valid text.
   with path.open(
     "w", newline="", encoding="utf-8", errors="backslashreplace"
   ) as file:

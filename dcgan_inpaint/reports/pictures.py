@@ -1,11 +1,16 @@
-"""Pictures and curves that a job leaves behind.
+"""Pictures and curves that a job writes.
 
-Only process 0 calls these functions. Files appear whole or not at all.
+Files appear whole or not at all. Of several processes that would write the same
+file, only process 0 calls these functions.
 """
 
+from collections.abc import Mapping
+from collections.abc import Sequence
 import math
+import os
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 from PIL import ImageDraw
 from PIL import ImageFont
@@ -14,7 +19,7 @@ from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import files
 
 
-def save_png(path, image):
+def save_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
   """Writes a PNG file.
 
   Args:
@@ -25,7 +30,7 @@ def save_png(path, image):
     Image.fromarray(np.asarray(image)).save(temporary, format="PNG")
 
 
-def load_png(path):
+def load_png(path: str | os.PathLike[str]) -> np.ndarray:
   """Reads what `save_png` wrote.
 
   Args:
@@ -35,26 +40,30 @@ def load_png(path):
     uint8 [H, W, 3], or [H, W] for grey.
 
   Raises:
-    errors.UserError: if there is no such file, or it is no picture.
+    errors.UserError: there is no such file, or it is not a picture.
   """
   try:
     with Image.open(path, formats=["PNG"]) as image:
       return np.asarray(image)
   except FileNotFoundError:
     raise errors.UserError(
-      f"{path} does not exist. It lies in the workdir of a training run."
+      f"{path} does not exist: it lies in the workdir of a training run"
     ) from None
   except Exception as error:  # Pillow raises many kinds.
-    raise errors.UserError(f"{path} cannot be read: {error}.") from None
+    raise errors.UserError(f"{path} cannot be read ({error})") from None
 
 
-def save_gif(path, frames, milliseconds=80):
-  """Writes an animated GIF, which stands still at its end and starts anew.
+def save_gif(
+  path: str | os.PathLike[str],
+  frames: Sequence[np.ndarray],
+  milliseconds: int = 80,
+) -> None:
+  """Writes an animated GIF, which repeats after a pause at its end.
 
   Args:
     path: the file.
-    frames: list of uint8 [H, W, 3].
-    milliseconds: how long a frame is shown; the last one for two seconds.
+    frames: uint8 [H, W, 3] each.
+    milliseconds: duration of a frame; the last one is shown for two seconds.
   """
   first, *others = map(Image.fromarray, frames)
   with files.replacing(path) as temporary:
@@ -68,7 +77,9 @@ def save_gif(path, frames, milliseconds=80):
     )
 
 
-def grid(images, columns, padding=2):
+def grid(
+  images: np.ndarray | Sequence[np.ndarray], columns: int, padding: int = 2
+) -> np.ndarray:
   """Returns images side by side on white, row by row.
 
   Args:
@@ -93,13 +104,15 @@ def grid(images, columns, padding=2):
   return np.pad(sheet, edges, constant_values=255)
 
 
-def contact_sheet(path, rows, scale=2):
-  """Writes a labelled picture: a row a kind of image, a column an image.
+def contact_sheet(
+  path: str | os.PathLike[str], rows: Mapping[str, np.ndarray], scale: int = 2
+) -> None:
+  """Writes a labelled picture: a row per kind of image, a column per image.
 
   Args:
     path: the PNG file.
-    rows: dict from a label ('original', 'masked', 'G(z)', 'completed') to
-      uint8 [N, H, W, 3]. A row may be shorter than the longest.
+    rows: {label: uint8 [N, H, W, 3]}, for labels such as 'original', 'masked',
+      'G(z)' and 'completed'. Rows may have different lengths.
     scale: whole number by which the images are enlarged, without smoothing.
   """
   font = ImageFont.load_default(size=8 + 4 * scale)
@@ -127,8 +140,8 @@ def contact_sheet(path, rows, scale=2):
   save_png(path, np.concatenate(strips))
 
 
-def masked_view(images, masks):
-  """Returns images with a pale chequer pattern in their holes.
+def masked_view(images: npt.ArrayLike, masks: npt.ArrayLike) -> np.ndarray:
+  """Returns images with a pale chequered pattern in their holes.
 
   Args:
     images: uint8 [N, H, W, 3].
@@ -143,20 +156,24 @@ def masked_view(images, masks):
   return np.where(masks > 0.5, images, pattern).astype(np.uint8)
 
 
-def curves(path, series, title=""):
+def curves(
+  path: str | os.PathLike[str],
+  series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+  title: str = "",
+) -> None:
   """Writes curves over training steps as a PNG file.
 
-  The values are drawn pale; over them, their moving average over a twentieth
-  of the points.
+  The values are drawn pale, and their moving average over a twentieth of the
+  points on top.
 
   Args:
     path: the PNG file.
-    series: dict from a name to (steps, values), two sequences of one length.
-      Values that are not finite leave gaps.
+    series: {name: (steps, values)}, two sequences of one length. Values that
+      are not finite leave gaps.
     title: text above the plot.
   """
-  # Slow to import, and only wanted at the end of a job. Without pyplot there
-  # is no window, no backend to choose and nothing global to close.
+  # Imported here, since it is slow and needed at the end of a job only. Without
+  # pyplot there is no window, no backend to choose and no global state.
   from matplotlib import figure
 
   drawing = figure.Figure(figsize=(8, 4.5), layout="constrained")

@@ -4,19 +4,25 @@ Only process 0 calls these functions. An earlier `results.json` is set aside,
 never overwritten.
 """
 
+from collections.abc import Mapping
+from collections.abc import Sequence
 import datetime
 import importlib.metadata
 import json
 import math
 import numbers
+import os
 import pathlib
 import platform
 import shlex
 import subprocess
 import sys
+from typing import Any
+from typing import TypeAlias
 
 from absl import logging
 import jax
+import ml_collections
 
 import dcgan_inpaint
 from dcgan_inpaint.runtime import errors
@@ -32,12 +38,14 @@ _PACKAGES = (
   "scikit-image",
 )
 
+Rows: TypeAlias = Sequence[Mapping[str, Any]]  # {column: value} each.
 
-def table(rows, columns=None):
+
+def table(rows: Rows, columns: Sequence[str] | None = None) -> str:
   """Returns rows as aligned text: words to the left, numbers to the right.
 
   Args:
-    rows: list of dicts from a column's name to a value.
+    rows: numbers and words by their column's name.
     columns: names in their order; None takes all in order of appearance.
 
   Returns:
@@ -55,7 +63,9 @@ def table(rows, columns=None):
   )
 
 
-def _cells(rows, columns):
+def _cells(
+  rows: Rows, columns: Sequence[str] | None
+) -> tuple[list[str], list[list[str]], list[bool]]:
   """Returns the header, the rows as text, and which columns are numbers."""
   if columns is None:
     columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -67,30 +77,38 @@ def _cells(rows, columns):
   return list(columns), cells, numeric
 
 
-def _text(value):
+def _text(value: Any) -> str:
   """Returns a value as a table shows it: four digits, no exponents."""
   if value is None:
     return "-"
   if isinstance(value, numbers.Real) and not isinstance(
     value, numbers.Integral
   ):
-    return f"{value:.0f}" if 1000 <= abs(value) < math.inf else f"{value:.4g}"
+    large = 1000 <= abs(float(value)) < math.inf
+    return f"{value:.0f}" if large else f"{value:.4g}"
   return str(value)
 
 
-def collect(job, config, rows, **extra):
-  """Returns rows with all that is needed to repeat the job, as JSON knows it.
+def collect(
+  job: str,
+  config: ml_collections.ConfigDict | Mapping[str, Any],
+  rows: Rows,
+  **extra: Any,
+) -> dict[str, Any]:
+  """Returns rows with all that is needed to repeat the job, as JSON types.
 
   Args:
     job: the job's name.
-    config: `ml_collections.ConfigDict` or dict.
-    rows: list of dicts of numbers and words. NaN and infinity become None,
-      because JSON has no name for them.
+    config: the whole config.
+    rows: numbers and words by their column's name. NaN and infinity become
+      None, since JSON cannot represent them.
     **extra: more entries.
   """
+  if isinstance(config, ml_collections.ConfigDict):
+    config = config.to_dict()
   entries = {
     "job": job,
-    "config": config.to_dict() if hasattr(config, "to_dict") else config,
+    "config": config,
     "versions": _versions(),
     "devices": _devices(),
     "commit": _commit(),
@@ -102,16 +120,22 @@ def collect(job, config, rows, **extra):
   return plain(entries)
 
 
-def write(workdir, job, config, rows, **extra):
-  """Writes `results.json`: what `collect` returns.
+def write(
+  workdir: str | os.PathLike[str],
+  job: str,
+  config: ml_collections.ConfigDict | Mapping[str, Any],
+  rows: Rows,
+  **extra: Any,
+) -> pathlib.Path:
+  """Writes the result of `collect` to `results.json`.
 
-  An earlier one is kept as `results.1.json`, `results.2.json` and so on.
+  An earlier file is renamed to `results.1.json`, `results.2.json` and so on.
 
   Args:
     workdir: the job's folder.
     job: the job's name.
-    config: `ml_collections.ConfigDict` or dict.
-    rows: list of dicts of numbers and words.
+    config: the whole config.
+    rows: numbers and words by their column's name.
     **extra: more entries of the file.
 
   Returns:
@@ -126,14 +150,14 @@ def write(workdir, job, config, rows, **extra):
   return path
 
 
-def read(path):
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
   """Returns what `write` wrote.
 
   Args:
-    path: the file, or the folder in which `results.json` lies.
+    path: the file, or the folder of a `results.json`.
 
   Raises:
-    UserError: if there is no such file, or it is no results file.
+    errors.UserError: there is no such file, or it is not a results file.
   """
   path = pathlib.Path(path)
   if path.is_dir():
@@ -142,33 +166,33 @@ def read(path):
     entries = json.loads(path.read_text())
   except FileNotFoundError:
     raise errors.UserError(
-      f"{path} does not exist. Give the workdir of a job that has finished."
+      f"{path} does not exist: give the workdir of a job that has finished"
     ) from None
   except (ValueError, RecursionError) as error:
-    raise errors.UserError(f"{path} is not valid JSON: {error}.") from None
+    raise errors.UserError(f"{path} is not valid JSON ({error})") from None
   if not isinstance(entries, dict) or "rows" not in entries:
-    raise errors.UserError(f"{path} is no results file: it has no 'rows'.")
+    raise errors.UserError(f"{path} is not a results file: it has no 'rows'")
   return entries
 
 
-def warn_of_differences(entries):
-  """Warns where an earlier run was not made by what runs here.
+def warn_of_differences(entries: Mapping[str, Any]) -> None:
+  """Warns of packages and code whose versions are not those of an earlier run.
 
   Args:
-    entries: of `read`.
+    entries: of the earlier run, as `read` returns them.
   """
   now = {"commit": _commit(), **_versions()}
   then = {"commit": entries.get("commit"), **entries.get("versions", {})}
   for name in now:
     if name in then and then[name] != now[name]:
       logging.warning(
-        "%s is %s here, and was %s: the result may differ",
+        "%s is %s here, and was %s in the earlier run: the result may differ",
         name, now[name], then[name],
       )  # fmt: skip
 
 
-def plain(value):
-  """Returns a value as JSON knows it: arrays as lists, NaN and inf as None.
+def plain(value: Any) -> Any:
+  """Returns a value in JSON types: arrays as lists, NaN and inf as None.
 
   Args:
     value: numbers, words, paths, arrays, and dicts and sequences of them.
@@ -186,9 +210,9 @@ def plain(value):
   return value
 
 
-def _versions():
-  """Returns the version of each package that shapes a result."""
-  versions = {
+def _versions() -> dict[str, str | None]:
+  """Returns the version of each package that a result depends on."""
+  versions: dict[str, str | None] = {
     "python": platform.python_version(),
     "dcgan_inpaint": dcgan_inpaint.__version__,
   }
@@ -200,7 +224,7 @@ def _versions():
   return versions
 
 
-def _devices():
+def _devices() -> dict[str, Any]:
   """Returns the platform, kind and number of all devices of the run."""
   device = jax.devices()[0]
   return {
@@ -211,14 +235,14 @@ def _devices():
   }
 
 
-def _commit():
+def _commit() -> str | None:
   """Returns the commit of the package's checkout, or None outside of one.
 
   '-dirty' follows where files of the commit were changed.
   """
   root = pathlib.Path(dcgan_inpaint.__file__).resolve().parent.parent
   if not (root / ".git").exists():
-    return None  # Installed: a repository further up is someone else's.
+    return None  # Installed: a repository further up is another project's.
   command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
   try:
     return subprocess.run(

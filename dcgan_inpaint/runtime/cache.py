@@ -1,4 +1,4 @@
-"""Arrays that take seconds to make, kept in the user's cache between runs."""
+"""A disk cache of arrays that take seconds to compute."""
 
 from collections.abc import Callable
 import contextlib
@@ -11,32 +11,32 @@ import numpy as np
 
 from dcgan_inpaint.runtime import files
 
-CACHE = "~/.cache/dcgan_inpaint/kept"
+FOLDER = "~/.cache/dcgan_inpaint/arrays"
 
 
 def array(
   make: Callable[[], np.ndarray], modules: list[ModuleType], *arguments: Any
 ) -> np.ndarray:
-  """Returns `make()`, from the file of an earlier run if there is one.
+  """Returns `make()`, or what an earlier run has stored of it.
 
   Args:
-    make: makes the array, always the same one.
-    modules: whose source, or else whose version, it depends on.
+    make: computes the array; the same for the same modules and arguments.
+    modules: what it depends on: by their version, or else by their source.
     *arguments: what else it depends on; told apart by `repr`.
   """
   made_by = [
     getattr(module, "__version__", None)
-    or pathlib.Path(module.__file__).read_text()
+    or pathlib.Path(str(module.__file__)).read_text()
     for module in modules
   ]
   key = repr((made_by, arguments)).encode()
-  path = pathlib.Path(CACHE).expanduser()
+  path = pathlib.Path(FOLDER).expanduser()
   path /= f"{hashlib.sha256(key).hexdigest()[:16]}.npy"
-  # One that is not there, or damaged, is made again.
+  # One that is missing or damaged is made again.
   with contextlib.suppress(OSError, ValueError, EOFError):
     return np.load(path, allow_pickle=False)
   made = make()
-  # Where nothing can be kept, it is made every time.
+  # Where nothing can be stored, it is made every time.
   with (
     contextlib.suppress(OSError),
     files.replacing(path) as whole,

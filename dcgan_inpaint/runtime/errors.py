@@ -1,31 +1,31 @@
-"""The exceptions that are meant for the user's eyes."""
+"""The exceptions whose messages are written for the user."""
 
 import errno
 import re
 
-# Of a disk that is full, by its size, a quota or a limit on files.
+# The disk is full, or a quota or a limit on a file's size is reached.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# Of a file or a disk that cannot be used.
+# A file or a disk cannot be used.
 _REFUSED = (
   errno.EACCES, errno.EIO, errno.ENAMETOOLONG, errno.EPERM, errno.EROFS,
   errno.ESTALE,
 )  # fmt: skip
-# TensorStore, which writes the checkpoints, only prints the number.
+# TensorStore, which writes checkpoints, has the number in its message alone.
 _NUMBER = re.compile(r"os_error_code='(\d+)'")
 
 
 class UserError(ValueError):
-  """A mistake that the user can mend.
+  """A mistake that the user can correct.
 
   Its message is one line that says what is wrong, where (the file, the field
   or the value) and what to do. `main` prints that line without a traceback and
-  exits with status 2; every other exception is a defect of ours and keeps its
-  traceback, but for those that `advice` knows.
+  exits with status 2; any other exception, except for those that `advice`
+  knows, is a defect of this package and keeps its traceback.
   """
 
   def __str__(self) -> str:
-    # A file's name or a library's message may hold a line's end, or what moves
-    # a terminal's cursor.
+    # A file's name or a library's message may contain line breaks or control
+    # sequences of a terminal.
     return "".join(
       character
       if character.isprintable()
@@ -35,21 +35,21 @@ class UserError(ValueError):
 
 
 class Stopped(Exception):
-  """The job was asked to stop (SIGTERM) and has saved what it had done.
+  """The job was told to stop (SIGTERM) and has saved its work.
 
-  Its message says how far it came. `main` prints that line and how to go on,
+  Its message says how far it came. `main` prints that line and how to continue,
   and exits with status 0.
   """
 
 
 def advice(error: BaseException) -> str | None:
-  """Returns a line on a failure of the machine, or None for any other.
+  """Returns a line on a failure of the machine, or None for any other error.
 
-  Such a failure is nobody's mistake, and no file, image or checkpoint that was
-  at work is to blame for it.
+  Such a failure is nobody's mistake, and says nothing about the file, image or
+  checkpoint that was in use.
 
   Args:
-    error: what was raised; what it was raised from counts too.
+    error: what was raised; its causes are searched too.
   """
   if isinstance(error, OSError):
     number, reason = error.errno, str(error)
@@ -60,20 +60,20 @@ def advice(error: BaseException) -> str | None:
   if number in _FULL:
     return (
       f"the disk is full ({reason}): make room and run the same command again; "
-      "what was saved before is whole"
+      "what is saved already is intact"
     )
   if number in _REFUSED:
     return (
-      f"a file cannot be used ({reason}): mend that and run the same command "
-      "again"
+      f"a file cannot be used ({reason}): correct that and run the same "
+      "command again"
     )
-  # Orbax takes the time of a save by the wall clock, which may jump ahead.
+  # Orbax times a save by the wall clock, which may jump ahead.
   if isinstance(error, TimeoutError):
     return (
       f"a save took too long by the clock ({reason}): run the same command "
-      "again; what was saved before is whole"
+      "again; what is saved already is intact"
     )
-  # XLA's error for the memory of a device has no class of its own.
+  # XLA has no class of its own for a device that is out of memory.
   if isinstance(error, MemoryError) or reason.startswith("RESOURCE_EXHAUSTED"):
     return f"out of memory ({reason})"
   cause = error.__cause__

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and folders that can be written to."""
 
+from collections.abc import Iterator
 import contextlib
 import os
 import pathlib
@@ -9,17 +10,17 @@ from dcgan_inpaint.runtime import errors
 
 
 @contextlib.contextmanager
-def replacing(path):
-  """Yields a path to write to, which takes the place of `path` at the end.
+def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+  """Yields a path to write to, whose file replaces `path` at the end.
 
-  A reader sees the old file or the new one, never a half. If the block
-  raises, `path` stays as it was. Folders are made as needed.
+  A reader sees the old file or the new one, never a part of it. If the block
+  raises, `path` stays as it is. Folders are made as needed.
 
   Args:
     path: the file to write.
 
   Yields:
-    A `pathlib.Path` in the same folder.
+    A temporary path in the same folder.
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,8 +32,8 @@ def replacing(path):
     temporary.unlink(missing_ok=True)
 
 
-def make_folder(path, field):
-  """Makes a folder, if need be, and makes sure that it can be written to.
+def make_folder(path: str | os.PathLike[str], field: str) -> None:
+  """Makes a folder if there is none, and checks that it can be written to.
 
   Args:
     path: the folder.
@@ -48,24 +49,24 @@ def make_folder(path, field):
       pass
   except OSError as error:
     raise errors.UserError(
-      f"{field}={str(path)!r} cannot be written to ({error.strerror}): take "
-      "a folder elsewhere"
+      f"{field}={str(path)!r} cannot be written to ({error.strerror}): choose "
+      "another folder"
     ) from error
 
 
-def set_aside(path):
+def set_aside(path: str | os.PathLike[str]) -> pathlib.Path | None:
   """Renames `path`, if it exists, to the first free `NAME.1.EXT`, `NAME.2.EXT`.
 
   Args:
-    path: the file that is about to be written anew.
+    path: the file that is about to be replaced.
 
   Returns:
-    The new path of the old file, or None where there was none.
+    The new path of the old file, or None if there was none.
   """
   path = pathlib.Path(path)
   if not path.exists():
     return None
   number = 1
-  while (kept := path.with_suffix(f".{number}{path.suffix}")).exists():
+  while (free := path.with_suffix(f".{number}{path.suffix}")).exists():
     number += 1
-  return path.rename(kept)
+  return path.rename(free)

@@ -1,10 +1,10 @@
 """One run at a time in a workdir.
 
 The lock is the operating system's, by `fcntl.lockf` on the file `.lock`: it
-ends with the process that holds it, however that ends, and no copy of it lives
-on in a child. The file stays and says nothing once the lock is gone. Network
-file systems pass such locks on between hosts (NFS does); where one does not,
-the log says so, and the run goes on without.
+ends with the process that holds it, however that ends, and children do not
+inherit it. The file stays, and means nothing once the lock is gone. Network
+file systems share such locks between hosts (NFS does); on one without locks a
+warning is logged, and the run continues.
 """
 
 from collections.abc import Iterator
@@ -25,11 +25,14 @@ _HELD = (errno.EACCES, errno.EAGAIN)
 
 
 @contextlib.contextmanager
-def hold(workdir: str | os.PathLike) -> Iterator[None]:
-  """Holds a workdir for a block; of several processes of a run, the first does.
+def hold(workdir: str | os.PathLike[str]) -> Iterator[None]:
+  """Holds a workdir for a block; of a run's processes, the first one does.
 
   Args:
     workdir: a folder that exists.
+
+  Yields:
+    Nothing.
 
   Raises:
     errors.UserError: another run holds it; the message says which.
@@ -45,10 +48,10 @@ def hold(workdir: str | os.PathLike) -> Iterator[None]:
         file.seek(0)
         raise errors.UserError(
           f"--workdir={str(workdir)!r} is in use by {file.read(200)}: wait for "
-          "it to end, or take another --workdir"
+          "it to end, or choose another --workdir"
         ) from None
       logging.warning(
-        "%s knows no locks (%s): let no other run use it meanwhile",
+        "%s does not support locks (%s): start no other run there meanwhile",
         workdir, error.strerror,
       )  # fmt: skip
     else:

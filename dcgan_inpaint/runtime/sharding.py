@@ -1,12 +1,13 @@
 """The processes of a job, one mesh over their devices, and what lies where.
 
-The mesh has one axis, `data`: batches are split over it, weights are copied.
-The same program then runs on one CPU, on eight GPUs and on many hosts, and
-BatchNorm sees the global batch. Training runs over all devices of all
-processes; what needs no communication (the search, and all that is done image
-by image) runs in each process over its own.
+The mesh has one axis, `data`: batches are split over it, weights are
+replicated. The same program then runs on one CPU, on eight GPUs and on many
+hosts, and BatchNorm sees the global batch. Training runs over all devices of
+all processes; what needs no communication (the search, and other work on single
+images) runs in each process over its own devices.
 """
 
+from collections.abc import Sequence
 import glob
 import importlib.util
 import os
@@ -23,10 +24,10 @@ from orbax.checkpoint import multihost
 
 from dcgan_inpaint.runtime import errors
 
-# A process that is silent for so long is dead, and JAX stops all others.
+# A process that is silent for longer counts as dead, and JAX stops all others.
 _HEARTBEAT_SECONDS = 60
-# How long a process waits for the others, as long as they live.
-_PATIENCE_SECONDS = 7 * 24 * 3600
+# How long a process waits for others that are alive.
+_BARRIER_SECONDS = 7 * 24 * 3600
 
 
 def start_processes(
@@ -34,51 +35,59 @@ def start_processes(
   num_processes: int | None = None,
   process_id: int | None = None,
 ) -> int:
-  """Joins the processes of a job; to be called before anything else of JAX.
+  """Joins the processes of a job; call it before anything else of JAX.
 
-  With all three arguments, as they say. With none, by
-  `jax.distributed.initialize`'s own search where the environment shows a
-  cluster: a SLURM step of several tasks, a pod of an indexed Job of Kubernetes
-  (which needs `jax[k8s]`), or a host with TPUs. `num_processes=1` alone is one
-  process, whatever the environment shows. A cluster in which the others cannot
-  be found is an error, never a run alone.
+  All three arguments together are taken as they are. Without any,
+  `jax.distributed.initialize` detects the cluster that the environment shows: a
+  SLURM step of several tasks, a pod of an indexed Job of Kubernetes (which
+  needs `jax[k8s]`), or a host with TPUs. `num_processes=1` alone is one
+  process, whatever the environment shows. A cluster whose other processes
+  cannot be found is an error, never a run of this process alone.
 
   Args:
     coordinator_address: host and port of process 0, HOST:PORT.
-    num_processes: how many there are.
-    process_id: which this is, from 0.
+    num_processes: number of processes.
+    process_id: the number of this one, from 0.
 
   Returns:
-    How many processes there should now be; `jax.process_count()` must agree.
+    The expected number of processes; `jax.process_count()` must agree.
 
   Raises:
-    errors.UserError: the arguments do not go together, or the others cannot be
-      found.
+    errors.UserError: the arguments contradict each other, or the other
+      processes cannot be found.
   """
   given = (coordinator_address, num_processes, process_id)
   if given == (None, 1, None):
     return 1
-  cluster, expected = "the three flags", num_processes
-  options = {}
+  cluster, expected, detection = "the three flags", num_processes, None
   if given == (None, None, None):
     cluster, expected = _find_cluster()
     if not cluster:
       return 1
-  elif None in given or not 0 <= process_id < num_processes:
+  elif (
+    coordinator_address is None
+    or num_processes is None
+    or process_id is None
+    or not 0 <= process_id < num_processes
+  ):
     raise errors.UserError(
       f"--coordinator_address={coordinator_address} "
       f"--num_processes={num_processes} --process_id={process_id}: give all "
       "three, with a process_id from 0 to num_processes - 1; or none, and they "
-      "are looked for; or --num_processes=1 alone"
+      "are detected; or --num_processes=1 alone"
     )
   else:
-    # What is said is meant: nothing of the environment is mixed in.
-    options["cluster_detection_method"] = "deactivate"
+    # The environment must not override what the user says.
+    detection = "deactivate"
   try:
     jax.distributed.initialize(
-      *given, heartbeat_timeout_seconds=_HEARTBEAT_SECONDS, **options
+      coordinator_address,
+      num_processes,
+      process_id,
+      cluster_detection_method=detection,
+      heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
     )
-  # Each cluster's search has errors of its own kind.
+  # Each kind of cluster has errors of its own.
   except Exception as error:  # noqa: BLE001
     reason = str(error).strip().partition("\n")[0]
     raise errors.UserError(
@@ -92,7 +101,7 @@ def start_processes(
 def _find_cluster() -> tuple[str, int | None]:
   """Returns the cluster that the environment shows, and its processes.
 
-  The name is '' where there is none, the number None where JAX must find it.
+  The name is '' if there is none; the number is None if JAX must find it.
   """
   tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
   if tasks > 1:
@@ -107,20 +116,19 @@ def _find_cluster() -> tuple[str, int | None]:
 
 def create_mesh() -> Mesh:
   """Returns the mesh over all devices of all processes, one axis `data`."""
-  # By process, so that each holds one piece of whatever is split.
+  # Ordered by process, so that each holds one piece of what is split.
   devices = sorted(jax.devices(), key=lambda x: (x.process_index, x.id))
   return _mesh(devices)
 
 
 def local_mesh(mesh: Mesh) -> Mesh:
-  """Returns the mesh over those devices of a mesh that are this process's."""
+  """Returns the mesh over this process's devices of a mesh."""
   mine = jax.process_index()
   return _mesh([x for x in mesh.devices.flat if x.process_index == mine])
 
 
-def _mesh(devices: list[jax.Device]) -> Mesh:
-  # The axis type is stated: the default became Explicit in JAX 0.9, under which
-  # gradients of convolutions fail.
+def _mesh(devices: Sequence[Any]) -> Mesh:
+  # Under `Explicit`, the default since JAX 0.9, gradients of convolutions fail.
   return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
 
 
@@ -130,7 +138,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-  """Returns the sharding of batches: the first axis is cut over the devices."""
+  """Returns the sharding of batches: the first axis is split over devices."""
   return NamedSharding(mesh, PartitionSpec("data"))
 
 
@@ -140,15 +148,15 @@ def step_batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def check_divisible(count: int, mesh: Mesh, field: str) -> None:
-  """Refuses a batch that the devices do not divide.
+  """Refuses a batch that the devices do not divide evenly.
 
   Args:
     count: images in the batch.
-    mesh: the mesh it is to be split over.
+    mesh: the mesh to split it over.
     field: the config field that set `count`.
 
   Raises:
-    errors.UserError: names the field, both numbers and the nearest right one.
+    errors.UserError: names the field, both numbers and the nearest valid one.
   """
   devices = mesh.devices.size
   if count % devices:
@@ -161,8 +169,8 @@ def check_divisible(count: int, mesh: Mesh, field: str) -> None:
 def local_rows(count: int, mesh: Mesh) -> slice:
   """Returns which of `count` rows lie on the devices of this process.
 
-  The rows are cut into one equal piece a device; where the devices do not
-  divide them, the last piece is the shorter.
+  The rows are split into equal pieces, one per device; if the devices do not
+  divide them, the last piece is shorter.
 
   Args:
     count: images of a batch or of a data set.
@@ -185,28 +193,28 @@ def process_slice(count: int) -> slice:
 
 
 def wait_for_all(name: str) -> None:
-  """Waits until every process is here; where there is one, does nothing.
+  """Waits until every process has called this; one process alone does not wait.
 
-  To be called before what all processes do together, where one of them may
-  come late: it may have compiled for longer, or had more to do. Collectives of
-  the CPU give up after 30 seconds; this does not.
+  Call it before a collective operation that one of the processes may reach
+  late, having compiled for longer or had more to do. Collectives of the CPU
+  give up after 30 seconds; this does not.
 
   Args:
-    name: what is waited for; the same on all processes.
+    name: of what follows; the same on all processes.
   """
-  multihost.get_barrier_sync_fn()(key=name, timeout_ms=1000 * _PATIENCE_SECONDS)
+  multihost.get_barrier_sync_fn()(key=name, timeout_ms=1000 * _BARRIER_SECONDS)
 
 
 def gather(values: np.ndarray) -> np.ndarray:
   """Returns the values of all processes, [processes, ...], to the bit.
 
-  All processes must call it, and each waits there for the others.
+  All processes must call it, and each waits for the others.
 
   Args:
     values: float64, one dimension or more, of one shape on all processes.
   """
   wait_for_all("gather")
-  # As halves of 32 bits: JAX has no 64-bit numbers unless told to.
+  # As halves of 32 bits: JAX disables 64-bit numbers by default.
   halves = np.ascontiguousarray(values, np.float64).view(np.uint32)
   gathered = np.asarray(multihost_utils.process_allgather(halves))
   gathered = gathered.reshape(jax.process_count(), *halves.shape)
@@ -214,9 +222,13 @@ def gather(values: np.ndarray) -> np.ndarray:
 
 
 def gather_slices(values: np.ndarray, count: int) -> np.ndarray:
-  """Returns float64 [count] from what each process has of its `share`."""
-  local_rows = -(-count // jax.process_count())
-  padded = np.zeros(local_rows)
+  """Returns float64 [count], merged from the `process_slice` of each process.
+
+  Args:
+    values: float64, this process's slice.
+    count: pieces of work of all processes.
+  """
+  padded = np.zeros(-(-count // jax.process_count()))
   padded[: len(values)] = values
   return gather(padded).T.reshape(-1)[:count]
 
@@ -229,23 +241,23 @@ def local_copy(tree: Any) -> Any:
 def place_images(
   images: np.ndarray, mesh: Mesh, count: int | None = None
 ) -> jax.Array:
-  """Lays a data set on the devices, each holding an equal part.
+  """Places a data set on the devices, each holding an equal part.
 
   Args:
-    images: uint8 [N, H, W, 3], the `rows` of this process.
+    images: uint8 [N, H, W, 3], the `local_rows` of this process.
     mesh: the mesh.
-    count: the images of all processes; those of this one by default.
+    count: images of all processes; by default those of this one.
 
   Returns:
-    The images split over the mesh. Where the devices do not divide their
-    number, up to one image a device of black is added at the end, which no
+    The images split over the mesh. If the devices do not divide their number,
+    fewer black images than there are devices are added at the end, which no
     index reaches.
   """
   count = len(images) if count is None else count
   total = count + -count % mesh.devices.size
   offset = local_rows(count, mesh).start
 
-  def part(index):
+  def part(index: Any) -> np.ndarray:
     first, last, _ = index[0].indices(total)
     mine = images[first - offset : last - offset]
     black = np.zeros((last - first - len(mine), *images.shape[1:]), np.uint8)
@@ -257,10 +269,10 @@ def place_images(
 
 
 def place_batches(images: np.ndarray, mesh: Mesh) -> jax.Array:
-  """Lays the batches of several steps on the devices.
+  """Places the batches of several steps on the devices.
 
   Args:
-    images: [steps, B, ...], of each batch the `rows` of this process.
+    images: [steps, B, ...], of each batch the `local_rows` of this process.
     mesh: the mesh.
 
   Returns:

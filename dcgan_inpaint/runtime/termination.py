@@ -1,52 +1,53 @@
-"""SIGTERM as a request: a job saves what it has done, and ends well.
+"""SIGTERM as a request to stop: a job saves its work and ends in order.
 
-Schedulers send it before they take a machine away. A job asks between its
-pieces of work whether it is `due`, saves, and raises `errors.Stopped`.
+Schedulers send it before they take a machine away. Between its pieces of work a
+job asks whether a stop is `due`, saves, and raises `errors.Stopped`.
 """
 
 import signal
 import threading
+from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
 
 
 class Watch:
-  """Knows whether the job was asked to stop; a context manager."""
+  """Tells whether the job was asked to stop; a context manager."""
 
   def __init__(self, together: bool = False):
-    """Watches nothing yet.
+    """Does not watch yet.
 
     Args:
-      together: all processes must stop at the same call of `due`, since they
-        work on one program; else each stops on its own.
+      together: all processes stop at the same call of `due`, since they run one
+        program; otherwise each stops on its own.
     """
     self._together = together and jax.process_count() > 1
     self._asked = False
     self._calls = 0
-    self._before = None
+    self._previous: Any = None  # The handler of SIGTERM.
 
   def __enter__(self) -> "Watch":
-    # Several processes agree through JAX, whose handler of SIGTERM stands since
-    # they were joined. Only a main thread may set one.
+    # Several processes agree through JAX, which has set its own handler of
+    # SIGTERM when they were joined. Only a main thread may set one.
     if not self._together and (
       threading.current_thread() is threading.main_thread()
     ):
-      self._before = signal.signal(signal.SIGTERM, self._note)
+      self._previous = signal.signal(signal.SIGTERM, self._note)
     return self
 
-  def __exit__(self, *unused) -> None:
-    if self._before is not None:
-      signal.signal(signal.SIGTERM, self._before)
+  def __exit__(self, *unused: object) -> None:
+    if self._previous is not None:
+      signal.signal(signal.SIGTERM, self._previous)
 
-  def _note(self, *unused) -> None:
+  def _note(self, *unused: object) -> None:
     self._asked = True
 
   def due(self) -> bool:
     """Tells whether to stop now.
 
-    Where the processes work together, one that is asked stops all, at the same
-    call of each: they must call it equally often.
+    Where the processes run one program, a signal to one of them stops all, at
+    the same call of each: they must call this equally often.
     """
     self._calls += 1
     if self._together:

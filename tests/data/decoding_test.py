@@ -91,7 +91,7 @@ def test_exif_orientation_is_applied(orientation, turned):
 
 
 @pytest.mark.parametrize("kind", ["gif", "png", "webp"])
-def test_of_an_animation_the_first_frame_is_taken_and_said(kind, caplog):
+def test_of_an_animation_the_first_frame_is_taken_and_named(kind, caplog):
   caplog.set_level("INFO", logger="absl")
   frames = [
     Image.new("RGB", (64, 64), colour) for colour in ("red", "lime", "blue")
@@ -109,7 +109,7 @@ def test_of_an_animation_the_first_frame_is_taken_and_said(kind, caplog):
     np.int32(images), [[[[255, 0, 0]] * 64] * 64] * 2, atol=4
   )
   (line,) = caplog.messages
-  assert line == "moving is an animation of 3 frames: the first is taken"
+  assert line.startswith("moving ") and "3 frames" in line
 
 
 BAD = [
@@ -140,7 +140,7 @@ def test_a_bad_file_is_refused_with_its_reason(monkeypatch, content, reason):
 
 def test_a_bomb_is_refused_by_its_header():
   # A PNG file begins with 8 bytes, then its first chunk's length, name, content
-  # (width and height first) and check sum. This one speaks of 400 megapixels.
+  # (width and height first) and check sum. This one claims 400 megapixels.
   fine = image_files.encode(noise(0))
   header = b"IHDR" + 2 * (20000).to_bytes(4) + fine[24:29]
   bomb = fine[:12] + header + zlib.crc32(header).to_bytes(4) + fine[33:]

@@ -81,7 +81,7 @@ def test_images_of_the_right_size_come_through_to_the_bit(
   np.testing.assert_array_equal(folder.load(root, "all").images[0], noise(0))
 
 
-def test_names_are_kept_sorted_and_only_visible_images_taken(tmp_path):
+def test_names_are_sorted_and_only_visible_images_are_loaded(tmp_path):
   files = {
     "b.PNG": image_files.encode(noise(0)),
     "a/c.jpeg": image_files.encode(noise(1), "jpeg"),
@@ -125,7 +125,8 @@ def test_an_animation_is_named(tmp_path, caplog):
   )
   loaded = folder.load(write(tmp_path, {"moving.gif": moving}), "all")
   np.testing.assert_array_equal(loaded.images[0, 0, 0], [255, 0, 0])
-  assert "moving.gif is an animation of 2 frames: the first" in caplog.text
+  (line,) = caplog.messages
+  assert line.startswith("moving.gif ") and "2 frames" in line
 
 
 def test_several_paths_follow_one_another(tmp_path):
@@ -146,7 +147,7 @@ def test_max_images_takes_the_first(tmp_path):
   assert folder.load(root, "all", max_images=2).names == ["0.png", "1.png"]
 
 
-def test_other_sizes_can_be_asked_for(tmp_path):
+def test_images_are_resized_to_the_requested_size(tmp_path):
   root = write(tmp_path, {"a.png": image_files.encode(noise(0))})
   assert folder.load(root, "all", image_size=32).images.shape == (1, 32, 32, 3)
 
@@ -167,7 +168,7 @@ def test_splits_by_name_are_disjoint_complete_and_the_same_everywhere(tmp_path):
   assert 30 <= len(splits["test"]) <= 70
 
 
-def test_a_split_with_its_own_path_is_not_cut_off(tmp_path):
+def test_a_split_with_its_own_path_takes_nothing_from_another(tmp_path):
   content = image_files.encode(Image.new("RGB", (64, 64)))
   names = [f"{i:06d}.jpg" for i in range(100)]
   path = write_zip(tmp_path / "a.zip", dict.fromkeys(names, content))
@@ -190,8 +191,10 @@ def test_zips_that_point_out_of_themselves_are_refused(tmp_path, member):
     member: image_files.encode(noise(1)),
   }
   path = write_zip(tmp_path / "evil.zip", files)
-  with pytest.raises(errors.UserError, match="evil.zip is refused"):
+  with pytest.raises(errors.UserError) as refused:
     folder.load(path, "all")
+  for name in (path, member):
+    assert name in str(refused.value)
 
 
 def damaged_zip_member(tmp_path):
@@ -240,11 +243,11 @@ def test_few_bad_files_are_left_out_with_a_warning(tmp_path, caplog):
 @pytest.mark.parametrize(
   "path, split, message",
   [
-    ("", "all", "config.data.path is empty"),
-    ("nowhere", "all", "nowhere does not exist"),
-    ("empty", "all", "empty holds no image file"),
-    ("broken.zip", "all", "broken.zip cannot be read"),
-    ("one", "validation", "No image of one falls into the validation split"),
+    ("", "all", r"config\.data\.path"),
+    ("nowhere", "all", r"nowhere .*config\.data\.path"),
+    ("empty", "all", r"empty .*\.png"),
+    ("broken.zip", "all", r"broken\.zip "),
+    ("one", "validation", r" one .*config\.data\.validation_path"),
   ],
 )
 def test_paths_without_images_are_named(

@@ -1,4 +1,5 @@
 import builtins
+import dataclasses
 import io
 import itertools
 import types
@@ -8,7 +9,7 @@ from PIL import Image
 import pytest
 
 from dcgan_inpaint import data
-from dcgan_inpaint.data import batches as batches_lib
+from dcgan_inpaint.data import batches
 from dcgan_inpaint.data import celeba
 from dcgan_inpaint.data import stream
 from dcgan_inpaint.runtime import errors
@@ -56,7 +57,7 @@ def streamed(source, steps, rows=slice(0, BATCH), workers=0):
 
 def expected(images, steps):
   """Returns the batches that a run with its images on the devices sees."""
-  order = batches_lib.indices(
+  order = batches.indices(
     steps.start, len(steps), batch_size=BATCH, count=len(images), seed=SEED
   )
   return images[order]
@@ -77,7 +78,7 @@ def test_the_order_is_that_of_a_run_with_its_images_in_memory(
 
 
 @pytest.mark.parametrize("first", [1, 3, 7])
-def test_a_resumed_stream_goes_on_at_the_exact_sample(prepared, first):
+def test_a_resumed_stream_continues_at_the_exact_sample(prepared, first):
   source = data.open_source(prepared, "train")
   whole = streamed(source, range(9))
   np.testing.assert_array_equal(
@@ -96,7 +97,8 @@ def test_processes_read_only_their_rows(prepared):
   whole = np.stack(streamed(source, range(4)))
   halves = [slice(0, 3), slice(3, 6)]
   parts = [
-    streamed(source._replace(read=note), range(4), rows) for rows in halves
+    streamed(dataclasses.replace(source, read=note), range(4), rows)
+    for rows in halves
   ]
   np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
   assert len(read) == 4 * BATCH
@@ -121,13 +123,13 @@ def test_a_limit_holds_and_folders_stream_too(prepared, tmp_path):
 
 def test_an_image_that_cannot_be_read_is_named():
   source = data.Source(BATCH, lambda index: b"no image")
-  with pytest.raises(errors.UserError, match="image \\d of config.data cannot"):
+  with pytest.raises(errors.UserError, match=r"image \d of config\.data"):
     streamed(source, range(2))
 
 
 def test_synthetic_faces_are_not_streamed(prepared):
   config = types.SimpleNamespace(**{**vars(prepared), "name": "synthetic"})
-  with pytest.raises(errors.UserError, match="placement=device"):
+  with pytest.raises(errors.UserError, match=r"config\.data\.placement=device"):
     data.open_source(config, "train")
 
 

@@ -1,6 +1,7 @@
-"""The job on methods of a line each, which count what they are asked for."""
+"""The job on methods of one line each, which count the images they fill."""
 
 import csv
+import re
 import sys
 import types
 
@@ -143,25 +144,7 @@ def test_a_row_for_each_method_and_mask_with_means_of_its_images(
     assert area["n"] == n and area["mse"] == row["mse"]
 
 
-@pytest.mark.parametrize(
-  "share, area",
-  [
-    (0.01, "0-10 %"),
-    (0.1, "0-10 %"),
-    (0.1 + 1e-9, "0-10 %"),
-    (0.11, "10-20 %"),
-    (0.3, "20-30 %"),
-    (1.0, "90-100 %"),
-  ],
-)
-def test_a_bin_holds_its_upper_bound(share, area):
-  chosen = dict(benchmark._areas(np.array([share, 0.55])))
-  assert len(chosen) == 10
-  assert [name for name, images in chosen.items() if images[0]] == [area]
-  assert [name for name, images in chosen.items() if images[1]] == ["50-60 %"]
-
-
-def test_the_files_hold_every_figure(registry, tmp_path):
+def test_the_files_hold_every_metric(registry, tmp_path):
   rows = run(tmp_path)
   with (tmp_path / "results.csv").open() as file:
     lines = list(csv.DictReader(file))
@@ -173,15 +156,15 @@ def test_the_files_hold_every_figure(registry, tmp_path):
   assert float(lines[1]["mse"]) == rows[0]["common"]["mse"]
   assert lines[1]["n"] == "2" and lines[2]["images"] == "hole 0-10 %"
 
-  with np.load(tmp_path / "figures.npz", allow_pickle=False) as figures:
-    assert list(figures["methods"]) == ["grey", "white"]
-    assert list(figures["masks"]) == LABELS
-    assert list(figures["images"]) == [f"synthetic-{i:06d}" for i in range(4)]
-    np.testing.assert_allclose(figures["hole_share"][0], 400 / 4096)
+  with np.load(tmp_path / "figures.npz", allow_pickle=False) as metrics:
+    assert list(metrics["methods"]) == ["grey", "white"]
+    assert list(metrics["masks"]) == LABELS
+    assert list(metrics["images"]) == [f"synthetic-{i:06d}" for i in range(4)]
+    np.testing.assert_allclose(metrics["hole_share"][0], 400 / 4096)
     np.testing.assert_array_equal(
-      np.isnan(figures["ssim"]), [2 * [4 * [False]], 2 * [[0, 0, 1, 1]]]
+      np.isnan(metrics["ssim"]), [2 * [4 * [False]], 2 * [[0, 0, 1, 1]]]
     )
-    assert figures["ssim"][0, 1].mean() == pytest.approx(rows[2]["ssim"])
+    assert metrics["ssim"][0, 1].mean() == pytest.approx(rows[2]["ssim"])
 
   sheets = sorted(path.name for path in (tmp_path / "contact_sheets").iterdir())
   assert sheets == ["centre_20.png", "random_50.png"]
@@ -199,7 +182,8 @@ def test_the_same_command_again_runs_what_is_missing(
   caplog.set_level("INFO", logger="absl")
   rows = run(tmp_path)
   assert registry.taken() == {"grey": 8, "white": 4}
-  assert "mask set " in caplog.text
+  for label in LABELS:
+    assert any(x.startswith(f"{label}: masks") for x in caplog.messages)
   assert run(tmp_path) == rows  # Times too: they are those of the first run.
   assert registry.taken() == {}
   parts = tmp_path / "parts"
@@ -208,8 +192,10 @@ def test_the_same_command_again_runs_what_is_missing(
   torn.write_bytes(torn.read_bytes()[:99])
   assert without_times(run(tmp_path)) == without_times(rows)
   assert registry.taken() == {"grey": 2, "white": 2}
-  assert "grey: 6 of 8 images were done before" in caplog.text
-  assert "000000.npz cannot be read" in caplog.text
+  # 6 of 8 images are there.
+  lines = [x for x in caplog.messages if x.startswith("grey: ")]
+  assert ["6", "8"] in [re.findall(r"\d+", line) for line in lines]
+  assert str(torn) in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -227,7 +213,7 @@ def test_the_same_command_again_runs_what_is_missing(
     ({"data__seed": 1}, {"grey": 8, "white": 4}),
     ({"benchmark__images": 2}, {}),
     ({"benchmark__slow_images": 0}, {"white": 4}),
-    # The search is nothing to these methods.
+    # These methods do not search.
     ({"search__steps": 3}, {}),
   ],
 )
@@ -237,11 +223,11 @@ def test_a_change_costs_what_it_touches(registry, tmp_path, fields, expected):
   registry.taken()
   rows = run(tmp_path, **fields)
   assert registry.taken() == expected
-  # What was kept and what was made anew add up to a run from nothing.
-  assert without_times(rows) == without_times(run(tmp_path / "anew", **fields))
+  # What was stored and what was run again add up to a run from nothing.
+  assert without_times(rows) == without_times(run(tmp_path / "new", **fields))
 
 
-def test_a_run_that_is_cut_keeps_the_chunks_it_finished(registry, tmp_path):
+def test_an_interrupted_run_keeps_the_chunks_it_finished(registry, tmp_path):
   expected = run(tmp_path / "whole")
   registry.taken()
   chunks = []
@@ -274,7 +260,7 @@ def test_a_failure_costs_an_image_and_is_counted(registry, tmp_path):
   fields = {"benchmark__methods": "fragile,grey", "benchmark__masks": "centre"}
   broken, grey = run(tmp_path, **fields)
   assert (broken["n"], broken["failures"]) == (3, 1)
-  # The grey of the same three images has the same figures.
+  # The grey of the same three images has the same metrics.
   assert (grey["n"], grey["failures"], grey["common"]["n"]) == (4, 0, 3)
   assert grey["mse"] != broken["mse"] == grey["common"]["mse"]
 
@@ -325,12 +311,18 @@ def test_a_search_in_chunks_finds_what_a_search_of_all_finds(
 @pytest.mark.parametrize(
   "fields, message",
   [
-    ({"benchmark__methods": "grey,lama"}, "benchmark.methods names 'lama'"),
-    ({"benchmark__methods": ""}, "benchmark.methods is empty"),
-    ({"benchmark__masks": "center"}, "benchmark.masks names the holes"),
-    ({"benchmark__masks": "centre:size=99"}, "'centre 99': config.mask.size"),
-    ({"search__optimizer": "adamm"}, "config.search.optimizer='adamm'"),
-    ({"benchmark__methods": "mean_image"}, "config.checkpoint.path=''"),
+    ({"benchmark__methods": "grey,lama"}, r"config\.benchmark\.methods.*lama"),
+    ({"benchmark__methods": ""}, r"config\.benchmark\.methods.*harmonic"),
+    (
+      {"benchmark__masks": "center"},
+      r"config\.benchmark\.masks.*center.*centre",
+    ),
+    (
+      {"benchmark__masks": "centre:size=99"},
+      r"config\.benchmark\.masks.*centre 99.*config\.mask\.size",
+    ),
+    ({"search__optimizer": "adamm"}, r"config\.search\.optimizer.*adamm"),
+    ({"benchmark__methods": "mean_image"}, r"config\.checkpoint\.path"),
   ],
 )
 def test_what_cannot_be_run_is_refused(registry, tmp_path, fields, message):
@@ -343,4 +335,5 @@ def test_all_methods_are_those_whose_library_is_there(monkeypatch, caplog):
   monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
   names = methods.names("all", "config.benchmark.methods")
   assert "telea" not in names and "biharmonic" in names
-  assert "leaves out 'telea', which needs OpenCV: pip install" in caplog.text
+  (line,) = [x for x in caplog.messages if "'telea'" in x]
+  assert "config.benchmark.methods" in line and "OpenCV" in line

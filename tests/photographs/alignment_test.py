@@ -22,23 +22,42 @@ def photograph():
   return np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
 
 
-def test_points_that_fit_are_met():
-  source = np.array([[10, 20], [40, 22], [25, 35], [15, 50], [38, 50.0]])
-  target = alignment.apply(turned(), source)
-  np.testing.assert_allclose(alignment.similarity(source, target), turned())
+SOURCE = np.array([[0, 0], [4, 0], [4, 2], [0, 2.0]])
 
 
-def test_points_that_do_not_fit_are_met_as_umeyama_meets_them():
+@pytest.mark.parametrize(
+  "target, expected",
+  [
+    # A quarter turn, twice as large, 10 to the right and 20 down: exact.
+    (
+      [[10, 20], [10, 28], [6, 28], [6, 20]],
+      [[0, -2, 10], [2, 0, 20], [0, 0, 1]],
+    ),
+    # Two corners are pulled out and two pushed in by 1, along x: the centre is
+    # (2, 1), where the pulls cancel; the scale that fits best is 1.
+    ([[-1, 0], [5, 0], [3, 2], [1, 2]], np.eye(3)),
+    # A mirror image: no rotation comes near it, and least squares shrinks by
+    # (16 - 4) / (16 + 4); the centre (2, 1) goes to (-2, 1).
+    (
+      [[0, 0], [-4, 0], [-4, 2], [0, 2]],
+      [[-0.6, 0, -0.8], [0, -0.6, 1.6], [0, 0, 1]],
+    ),
+  ],
+)
+def test_a_similarity_fits_points_best_and_never_mirrors(target, expected):
+  fitted = alignment.similarity(SOURCE, np.float64(target))
+  np.testing.assert_allclose(fitted, expected, atol=1e-12)
+
+
+def test_a_similarity_of_noisy_points_is_the_complex_regression():
+  # In the complex plane a similarity is z -> a z + b, which is linear.
   rng = np.random.default_rng(0)
   source, target = rng.normal(size=(2, 5, 2))
-  expected = transform.SimilarityTransform()
-  if hasattr(transform.SimilarityTransform, "from_estimate"):
-    expected = transform.SimilarityTransform.from_estimate(source, target)
-  else:
-    expected.estimate(source, target)
-  np.testing.assert_allclose(
-    alignment.similarity(source, target), expected.params, atol=1e-12
-  )
+  z, w = source @ [1, 1j], target @ [1, 1j]
+  a, b = np.linalg.lstsq(np.stack([z, np.ones(5)], 1), w, rcond=None)[0]
+  expected = [[a.real, -a.imag, b.real], [a.imag, a.real, b.imag], [0, 0, 1]]
+  fitted = alignment.similarity(source, target)
+  np.testing.assert_allclose(fitted, expected, atol=1e-12)
 
 
 def test_a_transform_moves_points_as_by_hand():
@@ -133,7 +152,7 @@ def test_a_fine_pattern_of_lost_pixels_leaves_a_crop_that_is_known(photograph):
   assert mask.mean() > 0.7
 
 
-def test_the_fill_looks_at_nothing_under_the_hole(photograph):
+def test_the_fill_reads_nothing_under_the_hole(photograph):
   image = np.float32(photograph)
   hole = alignment.covered(turned(1.5), 300, 400)
   filled = alignment.fill(image, hole)
@@ -142,7 +161,7 @@ def test_the_fill_looks_at_nothing_under_the_hole(photograph):
   np.testing.assert_array_equal(alignment.fill(other, hole), filled)
 
 
-def test_the_fill_goes_on_smoothly():
+def test_the_fill_continues_smoothly():
   y, x = np.mgrid[:101, :67]
   ramp = np.float32(np.stack([x, y, x + y], axis=-1))
   hole = np.zeros((101, 67), bool)

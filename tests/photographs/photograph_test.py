@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from skimage import data
 
 from dcgan_inpaint import pixels
 from dcgan_inpaint.photographs import alignment
@@ -17,7 +18,7 @@ GENERATED = RNG.uniform(-1, 1, (2, 64, 64, 3)).astype(np.float32)
 
 
 def prepare(hole, *found, rest="leave"):
-  return photograph.prepare(IMAGE, hole, lambda image, hole: found, rest)
+  return photograph.prepare(IMAGE, hole, lambda *_: list(found), rest)
 
 
 def hole_of(*boxes):
@@ -35,18 +36,76 @@ def test_only_faces_at_the_hole_are_searched():
   assert (prepared.masks == 0).sum() == pytest.approx(64, abs=20)
 
 
-def test_without_a_hole_no_face_is_looked_for():
+def test_without_a_hole_no_face_is_searched_for():
   prepared = prepare(hole_of(), FIRST)
   assert prepared.found == 0 and prepared.faces == []
 
 
-def test_without_a_face_the_rest_decides():
+@pytest.mark.parametrize("found", [[], [FIRST]])
+def test_without_a_face_the_rest_decides(found):
   hole = hole_of((0, 10, 0, 10))
-  with pytest.raises(errors.UserError, match="no face at the hole"):
-    prepare(hole, FIRST)
-  with pytest.raises(errors.UserError, match="no face found"):
-    prepare(hole)
-  assert prepare(hole, rest="biharmonic").faces == []
+  with pytest.raises(errors.UserError) as refused:
+    prepare(hole, *found)
+  for field in ("config.faces", "config.rest"):
+    assert field in str(refused.value)
+  # Whether there is a face elsewhere makes two messages.
+  assert ("at the hole" in str(refused.value)) == bool(found)
+  assert prepare(hole, *found, rest="biharmonic").faces == []
+
+
+def test_one_fill_serves_the_detector_and_the_crops(monkeypatch):
+  fill, filled, seen = alignment.fill, [], []
+
+  def count(image, hole):
+    # It calls itself for smaller images.
+    if hole.shape == IMAGE.shape[:2]:
+      filled.append(1)
+    return fill(image, hole)
+
+  def detect(image, hole):
+    seen.append(image)
+    return [FIRST]
+
+  monkeypatch.setattr(alignment, "fill", count)
+  hole = hole_of((50, 60, 60, 70))
+  prepared = photograph.prepare(IMAGE, hole, detect, "leave")
+  assert len(filled) == 1
+  (image,) = seen
+  np.testing.assert_array_equal(image[~hole], IMAGE[~hole])
+  expected = fill(np.float32(IMAGE), hole)
+  np.testing.assert_array_equal(image, np.uint8(np.round(expected)))
+  crop = alignment.crop(image, FIRST.matrix)
+  np.testing.assert_array_equal(prepared.crops, crop[None])
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(
+      "dlib",
+      marks=pytest.mark.skipif(
+        not detection._has_dlib(), reason="needs the extra faces"
+      ),
+    ),
+    "cascade",
+  ],
+)
+def test_nothing_under_the_hole_is_read(name):
+  astronaut = data.astronaut()
+  hole = np.zeros(astronaut.shape[:2], bool)
+  hole[92:112, 192:215] = True  # An eye.
+  other = np.where(hole[..., None], 255 - astronaut, astronaut)
+  detect = detection.create(name)
+  expected, prepared = (
+    photograph.prepare(image, hole, detect, "leave")
+    for image in (astronaut, other)
+  )
+  assert len(expected.faces) > 0 and expected.found == prepared.found
+  for face, same in zip(prepared.faces, expected.faces, strict=True):
+    np.testing.assert_array_equal(face.matrix, same.matrix)
+    assert face.how == same.how
+  np.testing.assert_array_equal(prepared.crops, expected.crops)
+  np.testing.assert_array_equal(prepared.masks, expected.masks)
 
 
 @pytest.mark.parametrize("mode", blending.MODES)
@@ -73,7 +132,7 @@ def test_the_hole_is_blended_as_if_with_all_of_the_crop(mode):
   assert rows.start == 28 and columns.start == 18  # It was in the window.
 
 
-def test_where_two_crops_overlap_the_surer_face_is_taken():
+def test_where_two_crops_overlap_the_more_certain_face_is_taken():
   hole = hole_of((50, 60, 70, 110))
   both, _ = photograph.complete(
     prepare(hole, FIRST, SECOND), GENERATED, "paste", "leave"

@@ -15,7 +15,7 @@ METRICS = ("mse", "psnr", "ssim", "ssim_gaussian")
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
 
-def figures(mean):
+def region_metrics(mean):
   """Returns means and intervals, of the hole and of the whole image."""
   row = {"n": 2}
   for name in METRICS:
@@ -32,14 +32,15 @@ def make_row(method, mask, mean):
     "family": "test",
     "mask": mask,
     **(
-      figures(mean) | ({"n": 1, "failures": 1} if failed else {"failures": 0})
+      region_metrics(mean)
+      | ({"n": 1, "failures": 1} if failed else {"failures": 0})
     ),
     "seconds_per_image": 0.001 if method == "quick" else 2.0,
     "images_per_second": 1000.0 if method == "quick" else 0.5,
     "fit_seconds": 12.5 if method == "quick" else None,
     "step": 1000,
-    "common": figures(mean / 2),
-    "by_hole_area": [{"hole_area": "20-30 %", **figures(mean)}],
+    "common": region_metrics(mean / 2),
+    "by_hole_area": [{"hole_area": "20-30 %", **region_metrics(mean)}],
   }
 
 
@@ -64,7 +65,7 @@ def path(tmp_path_factory):
       hole_share=0.25,
       masked=faces,
       completed={method: faces for method in METHODS},
-      figures={
+      metrics={
         method: {
           region + name: np.array(
             [mean, np.nan if method == "broken" else mean + 1]
@@ -96,11 +97,11 @@ def test_the_file_needs_no_other(path):
   assert "https://" not in text
   assert text.count("</script>") == 2
   assert "default-src 'none'" in text
-  # Figures that are not finite are null: JSON has no name for them.
+  # Values that are not finite are null: JSON cannot represent them.
   start = text.index('id="data">') + len('id="data">')
   data = json.loads(text[start : text.index("</script>", start)])
   assert data["images"][0]["name"] == HOSTILE
-  assert data["masks"][0]["figures"]["broken"]["mse"] == [200.0, None]
+  assert data["masks"][0]["metrics"]["broken"]["mse"] == [200.0, None]
   pictures = data["masks"][1]["completed"]["quick"]
   assert all(x.startswith("data:image/webp;base64,") for x in pictures)
 
@@ -182,24 +183,24 @@ def select(page, name, value):
 
 
 def test_tables_are_sorted_by_their_headings(page):
-  first = "#figures tbody tr > :first-child"
+  first = "#metrics tbody tr > :first-child"
   assert texts(page, first) == ["slow_and_good", "broken", "quick"]
-  (heading,) = find(page, "#figures thead th[aria-sort]")
+  (heading,) = find(page, "#metrics thead th[aria-sort]")
   assert heading.text.startswith("Hole MSE")
   assert heading.get_attribute("aria-sort") == "ascending"
-  click(page, "#figures .sort", 1)
+  click(page, "#metrics .sort", 1)
   assert texts(page, first) == ["quick", "broken", "slow_and_good"]
-  (heading,) = find(page, "#figures thead th[aria-sort]")
+  (heading,) = find(page, "#metrics thead th[aria-sort]")
   assert heading.get_attribute("aria-sort") == "descending"
   # By name, as words; by time, the quick one first.
-  click(page, "#figures .sort", 0)
+  click(page, "#metrics .sort", 0)
   assert texts(page, first) == ["broken", "quick", "slow_and_good"]
-  titles = texts(page, "#figures .sort")
-  click(page, "#figures .sort", titles.index("Time an image"))
+  titles = texts(page, "#metrics .sort")
+  click(page, "#metrics .sort", titles.index("Time an image"))
   assert texts(page, first)[0] == "quick"
-  # A figure that is missing comes last, both ways.
+  # A value that is missing comes last, both ways.
   for _ in range(2):
-    click(page, "#figures .sort", titles.index("Fit"))
+    click(page, "#metrics .sort", titles.index("Fit"))
     assert texts(page, first)[0] == "quick"
 
 
@@ -219,7 +220,7 @@ def test_the_matrix_ranks_methods_over_all_masks(page):
   assert texts(page, "#matrix td.best") == ["1.5", "90.0", "95.0"]
 
 
-def test_figures_follow_what_is_chosen(page):
+def test_metrics_follow_what_is_chosen(page):
   select(page, "region", "")
   assert "MSE of the whole image" in texts(page, "#bars-title")[0]
   assert texts(page, "#bars .value") == ["22.5 ± 2.3", "50.0 ± 5.0", "250 ± 25"]
@@ -279,7 +280,7 @@ def test_the_scatter_has_every_method_at_its_time_and_error(page):
   assert front.count("L") == 1 and front.startswith("M")
 
 
-def test_a_picture_shows_its_own_figures(page):
+def test_a_picture_shows_its_own_metrics(page):
   assert texts(page, "#sheet thead th")[:3] == [
     "original",
     "masked",

@@ -6,8 +6,8 @@ from dcgan_inpaint.runtime import cache
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-  monkeypatch.setattr(cache, "CACHE", str(tmp_path / "kept"))
-  return tmp_path / "kept"
+  monkeypatch.setattr(cache, "FOLDER", str(tmp_path / "arrays"))
+  return tmp_path / "arrays"
 
 
 class Maker:

@@ -1,3 +1,5 @@
+import re
+
 import jax
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec
@@ -28,11 +30,12 @@ def test_a_batch_that_the_devices_divide_is_taken(count):
 
 
 @pytest.mark.parametrize("count, right", [(1, 4), (5, 4), (6, 8), (127, 128)])
-def test_another_batch_is_refused_with_the_nearest_right_one(count, right):
-  with pytest.raises(errors.UserError) as error:
+def test_another_batch_is_refused_with_the_nearest_valid_one(count, right):
+  with pytest.raises(errors.UserError) as refused:
     sharding.check_divisible(count, tiny.mesh(4), "config.train.batch_size")
-  assert str(error.value) == (
-    f"config.train.batch_size={count}: 4 devices do not divide it; take {right}"
+  assert re.match(
+    rf"config\.train\.batch_size={count}\b.*\b4 devices\b.*\b{right}$",
+    str(refused.value),
   )
 
 
@@ -71,7 +74,7 @@ def test_one_process_alone_joins_nobody(joined, given):
   assert not joined
 
 
-def test_what_is_said_is_meant(joined, monkeypatch):
+def test_the_flags_override_the_environment(joined, monkeypatch):
   monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
   assert sharding.start_processes("host:1234", 2, 1) == 2
   ((given, options),) = joined
@@ -91,7 +94,7 @@ def test_a_cluster_is_found_by_its_variables(
   assert sharding.start_processes() == expected
   ((given, options),) = joined
   assert given == (None, None, None)
-  assert "cluster_detection_method" not in options
+  assert options["cluster_detection_method"] is None
 
 
 @pytest.mark.parametrize(
@@ -105,9 +108,12 @@ def test_a_cluster_is_found_by_its_variables(
     ("host:1234", 2, -1),
   ],
 )
-def test_flags_that_do_not_go_together_are_refused(joined, given):
-  with pytest.raises(errors.UserError, match="give all three"):
+def test_flags_that_contradict_each_other_are_refused(joined, given):
+  with pytest.raises(errors.UserError) as refused:
     sharding.start_processes(*given)
+  names = ("coordinator_address", "num_processes", "process_id")
+  for name, value in zip(names, given, strict=True):
+    assert f"--{name}={value}" in str(refused.value)
   assert not joined
 
 
@@ -119,11 +125,11 @@ def test_processes_that_cannot_be_found_are_an_error(monkeypatch):
   monkeypatch.setenv("JOB_COMPLETION_INDEX", "3")
   with pytest.raises(errors.UserError) as refused:
     sharding.start_processes()
-  assert str(refused.value) == (
-    "the processes could not be joined by Kubernetes (coordinator_address "
-    "should be defined.): give --coordinator_address, --num_processes and "
-    "--process_id, or --num_processes=1 for this process alone"
-  )
+  message = str(refused.value)
+  assert "Kubernetes (coordinator_address should be defined.)" in message
+  assert "And more." not in message  # One line.
+  for flag in ("--coordinator_address", "--process_id", "--num_processes=1"):
+    assert flag in message
 
 
 def test_one_process_has_all_rows_and_all_work():

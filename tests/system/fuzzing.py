@@ -80,10 +80,10 @@ def _zip(content: bytes, scratch: pathlib.Path) -> None:
 
 
 def _partition(content: bytes, scratch: pathlib.Path) -> None:
-  from dcgan_inpaint.data import celeba
+  from dcgan_inpaint.data import celeba_sources
 
   path = _write(scratch / "partition.txt", content)
-  rows = list(celeba._read_partition(path))
+  rows = list(celeba_sources.read_partition(path))
   assert len({name for name, _ in rows}) == len(rows)
   assert all(split in (0, 1, 2) for _, split in rows)
 
@@ -107,9 +107,10 @@ def _model_about(content: bytes, scratch: pathlib.Path) -> None:
 
 
 def _benchmark_part(content: bytes, scratch: pathlib.Path) -> None:
-  from dcgan_inpaint.jobs import benchmark
+  from dcgan_inpaint.jobs import benchmark_parts
 
-  part = benchmark._read(_write(scratch / "part.npz", content), "0123", 1)
+  path = _write(scratch / "part.npz", content)
+  part = benchmark_parts.read(path, "0123", 1)
   assert part is None or len(part.pictures) == 1
 
 

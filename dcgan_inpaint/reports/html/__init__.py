@@ -1,8 +1,8 @@
-"""The report of the job `benchmark`: one HTML file that needs nothing else.
+"""The report of the job `benchmark`: one self-contained HTML file.
 
-`page.html`, `page.css` and `page.js` lie beside this file, and are put together
-with the figures and the pictures. The page makes its tables and charts in the
-browser, asks for nothing over the network, and forbids itself to.
+It is `page.html`, `page.css` and `page.js` of this folder with the metrics and
+the pictures filled in. The page draws its tables and charts in the browser,
+loads nothing over the network, and forbids itself to.
 """
 
 import base64
@@ -29,7 +29,7 @@ class Mask(NamedTuple):
     hole_share: the mean share of the hole, 0..1.
     masked: uint8 [K, H, W, 3], the images with their holes.
     completed: {method: uint8 [K, H, W, 3]}.
-    figures: {method: {metric: float [K]}}, of each image.
+    metrics: {method: {metric: float [K]}}, of each image.
   """
 
   name: str
@@ -37,7 +37,7 @@ class Mask(NamedTuple):
   hole_share: float
   masked: np.ndarray
   completed: dict[str, np.ndarray]
-  figures: dict[str, dict[str, np.ndarray]]
+  metrics: dict[str, dict[str, np.ndarray]]
 
 
 def write(
@@ -53,7 +53,7 @@ def write(
   Args:
     path: the HTML file.
     entries: of `results.collect`, with the rows of the job `benchmark`.
-    summaries: {method: a line on it}, in the order of the methods.
+    summaries: {method: one line about it}, in the order of the methods.
     names: of the K images that are shown.
     originals: uint8 [K, H, W, 3].
     masks: what is shown of each mask.
@@ -78,11 +78,11 @@ def write(
     ],
   }
   text = json.dumps(results.plain(content), allow_nan=False)
-  # So that no text within the data can end the script element.
   page = _file("page.html")
   for marker, part in {
     "/*STYLE*/": _file("page.css"),
     "/*SCRIPT*/": _file("page.js"),
+    # Escaped, so that no text within the data can end the script element.
     "/*DATA*/": text.replace("<", "\\u003c"),
   }.items():
     page = page.replace(marker, part, 1)

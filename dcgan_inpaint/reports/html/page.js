@@ -5,7 +5,7 @@ const ROWS = DATA.results.rows;
 const METHODS = Object.keys(DATA.summaries);
 const FAMILIES = [...new Set(ROWS.map((row) => row.family))];
 
-// Every figure of a row: its name, its digits, and which end is good.
+// Every metric of a row: its name, its digits, and whether low is good.
 const METRICS = {
   mse: { label: "MSE", digits: 0, low: true },
   psnr: { label: "PSNR", unit: " dB", digits: 2 },
@@ -17,7 +17,7 @@ const IMAGES = { all: "all given", common: "in common" };
 const STATE = { metric: "mse", region: "hole_", images: "all", mask: 0 };
 const ORDER = {};  // How each table is sorted: [column, whether descending].
 
-// --- Small things ----------------------------------------------------------
+// --- Helpers ---------------------------------------------------------------
 
 const $ = (id) => document.getElementById(id);
 
@@ -42,7 +42,7 @@ const metric = () => METRICS[STATE.metric];
 const column = () => STATE.region + STATE.metric;
 const inWords = () => `${metric().label} of ${REGIONS[STATE.region]}`;
 const direction = () => (metric().low ? "lower is better" : "higher is better");
-const figureText = (value) => number(value, decimals(value, metric().digits));
+const metricText = (value) => number(value, decimals(value, metric().digits));
 const known = (value) => value !== null && value !== undefined;
 const means = (row) => (STATE.images === "common" ? row.common : row);
 const rowOf = (method, mask) =>
@@ -82,7 +82,7 @@ function seconds(value) {
   return `${Number(value.toPrecision(3))} s`;
 }
 
-/** Orders two figures: the better one first, missing ones last. */
+/** Orders two values: the better one first, missing ones last. */
 function compare(a, b, low) {
   if (!known(a) || !known(b)) return known(b) - known(a);
   return low ? a - b : b - a;
@@ -119,7 +119,7 @@ function fillTable(table, columns, rows, caption) {
     type: "button",
     class: "sort",
     click() {
-      // The good end first, then the other.
+      // The good end first, then the bad one.
       const first = column.low === false;
       ORDER[table.id] = [i, i === sorted ? !descending : first];
       fillTable(table, columns, rows, caption);
@@ -198,20 +198,20 @@ function drawMatrix() {
     "a click on a heading sorts.";
 }
 
-function drawFigures(mask) {
+function drawMetrics(mask) {
   const rows = METHODS.map((method) => rowOf(method, mask));
-  const figure = (region, name) => ({
+  const metricColumn = (region, name) => ({
     title: (region ? "Hole " : "") + METRICS[name].label,
     value: (row) => means(row)[region + name],
     show: (row) =>
       withInterval(means(row), region + name, METRICS[name].digits),
     low: Boolean(METRICS[name].low),
   });
-  ORDER.figures ??= [1, false];
-  fillTable($("figures"), [
+  ORDER.metrics ??= [1, false];
+  fillTable($("metrics"), [
     methodColumn,
-    ...Object.keys(METRICS).map((name) => figure("hole_", name)),
-    ...Object.keys(METRICS).map((name) => figure("", name)),
+    ...Object.keys(METRICS).map((name) => metricColumn("hole_", name)),
+    ...Object.keys(METRICS).map((name) => metricColumn("", name)),
     { title: "Time an image", value: (row) => row.seconds_per_image, low: true,
       show: (row) => seconds(row.seconds_per_image) },
     { title: "Images/s", value: (row) => row.images_per_second, low: false,
@@ -224,7 +224,7 @@ function drawFigures(mask) {
     { title: "Failures", value: (row) => row.failures,
       show: (row) => make("span", { class: row.failures ? "failures" : "" },
         String(row.failures)) },
-  ], rows, `All figures, ${mask}`);
+  ], rows, `All metrics, ${mask}`);
 }
 
 function drawAreas() {
@@ -257,7 +257,7 @@ function ranked(mask) {
       compare(means(a)[column()], means(b)[column()], metric().low));
 }
 
-/** Returns what the popup says of a method's row. */
+/** Returns the popup of a method's row. */
 function rowPopup(row) {
   const values = means(row);
   return () => popupContent(row.method, `${row.family} · ${row.mask}`, [
@@ -311,9 +311,9 @@ function drawScatter(mask) {
   const rows = ranked(mask);
   $("scatter-title").replaceChildren(
     make("strong", {}, "Error against time"),
-    "the dashed line joins what no other method beats in both");
+    "the dashed line joins methods that no other beats in both");
   const width = $("scatter").clientWidth || 400;
-  // As high as the bars beside it; on a phone they lie above it.
+  // As high as the bars beside it; on a phone they are above it.
   const height = Math.max(320, innerWidth > 640 ? $("bars").clientHeight : 0);
   const [left, right, top, bottom] = [48, 14, 12, 42];
   const times = rows.map((row) => Math.log10(row.seconds_per_image));
@@ -328,7 +328,7 @@ function drawScatter(mask) {
     * (height - top - bottom);
   const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, height,
     role: "group", "aria-label": `${inWords()} against seconds an image, ` +
-      "the figures of the table below" });
+      "the values of the table below" });
 
   for (const value of ticks(y0, y1)) {
     svg.append(
@@ -352,7 +352,7 @@ function drawScatter(mask) {
   svg.append(make("text", { x: (left + width - right) / 2, y: height - 6,
     "text-anchor": "middle" }, "time an image, logarithmic"));
 
-  // From the fastest on, every method that is better than all before it.
+  // From the fastest, every method that is better than all faster ones.
   let record = metric().low ? Infinity : -Infinity;
   const front = rows.map((row, i) => [times[i], means(row)[column()]])
     .sort((a, b) => a[0] - b[0])
@@ -374,7 +374,7 @@ function drawScatter(mask) {
     const [cx, cy] = [x(times[i]), y(mean)];
     const point = make("g", { class: "point", tabindex: 0, role: "img",
       style: color(row.method), "aria-label": `${row.method}: ` +
-        `${figureText(mean)}, ${seconds(row.seconds_per_image)}` },
+        `${metricText(mean)}, ${seconds(row.seconds_per_image)}` },
       make("line", { x1: cx, x2: cx, y1: y(mean - half), y2: y(mean + half) }),
       make("circle", { cx, cy, r: 6 }),
       make("circle", { class: "hit", cx, cy, r: 14 }));
@@ -412,8 +412,8 @@ function drawSheet(mask) {
       METHODS.includes(name) ? brokenName(name) : name));
   const body = mask.masked.map((masked, i) => {
     const { name, original } = DATA.images[i];
-    const figure = (method) => mask.figures[method][column()][i];
-    const top = best(methods.map(figure), metric().low);
+    const value = (method) => mask.metrics[method][column()][i];
+    const top = best(methods.map(value), metric().low);
     const plain = (source, label) =>
       make("img", { src: source, alt: `${name}, ${label}`, width: 88,
         height: 88 });
@@ -423,15 +423,15 @@ function drawSheet(mask) {
       ...methods.map((method) => {
         const source = mask.completed[method][i];
         if (!source) return make("td", {}, "–");
-        const failed = !known(mask.figures[method].mse[i]);
+        const failed = !known(mask.metrics[method].mse[i]);
         const text = failed ? "failed"
-          : `${inWords()} ${figureText(figure(method))}`;
+          : `${inWords()} ${metricText(value(method))}`;
         const button = make("button", { type: "button" },
           make("img", { src: source, alt: `${name}, ${method}: ${text}`,
             width: 88, height: 88 }));
         listen(button, () => picturePopup(mask, method, i));
         return make("td", { class: failed ? "failed"
-          : figure(method) === top ? "best" : null }, button);
+          : value(method) === top ? "best" : null }, button);
       }));
   });
   $("sheet").replaceChildren(
@@ -440,16 +440,16 @@ function drawSheet(mask) {
 }
 
 function picturePopup(mask, method, i) {
-  const figures = mask.figures[method];
-  const rank = METHODS.map((name) => mask.figures[name][column()][i])
+  const metrics = mask.metrics[method];
+  const rank = METHODS.map((name) => mask.metrics[name][column()][i])
     .filter(known).sort((a, b) => compare(a, b, metric().low))
-    .indexOf(figures[column()][i]) + 1;
+    .indexOf(metrics[column()][i]) + 1;
   const view = (source, label) => make("figure", {},
     make("img", { src: source, alt: label }),
     make("figcaption", {}, label));
   const table = Object.entries(METRICS).map(([name, { label, digits }]) => [
     label, ...["hole_", ""].map((region) => {
-      const value = figures[region + name][i];
+      const value = metrics[region + name][i];
       return number(value, decimals(value, digits));
     })]);
   return popupContent(method,
@@ -532,7 +532,7 @@ function draw() {
     `${number(100 * mask.hole_share, 1)} % of each image is hole on average.`;
   drawBars(mask.name);
   drawScatter(mask.name);
-  drawFigures(mask.name);
+  drawMetrics(mask.name);
   drawSheet(mask);
   drawAreas();
 }
@@ -590,14 +590,14 @@ function fillPage() {
     "al. (2004). Of the hole, it is the mean of the local map there.",
     "± is half the 95 % interval of the mean over the images, by Student's t.",
     "Times are of filling alone, without compilation; the time of a fit to " +
-    "training images stands apart. An image for which a method raised an " +
+    "training images is separate. An image for which a method raised an " +
     "error, or returned something that is no finite number, counts as a " +
     "failure, and the means are over the others.",
     slow && `Fewer images went to the slow methods: ${slow}. ` +
     "“In common” takes every method's means over the same images: those that " +
     "all of them completed under that mask.",
-    "The pictures here are compressed a little (WebP); contact_sheets/ has " +
-    "them as they are, and results.csv and figures.npz every figure.",
+    "The pictures here are slightly compressed (WebP); contact_sheets/ has " +
+    "the originals, and results.csv and figures.npz have every value.",
   ].filter(Boolean).map((text) => make("p", {}, text)));
   $("methods").append(...METHODS.flatMap((method) => [
     make("dt", {}, nameOf(method)),

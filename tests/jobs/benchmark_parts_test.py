@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+from dcgan_inpaint.jobs import benchmark_parts
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
+PART = benchmark_parts.Part(
+  metrics={"mse": np.float32([1, np.nan, 3])},
+  failed=np.array([False, True, False]),
+  seconds=1.5,
+  fit_seconds=float("nan"),
+  pictures=PICTURES,
+)
+
+
+def assert_same(part, expected):
+  assert part._fields == expected._fields
+  for value, wanted in zip(part, expected, strict=True):
+    np.testing.assert_equal(value, wanted)
+
+
+def test_a_part_comes_back_with_the_pictures_that_are_shown(tmp_path):
+  path = tmp_path / "grey" / "part.npz"
+  benchmark_parts.write(path, "digest", PART)
+  assert_same(benchmark_parts.read(path, "digest", 2), PART)
+  one = PART._replace(pictures=PICTURES[:1])
+  assert_same(benchmark_parts.read(path, "digest", 1), one)
+  # More pictures than it has, another digest, or no file: it is run.
+  assert benchmark_parts.read(path, "digest", 3) is None
+  assert benchmark_parts.read(path, "other", 2) is None
+  assert benchmark_parts.read(tmp_path / "none.npz", "digest", 2) is None
+
+
+def test_a_part_with_the_placeholder_of_older_files_is_read(tmp_path):
+  fields = PART._asdict()
+  metrics = fields.pop("metrics")
+  path = tmp_path / "part.npz"
+  np.savez(path, digest="digest", **metrics, **fields, figures=0)
+  assert_same(benchmark_parts.read(path, "digest", 2), PART)
+
+
+@pytest.mark.parametrize(
+  "mask, name",
+  [
+    ("centre 20", "centre_20"),
+    ("random 50 %", "random_50"),
+    ("box:position=8,8", "box_position_8_8"),
+    ("../Holes.PNG", "holes.png"),
+  ],
+)
+def test_a_mask_names_its_folder_safely(mask, name):
+  assert benchmark_parts.file_name(mask) == name
+
+
+def test_parts_are_joined_in_order():
+  fitted = PART._replace(fit_seconds=4.0)
+  joined = benchmark_parts.join([fitted, fitted._replace(fit_seconds=6.0)])
+  np.testing.assert_equal(joined.metrics["mse"], [1, np.nan, 3] * 2)
+  np.testing.assert_equal(joined.failed, [False, True, False] * 2)
+  np.testing.assert_equal(joined.pictures, np.concatenate([PICTURES] * 2))
+  # The time is all of it; a fit is the same one, timed twice.
+  assert (joined.seconds, joined.fit_seconds) == (3.0, 5.0)
