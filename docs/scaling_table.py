@@ -25,6 +25,7 @@ from dcgan_inpaint.networks import losses
 from dcgan_inpaint.runtime import files
 from dcgan_inpaint.runtime import sharding
 from dcgan_inpaint.training import gan
+from dcgan_inpaint.training import loop
 
 PAGE = pathlib.Path(__file__).with_name("scaling.md")
 DEVICES = (8, 64, 512, 4096)
@@ -126,25 +127,22 @@ def training(config) -> Program:
   devices = mesh.devices.size
   batch = BATCH * devices
   generator, discriminator, loss = gan.networks(config)
-  networks = {
-    "generator": generator,
-    "discriminator": discriminator,
-    "loss": loss,
-    "latent_size": config.model.latent_size,
-    "config": config.train,
-  }
-  state = jax.eval_shape(
-    lambda: gan.init_state(
-      0, generator, discriminator, config.model.latent_size, config.train
-    )
+  task = gan.GanTask(
+    generator=generator,
+    discriminator=discriminator,
+    loss=loss,
+    latent_size=config.model.latent_size,
+    config=config.train,
   )
+  state = jax.eval_shape(lambda: task.init(sharding.replicated(mesh)))
   side = dcgan.IMAGE_SIZE
 
-  lowered = gan.compile_steps(mesh, streamed=True, **networks).lower(
+  lowered = loop.compile_steps(task, mesh, streamed=True).lower(
     state,
     None,
     _abstract(1, batch, side, side, 3),
     _abstract(dtype=np.uint32),
+    task.frozen,
   )
   compiled = lowered.compile()
   reduced = collectives(compiled.as_text())

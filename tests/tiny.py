@@ -94,6 +94,30 @@ def train_config(**fields):
   return config
 
 
+def encoder_config(checkpoint, **fields):
+  """Returns a config of the job `train_encoder`: 4 steps of 8 drawn faces.
+
+  Args:
+    checkpoint: the workdir of the generator's training.
+    **fields: as for `train_config`.
+  """
+  config = config_lib.train_encoder_job()
+  config.checkpoint.path, config.checkpoint.step = str(checkpoint), "latest"
+  config.data.max_images = 16
+  config.encoder.width = WIDTH
+  config.encoder.batch_size = 8
+  config.encoder.mask_pool = 8
+  config.encoder.steps = 4
+  config.encoder.steps_per_call = 1
+  config.encoder.log_every = 1
+  config.encoder.save_every = 2
+  config.encoder.validation_images = 2
+  config.update_from_flattened_dict(
+    {name.replace("__", "."): value for name, value in fields.items()}
+  )
+  return config
+
+
 def saved_state(workdir, step) -> gan.GanState:
   """Returns a checkpoint of a `train_config`, as numpy arrays."""
   config = train_config()

@@ -46,6 +46,7 @@ from dcgan_inpaint.runtime import files
 from dcgan_inpaint.runtime import sharding
 from dcgan_inpaint.search import latent_search
 from dcgan_inpaint.training import gan
+from dcgan_inpaint.training import loop
 
 _WHATS = ("train", "search")
 # Training images that lie on the devices.
@@ -372,39 +373,28 @@ def _memory(compiled: jax.stages.Compiled) -> int:
 def _train(cell, config, networks, mesh) -> Measured:
   """Measures training steps, in calls as the job `train` makes them."""
   generator, discriminator, loss = networks
-  latent_size = config.model.latent_size
-  one = sharding.replicated(mesh)
-  state = jax.jit(
-    lambda: gan.init_state(
-      config.seed, generator, discriminator, latent_size, config.train
-    ),
-    out_shardings=one,
-  )()
+  task = gan.GanTask(
+    generator=generator,
+    discriminator=discriminator,
+    loss=loss,
+    latent_size=config.model.latent_size,
+    config=config.train,
+    seed=config.seed,
+  )
+  state = task.init(sharding.replicated(mesh))
   count = max(_IMAGES, cell.batch)
   side = dcgan.IMAGE_SIZE
   rng = np.random.default_rng(config.seed)
   dataset = sharding.place_images(
     rng.integers(0, 256, (count, side, side, 3), np.uint8), mesh
   )
-  on_cpu = mesh.devices.flat[0].platform == "cpu"
-  steps = config.train.steps_per_call or (1 if on_cpu else 20)
+  steps = loop.steps_per_call(config.train, mesh)
   rows = batches.indices(
     0, steps, batch_size=cell.batch, count=count, seed=config.seed
   )
-  arguments = (dataset, rows, np.uint32(config.seed))
+  arguments = (dataset, rows, np.uint32(config.seed), task.frozen)
   start = time.perf_counter()
-  compiled = (
-    gan.compile_steps(
-      mesh,
-      generator=generator,
-      discriminator=discriminator,
-      loss=loss,
-      latent_size=latent_size,
-      config=config.train,
-    )
-    .lower(state, *arguments)
-    .compile()
-  )
+  compiled = loop.compile_steps(task, mesh).lower(state, *arguments).compile()
   compile_seconds = time.perf_counter() - start
 
   def run():

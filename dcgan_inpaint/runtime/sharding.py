@@ -268,8 +268,18 @@ def place_images(
   )
 
 
+def replicate(tree: Any, mesh: Mesh) -> Any:
+  """Copies arrays to every device, by an explicit transfer.
+
+  Args:
+    tree: a pytree of numpy arrays or scalars, the same in all processes.
+    mesh: the mesh.
+  """
+  return jax.tree.map(lambda leaf: _place(leaf, replicated(mesh)), tree)
+
+
 def place_batches(images: np.ndarray, mesh: Mesh) -> jax.Array:
-  """Places the batches of several steps on the devices.
+  """Places the batches of several steps on the devices, explicitly.
 
   Args:
     images: [steps, B, ...], of each batch the `local_rows` of this process.
@@ -278,6 +288,11 @@ def place_batches(images: np.ndarray, mesh: Mesh) -> jax.Array:
   Returns:
     [steps, batch, ...], each batch split over the mesh.
   """
-  return jax.make_array_from_process_local_data(
-    step_batch_sharding(mesh), images
-  )
+  return _place(images, step_batch_sharding(mesh))
+
+
+def _place(values: Any, placed: NamedSharding) -> jax.Array:
+  """Returns an array of what each process has of it."""
+  # Of several processes, JAX counts this as an implicit transfer.
+  with jax.transfer_guard_host_to_device("allow"):
+    return jax.make_array_from_process_local_data(placed, np.asarray(values))

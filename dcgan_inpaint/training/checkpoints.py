@@ -1,7 +1,7 @@
 """Checkpoints of a training run, behind one small file: Orbax.
 
-A checkpoint holds the whole `GanState` and, as JSON, what is needed to make
-sense of it: the config, the number of images and the format. It is restored
+A checkpoint holds the whole state and, as JSON, what is needed to make sense of
+it: the config, the number of images and the format. It is restored
 into an abstract state that names its own shardings, so it can be read on
 another number of devices, or on another kind.
 """
@@ -326,7 +326,7 @@ def _check_metrics(folder: pathlib.Path, writable: bool) -> None:
     kept = files.set_aside(step)
     logging.warning(
       "checkpoint %s of %s cannot be read (%s: %s): renamed to %s",
-      step.name, folder, path.name, error, kept.name,
+      step.name, folder, path.name, error, kept and kept.name,
     )  # fmt: skip
 
 

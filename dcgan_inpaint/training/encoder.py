@@ -12,27 +12,24 @@ other what that does better; a single pass is then worse.
 """
 
 from collections.abc import Callable
+import dataclasses
 import functools
 from typing import Any
+from typing import ClassVar
+from typing import NamedTuple
+from typing import cast
 
 from flax import struct
-from flax import traverse_util
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import pixels
-from dcgan_inpaint.masks import families as mask_families
-from dcgan_inpaint.masks import mask_sets
 from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.networks import encoder as encoder_lib
-from dcgan_inpaint.runtime import sharding
+from dcgan_inpaint.training import checkpoints
 from dcgan_inpaint.training import gan
-
-# The layers that see all places at once.
-_DENSE = ("mix_in", "mix_norm", "mix_out", "out_in", "out", "out_local")
+from dcgan_inpaint.training import warm_start
 
 # Squared error in [-1, 1] below which an image is as good as given back: an
 # eighth of a grey level.
@@ -52,6 +49,18 @@ class EncoderState:
   step: jax.Array
   variables: dcgan.Variables
   optimizer: optax.OptState
+
+
+class Frozen(NamedTuple):
+  """What the steps read.
+
+  Attributes:
+    generator: the variables of G.
+    masks: float32 [K, 64, 64, 1], the pool that masks are drawn from.
+  """
+
+  generator: dcgan.Variables
+  masks: jax.Array
 
 
 def optimizer(config: Any) -> optax.GradientTransformation:
@@ -81,75 +90,6 @@ def init_state(
     variables=variables,
     optimizer=optimizer(config).init(variables),
   )
-
-
-def grow(
-  variables: dcgan.Variables, smaller: dcgan.Variables
-) -> dcgan.Variables:
-  """Puts an encoder of lower rank in the place of a wider one's first values.
-
-  Args:
-    variables: of the encoder to be, as `init_state` makes them.
-    smaller: of the trained one; it may lack skips, and no shape is larger.
-
-  Returns:
-    `variables`, with the leading part of every array taken from `smaller`.
-  """
-  grown = traverse_util.flatten_dict(variables)
-  for name, given in traverse_util.flatten_dict(smaller).items():
-    part = tuple(slice(size) for size in given.shape)
-    grown[name] = grown[name].at[part].set(given)
-  return traverse_util.unflatten_dict(grown)
-
-
-def without_dense(variables: dcgan.Variables) -> dcgan.Variables:
-  """Leaves out the dense layers, in which most of an encoder's values are.
-
-  Args:
-    variables: of an encoder.
-  """
-  flat = traverse_util.flatten_dict(variables)
-  return traverse_util.unflatten_dict(
-    {name: leaf for name, leaf in flat.items() if name[1] not in _DENSE}
-  )
-
-
-def mask_pool(families: str, count: int, seed: int) -> np.ndarray:
-  """Draws the holes that an encoder is trained with.
-
-  Half of them have their family's usual size, the others from half of it to
-  one and a half.
-
-  Args:
-    families: names with commas; one that stands twice is drawn twice as often.
-    count: how many masks.
-    seed: what they are drawn from.
-
-  Returns:
-    float32 [count, 64, 64, 1], 1 = known.
-
-  Raises:
-    errors.UserError: a family is unknown.
-  """
-  names = [name.strip() for name in families.split(",")]
-  rng = np.random.default_rng(seed)
-  masks = []
-  settings = config_lib.mask()
-  settings.seed, usual = seed, (settings.share, settings.size)
-  for index in range(count):
-    settings.family = names[index % len(names)]
-    settings.share, settings.size = usual
-    settings.side = str(rng.choice(["left", "right", "top", "bottom"]))
-    factor = rng.uniform(0.5, 1.5)
-    if rng.random() < 0.5:
-      share = mask_families.DEFAULT_SHARES.get(settings.family)
-      size = mask_families.DEFAULT_SIZES.get(settings.family)
-      if share:
-        settings.share = min(0.95, factor * share)
-      elif size and size >= 1:
-        settings.size = float(max(2, round(factor * size)))
-    masks.append(mask_sets.make(settings, [index])[0])
-  return np.stack(masks)
 
 
 def completion_loss(
@@ -215,7 +155,7 @@ def train_step(
   latent_size: int,
   config: Any,
   split: Callable[[jax.Array], jax.Array] = lambda batch: batch,
-) -> tuple[EncoderState, jax.Array]:
+) -> tuple[EncoderState, dict[str, jax.Array]]:
   """Updates the encoder once.
 
   Args:
@@ -231,8 +171,9 @@ def train_step(
     split: splits a batch over the devices.
 
   Returns:
-    The state after, and the mean squared error in the hole on the 8-bit scale;
-    NaN where the update is not finite, so that no such state is saved.
+    The state after, and `hole_mse`, the mean squared error in the hole on the
+    8-bit scale; NaN where the update is not finite, so that no such state is
+    saved.
   """
   key = jax.random.fold_in(jax.random.key(seed), state.step)
   flip_key, mask_key, latent_key = jax.random.split(key, 3)
@@ -247,24 +188,32 @@ def train_step(
     # gets one, used or not: to fill some rows alone, devices would exchange
     # images.
     latents = split(dcgan.sample_latents(latent_key, count, latent_size))
-    fakes = generator.apply(generator_variables, latents, train=False)
+    fakes = cast(
+      jax.Array, generator.apply(generator_variables, latents, train=False)
+    )
     first = jnp.arange(count)[:, None, None, None] < generated
     images = jnp.where(first, fakes, images)
   rows = split(jax.random.randint(mask_key, (count,), 0, len(masks)))
   masks = masks[rows]
-  origin = generator.apply(
-    generator_variables,
-    jnp.zeros((1, latent_size)),
-    train=False,
-    method="first_activations",
+  origin = cast(
+    jax.Array,
+    generator.apply(
+      generator_variables,
+      jnp.zeros((1, latent_size)),
+      train=False,
+      method="first_activations",
+    ),
   )
 
   def loss(variables):
     seen = images, masks
     if config.mirrored:
       seen = map(mirror_pairs, seen)
-    guess = encoder.apply(
-      variables, *seen, train=True, rngs={"dropout": dropout_key}
+    guess = cast(
+      encoder_lib.EncoderOutput,
+      encoder.apply(
+        variables, *seen, train=True, rngs={"dropout": dropout_key}
+      ),
     )
     completed = encoder_lib.Networks(
       encoder, generator, variables, generator_variables
@@ -281,45 +230,109 @@ def train_step(
   )
   state = EncoderState(
     step=state.step + 1,
-    variables=optax.apply_updates(state.variables, updates),
+    variables=cast(
+      dcgan.Variables, optax.apply_updates(state.variables, updates)
+    ),
     optimizer=optimizer_state,
   )
   finite = jnp.isfinite(optax.tree.norm(updates))
-  return state, jnp.where(finite, in_hole * 127.5**2, jnp.nan)
+  return state, {"hole_mse": jnp.where(finite, in_hole * 127.5**2, jnp.nan)}
 
 
-def compile_steps(
-  mesh: jax.sharding.Mesh, **networks
-) -> Callable[..., tuple[EncoderState, jax.Array]]:
-  """Returns many steps as one compiled function, as `gan.compile_steps`.
+@dataclasses.dataclass(frozen=True)
+class EncoderTask:
+  """The training of an encoder, as a `loop.Task`.
 
-  Args:
-    mesh: the devices that batches are split over.
-    **networks: the keyword arguments of `train_step`.
-
-  Returns:
-    A function of the state (donated), the frozen generator's variables, the
-    data set uint8 [N, 64, 64, 3] that lies on the devices, indices int32
-    [steps, B] into it, the pool of masks and the seed; it gives the state after
-    and the error in the hole of each step, [steps].
+  Attributes:
+    encoder: E.
+    generator: G.
+    latent_size: values of z.
+    config: the section `config.encoder`.
+    generator_digest: tells G's weights from others.
+    frozen: of G, and the masks.
+    seed: draws the first weights.
+    given: the variables that a warm start takes over, or None.
+    validate: see `loop.Task`.
   """
-  one = sharding.replicated(mesh)
-  split = functools.partial(
-    jax.lax.with_sharding_constraint, shardings=sharding.batch_sharding(mesh)
+
+  name: ClassVar[str] = "encoder"
+  metric: ClassVar[str] = checkpoints.COMPLETION_MSE
+  fixed_fields: ClassVar[tuple[str, ...]] = (
+    "seed",
+    "data.name",
+    "data.path",
+    "data.validation_path",
+    "data.max_images",
+    "data.seed",
+    "encoder.width",
+    "encoder.rank",
+    "encoder.skips",
+    "encoder.dropout",
+    "encoder.mirrored",
+    "encoder.dtype",
+    "encoder.warm_start",
+    "encoder.fresh_dense",
+    "encoder.families",
+    "encoder.mask_pool",
+    "encoder.known_weight",
+    "encoder.generated_share",
+    "encoder.flip",
+    "encoder.batch_size",
+    "encoder.learning_rate",
+    "encoder.weight_decay",
   )
 
-  def steps(state, frozen, dataset, indices, masks, seed):
-    def step(state, rows):
-      images = split(dataset[rows])
-      return train_step(
-        state, frozen, images, masks, seed, split=split, **networks
-      )
+  encoder: encoder_lib.Encoder
+  generator: dcgan.Generator
+  latent_size: int
+  config: Any
+  generator_digest: str = ""
+  frozen: Frozen | None = None
+  seed: int = 0
+  given: dcgan.Variables | None = None
+  validate: Callable[[EncoderState], tuple[float, Any]] | None = None
 
-    return jax.lax.scan(step, state, indices)
+  @property
+  def meta(self) -> dict[str, str]:
+    """An encoder is of use for one generator alone."""
+    return {"generator": self.generator_digest}
 
-  return jax.jit(
-    steps,
-    in_shardings=(one, one, sharding.batch_sharding(mesh), one, one, one),
-    out_shardings=(one, one),
-    donate_argnums=0,
-  )
+  @functools.cached_property
+  def _first_state(self) -> Callable[[], EncoderState]:
+    # One function, which JAX traces once, for its shapes and its values.
+    return functools.partial(init_state, self.seed, self.encoder, self.config)
+
+  @property
+  def sample(self) -> None:
+    """There is no picture without an image that was held out."""
+
+  def init(self, placed: jax.sharding.Sharding) -> EncoderState:
+    """Returns the state before the first step."""
+    state = jax.jit(self._first_state, out_shardings=placed)()
+    if self.given is not None:
+      # The given variables are an argument, which no program has to hold.
+      grow = jax.jit(warm_start.grow, out_shardings=placed)
+      state = state.replace(variables=grow(state.variables, self.given))
+    return state
+
+  def step(
+    self,
+    state: EncoderState,
+    images: jax.Array,
+    seed: jax.Array,
+    frozen: Frozen,
+    split: Callable[[jax.Array], jax.Array],
+  ) -> tuple[EncoderState, dict[str, jax.Array]]:
+    """Updates the encoder once, see `train_step`."""
+    return train_step(
+      state,
+      frozen.generator,
+      images,
+      frozen.masks,
+      seed,
+      encoder=self.encoder,
+      generator=self.generator,
+      latent_size=self.latent_size,
+      config=self.config,
+      split=split,
+    )

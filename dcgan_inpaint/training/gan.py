@@ -7,18 +7,27 @@ BatchNorm over a mixture would tell them apart.
 """
 
 from collections.abc import Callable
+import dataclasses
 import functools
 from typing import Any
+from typing import ClassVar
+from typing import cast
 
 from flax import struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from dcgan_inpaint import pixels
 from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.networks import losses
+from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.runtime import sharding
+from dcgan_inpaint.training import checkpoints
+
+# Images in the picture of samples.
+_SAMPLES = 64
 
 
 @struct.dataclass
@@ -195,8 +204,9 @@ def train_step(
   # Early on the average follows closely; it would else remember the
   # initialisation for thousands of steps.
   decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
-  generator_ema = optax.incremental_update(
-    new_generator, state.generator_ema, 1 - decay
+  generator_ema = cast(
+    dcgan.Variables,
+    optax.incremental_update(new_generator, state.generator_ema, 1 - decay),
   )
 
   metrics = {
@@ -220,39 +230,127 @@ def train_step(
   return state, metrics
 
 
-def compile_steps(
-  mesh: jax.sharding.Mesh, *, streamed: bool = False, **networks
-) -> Callable[..., tuple[GanState, dict[str, jax.Array]]]:
-  """Returns many steps as one compiled function.
+@functools.partial(
+  jax.jit, static_argnames=("generator", "seed", "count", "latent_size")
+)
+def samples(
+  variables: dcgan.Variables,
+  *,
+  generator: dcgan.Generator,
+  seed: int,
+  count: int,
+  latent_size: int,
+) -> jax.Array:
+  """Returns images of G, uint8 [count, 64, 64, 3], the same for every state.
 
   Args:
-    mesh: the devices that batches are split over.
-    streamed: the batches come from outside, and there is no data set.
-    **networks: the keyword arguments of `train_step`.
-
-  Returns:
-    A function of the state (donated), the data set uint8 [N, 64, 64, 3] that
-    lies on the devices, indices int32 [steps, B] into it and the seed; it gives
-    the state after and the metrics of each step, [steps]. Where `streamed`, the
-    data set is None, and in place of the indices stand the batches themselves,
-    uint8 [steps, B, 64, 64, 3], each split over the devices.
+    variables: of G.
+    generator: G.
+    seed: draws the latents.
+    count: how many images.
+    latent_size: values of z.
   """
-  one = sharding.replicated(mesh)
-  split = functools.partial(
-    jax.lax.with_sharding_constraint, shardings=sharding.batch_sharding(mesh)
+  latents = dcgan.sample_latents(jax.random.key(seed), count, latent_size)
+  images = generator.apply(variables, latents, train=False)
+  return pixels.to_uint8(cast(jax.Array, images))
+
+
+@dataclasses.dataclass(frozen=True)
+class GanTask:
+  """Adversarial training, as a `loop.Task`.
+
+  Attributes:
+    generator: G.
+    discriminator: D.
+    loss: the loss variant.
+    latent_size: values of z.
+    config: the section `config.train`.
+    seed: draws the first weights and the samples.
+    validate: see `loop.Task`.
+  """
+
+  name: ClassVar[str] = "train"
+  metric: ClassVar[str] = checkpoints.INVERSION_MSE
+  fixed_fields: ClassVar[tuple[str, ...]] = (
+    "seed",
+    "model",
+    "data.name",
+    "data.path",
+    "data.validation_path",
+    "data.max_images",
+    "data.seed",
+    "train.loss",
+    "train.batch_size",
+    "train.learning_rate",
+    "train.beta1",
+    "train.beta2",
+    "train.ema_decay",
+    "train.flip",
   )
 
-  def steps(state, dataset, batches, seed):
-    def step(state, batch):
-      images = split(batch if streamed else dataset[batch])
-      return train_step(state, images, seed, split=split, **networks)
+  generator: dcgan.Generator
+  discriminator: dcgan.Discriminator
+  loss: losses.AdversarialLoss
+  latent_size: int
+  config: Any
+  seed: int = 0
+  validate: Callable[[GanState], tuple[float, Any]] | None = None
 
-    return jax.lax.scan(step, state, batches)
+  @property
+  def meta(self) -> dict[str, Any]:
+    """Nothing but the config tells one training from another."""
+    return {}
 
-  batches = sharding.step_batch_sharding(mesh) if streamed else one
-  return jax.jit(
-    steps,
-    in_shardings=(one, sharding.batch_sharding(mesh), batches, one),
-    out_shardings=(one, one),
-    donate_argnums=0,
-  )
+  @property
+  def frozen(self) -> tuple[()]:
+    """Both networks are trained."""
+    return ()
+
+  @functools.cached_property
+  def _first_state(self) -> Callable[[], GanState]:
+    # One function, which JAX traces once, for its shapes and its values.
+    return functools.partial(
+      init_state,
+      self.seed,
+      self.generator,
+      self.discriminator,
+      self.latent_size,
+      self.config,
+    )
+
+  def init(self, placed: jax.sharding.Sharding) -> GanState:
+    """Returns the state before the first step."""
+    return jax.jit(self._first_state, out_shardings=placed)()
+
+  def step(
+    self,
+    state: GanState,
+    images: jax.Array,
+    seed: jax.Array,
+    frozen: tuple[()],
+    split: Callable[[jax.Array], jax.Array],
+  ) -> tuple[GanState, dict[str, jax.Array]]:
+    """Updates both networks once, see `train_step`."""
+    del frozen
+    return train_step(
+      state,
+      images,
+      seed,
+      generator=self.generator,
+      discriminator=self.discriminator,
+      loss=self.loss,
+      latent_size=self.latent_size,
+      config=self.config,
+      split=split,
+    )
+
+  def sample(self, state: GanState) -> np.ndarray:
+    """Returns a picture of generated images, uint8 [H, W, 3]."""
+    images = samples(
+      sharding.local_copy(state.generator_ema),
+      generator=self.generator,
+      seed=self.seed,
+      count=_SAMPLES,
+      latent_size=self.latent_size,
+    )
+    return pictures.grid(np.asarray(images), columns=8)

@@ -4,12 +4,15 @@
 0.69}`. TensorBoard shows the same numbers.
 """
 
+from collections.abc import Mapping
 import json
 import os
 import pathlib
 import time
+from typing import Any
 
 from absl import logging
+import numpy as np
 
 from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.reports import results
@@ -25,7 +28,13 @@ class MetricWriter:
   sets an older one aside as `metrics.1.jsonl`.
   """
 
-  def __init__(self, workdir, resume_step=0, tensorboard=True, writable=True):
+  def __init__(
+    self,
+    workdir: str | os.PathLike,
+    resume_step: int = 0,
+    tensorboard: bool = True,
+    writable: bool = True,
+  ):
     """Opens the files.
 
     Args:
@@ -35,7 +44,7 @@ class MetricWriter:
         `workdir/tensorboard`.
       writable: False writes nothing at all; for all processes but one.
     """
-    self._file = self._events = None
+    self._file, self._events = None, None
     if not writable:
       return
     self._workdir = pathlib.Path(workdir)
@@ -61,13 +70,12 @@ class MetricWriter:
     if tensorboard:
       self._events = _event_writer(self._workdir / "tensorboard", resume_step)
 
-  def scalars(self, step, values):
+  def scalars(self, step: int, values: Mapping[str, float]) -> None:
     """Writes numbers.
 
     Args:
       step: the training step.
-      values: dict from a name to a number. NaN and infinity are null in the
-        file.
+      values: numbers by name. NaN and infinity are null in the file.
     """
     if not self._file:
       return
@@ -78,12 +86,12 @@ class MetricWriter:
         self._events.add_scalar(name, float(value), step)
       self._events.flush()
 
-  def images(self, step, images):
+  def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
     """Writes pictures, as PNG files `workdir/NAME/step_000500.png` too.
 
     Args:
       step: the training step.
-      images: dict from a name to uint8 [H, W, 3].
+      images: uint8 [H, W, 3], by name.
     """
     if not self._file:
       return
@@ -93,14 +101,14 @@ class MetricWriter:
       if self._events:
         self._events.add_image(name, image, step)
 
-  def flush(self):
+  def flush(self) -> None:
     """Hands everything written so far to the operating system."""
     if self._file:
       self._file.flush()
     if self._events:
       self._events.flush()
 
-  def close(self):
+  def close(self) -> None:
     """Closes the files; a second call does nothing."""
     if self._file:
       self._file.close()
@@ -108,14 +116,14 @@ class MetricWriter:
       self._events.close()
       self._events = None
 
-  def __enter__(self):
+  def __enter__(self) -> "MetricWriter":
     return self
 
-  def __exit__(self, *unused_error):
+  def __exit__(self, *unused_error: Any) -> None:
     self.close()
 
 
-def read(path):
+def read(path: str | os.PathLike) -> list[dict[str, Any]]:
   """Returns the metrics in a `metrics.jsonl`.
 
   Args:
@@ -123,16 +131,17 @@ def read(path):
       skipped.
 
   Returns:
-    List of dicts, one a line, each with 'step'.
+    A dict a line, each with 'step'.
 
   Raises:
-    UserError: if there is no such file, or a line before the last is broken.
+    errors.UserError: there is no such file, or a line before the last is
+      broken.
   """
   return [metrics for _, metrics in _lines(path)]
 
 
-def _lines(path):
-  """Returns the whole lines of a `metrics.jsonl`: list of (text, dict)."""
+def _lines(path: str | os.PathLike) -> list[tuple[str, dict[str, Any]]]:
+  """Returns the whole lines of a `metrics.jsonl`, each as text and as dict."""
   try:
     # What is no text is no JSON either.
     texts = pathlib.Path(path).read_text(errors="replace").splitlines()
@@ -156,7 +165,9 @@ def _lines(path):
   return lines
 
 
-def _event_writer(folder, resume_step):
+def _event_writer(
+  folder: pathlib.Path, resume_step: int
+) -> "_EventWriter | None":
   """Returns TensorBoard's writer, or None where tensorboardX is missing."""
   try:
     return _EventWriter(folder, resume_step)
@@ -176,35 +187,37 @@ class _EventWriter:
   few more events waits for ever.
   """
 
-  def __init__(self, folder, resume_step):
+  def __init__(self, folder: pathlib.Path, resume_step: int):
     # Slow to import, and not all want it.
     from tensorboardX import event_file_writer
     from tensorboardX import summary
     from tensorboardX.proto import event_pb2
 
-    self._event, self._summary = event_pb2.Event, summary
+    # Its fields are made when it is imported, and no type checker sees them.
+    events: Any = event_pb2
+    self._event, self._summary = events.Event, summary
     folder.mkdir(parents=True, exist_ok=True)
     # The name has the second; the process tells runs apart that share it.
     self._file = event_file_writer.EventsWriter(
       str(folder / "events"), f".{os.getpid()}"
     )
     # Hides the events of the steps that a resumed run repeats.
-    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    start = events.SessionLog(status=events.SessionLog.START)
     self._add(resume_step + 1, session_log=start)
 
-  def add_scalar(self, name, value, step):
+  def add_scalar(self, name: str, value: float, step: int) -> None:
     self._add(step, summary=self._summary.scalar(name, value))
 
-  def add_image(self, name, image, step):
+  def add_image(self, name: str, image: np.ndarray, step: int) -> None:
     self._add(step, summary=self._summary.image(name, image, dataformats="HWC"))
 
-  def _add(self, step, **content):
+  def _add(self, step: int, **content: Any) -> None:
     self._file.write_event(
       self._event(wall_time=time.time(), step=step, **content)
     )
 
-  def flush(self):
+  def flush(self) -> None:
     self._file.flush()
 
-  def close(self):
+  def close(self) -> None:
     self._file.close()

@@ -21,28 +21,9 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def encoder_config(trained_run, **fields):
-  """Returns a config of 4 steps of 8 faces for the tiny generator."""
-  config = config_lib.train_encoder_job()
-  config.checkpoint.path, config.checkpoint.step = str(trained_run), "latest"
-  config.data.max_images = 16
-  config.encoder.width = tiny.WIDTH
-  config.encoder.batch_size = 8
-  config.encoder.mask_pool = 8
-  config.encoder.steps = 4
-  config.encoder.steps_per_call = 1
-  config.encoder.log_every = 1
-  config.encoder.save_every = 2
-  config.encoder.validation_images = 2
-  config.update_from_flattened_dict(
-    {name.replace("__", "."): value for name, value in fields.items()}
-  )
-  return config
-
-
 def run(trained_run, workdir, devices=4, **fields):
   return train_encoder.run(
-    encoder_config(trained_run, **fields), str(workdir), tiny.mesh(devices)
+    tiny.encoder_config(trained_run, **fields), str(workdir), tiny.mesh(devices)
   )
 
 
@@ -96,24 +77,6 @@ def test_the_best_encoder_is_loaded_with_its_generator(
   assert guess.offset.shape[1:3] == (4, 4) and len(guess.features) == 3
 
 
-def test_resuming_repeats_the_uninterrupted_run(
-  trained_run, encoder_run, tmp_path, caplog
-):
-  caplog.set_level("INFO", logger="absl")
-  # The learning rate falls over all steps, so the run is cut, not shortened.
-  run(trained_run, tmp_path)
-  for step in (tmp_path / "checkpoints").glob("4*"):
-    step.rename(tmp_path / "checkpoints" / "cut")
-  (tmp_path / "checkpoints" / "cut").rename(tmp_path / "cut")
-  run(trained_run, tmp_path)
-  assert f"resuming {tmp_path} at step 2" in caplog.text
-  jax.tree.map(
-    np.testing.assert_array_equal,
-    load(trained_run, tmp_path).weights.encoder,
-    load(trained_run, encoder_run).weights.encoder,
-  )
-
-
 def test_one_and_four_devices_train_the_same(
   trained_run, encoder_run, tmp_path
 ):
@@ -163,23 +126,6 @@ def test_a_broken_encoder_is_refused_in_a_line(
   ) as refused:
     load(trained_run, tmp_path)
   assert "\n" not in str(refused.value)
-
-
-def test_a_figure_that_is_not_finite_stops_the_run(trained_run, tmp_path):
-  with pytest.raises(errors.UserError, match="config.encoder.learning_rate"):
-    run(
-      trained_run,
-      tmp_path,
-      encoder__learning_rate=1e38,
-      encoder__validation_images=0,
-      encoder__steps=20,
-      encoder__save_every=1,
-    )
-  # What was saved before is all finite.
-  with checkpoints_lib.existing(
-    str(tmp_path), metric=checkpoints_lib.COMPLETION_MSE
-  ) as checkpoints:
-    assert len(checkpoints.steps()) < 3
 
 
 def test_a_warm_start_goes_on_from_the_given_encoder(

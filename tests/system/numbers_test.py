@@ -15,6 +15,7 @@ from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import sharding
 from dcgan_inpaint.training import gan
+from dcgan_inpaint.training import loop
 from dcgan_inpaint.training import metric_writer
 
 LOSS = """
@@ -74,14 +75,14 @@ def test_a_discriminator_that_saturates_leaves_training_finite(trained_run):
   generator, discriminator, loss = gan.networks(config)
   mesh = tiny.mesh(4)
   # The program that `trained_run` has compiled.
-  steps = gan.compile_steps(
-    mesh,
+  task = gan.GanTask(
     generator=generator,
     discriminator=discriminator,
     loss=loss,
     latent_size=tiny.LATENT_SIZE,
     config=config.train,
   )
+  steps = loop.compile_steps(task, mesh)
   noise = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3), np.uint8)
   dataset = sharding.place_images(noise, mesh)
   indices = np.arange(8, dtype=np.int32)[None]
@@ -93,7 +94,7 @@ def test_a_discriminator_that_saturates_leaves_training_finite(trained_run):
     for _ in range(3):
       state = jax.device_put(state, sharding.replicated(mesh))
       state, metrics = jax.device_get(
-        steps(state, dataset, indices, np.uint32(0))
+        steps(state, dataset, indices, np.uint32(0), task.frozen)
       )
       assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
       assert all(np.isfinite(value).all() for value in metrics.values())

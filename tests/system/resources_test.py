@@ -248,7 +248,7 @@ def test_a_clock_that_jumps_changes_nothing(trained_run, tmp_path, monkeypatch):
     train__validation_images=0,
     train__sample_every=0,
     train__save_every=2,
-    train__keep=2,
+    train__max_to_keep=2,
   )
   (row,) = train.run(config, str(tmp_path), tiny.mesh(4))
   assert row["per_second"] > 0

@@ -11,8 +11,10 @@ import tiny
 
 from dcgan_inpaint import config as config_lib
 from dcgan_inpaint.networks import losses
+from dcgan_inpaint.runtime import sharding
 from dcgan_inpaint.search import latent_search
 from dcgan_inpaint.training import gan
+from dcgan_inpaint.training import loop
 
 JOBS = (
   "benchmark, compare, evaluate, export, inpaint, prepare, throughput, train, "
@@ -73,21 +75,18 @@ def test_weights_are_arguments_of_every_program():
   loss = losses.VARIANTS["sigmoid_cross_entropy"]
   settings = config_lib.train()
   mesh = tiny.mesh(2)
-  state = jax.eval_shape(
-    lambda: gan.init_state(
-      0, generator, discriminator, tiny.LATENT_SIZE, settings
-    )
-  )
-  images = jax.ShapeDtypeStruct((1, 4, tiny.SIZE, tiny.SIZE, 3), np.uint8)
-  step = gan.compile_steps(
-    mesh,
-    streamed=True,
+  task = gan.GanTask(
     generator=generator,
     discriminator=discriminator,
     loss=loss,
     latent_size=tiny.LATENT_SIZE,
     config=settings,
-  ).lower(state, None, images, np.uint32(0))
+  )
+  state = jax.eval_shape(lambda: task.init(sharding.replicated(mesh)))
+  images = jax.ShapeDtypeStruct((1, 4, tiny.SIZE, tiny.SIZE, 3), np.uint8)
+  step = loop.compile_steps(task, mesh, streamed=True).lower(
+    state, None, images, np.uint32(0), task.frozen
+  )
   options = config_lib.search()
   options.batch_size = 4
   weights = latent_search.Weights(state.generator, state.discriminator)

@@ -15,10 +15,10 @@ import pytest
 import tiny
 
 from dcgan_inpaint import config as config_lib
-from dcgan_inpaint.jobs import train
 from dcgan_inpaint.search import trained_model
 from dcgan_inpaint.training import checkpoints as checkpoints_lib
 from dcgan_inpaint.training import gan
+from dcgan_inpaint.training import same_run
 
 HERE = pathlib.Path(__file__).parent
 
@@ -60,7 +60,7 @@ def test_a_training_of_format_1_can_go_on(runs):
   with checkpoints_lib.existing(str(runs / "gan")) as checkpoints:
     step, state = checkpoints.restore_latest(
       checkpoints_lib.abstract(state, here),
-      check=lambda then: train.check_same_run(then, meta),
+      check=lambda then: same_run.check(then, meta, gan.GanTask.fixed_fields),
     )
   assert step == state.step == 2
   assert trained_model.digest(state) == "c55d4f17cda2"

@@ -13,6 +13,7 @@ from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.networks import losses
 from dcgan_inpaint.runtime import sharding
 from dcgan_inpaint.training import gan
+from dcgan_inpaint.training import loop
 
 BATCH = 8
 SEED = np.uint32(5)
@@ -98,7 +99,15 @@ def compiled_steps(devices):
   def first():
     return jax.device_put(first_state(keywords), sharding.replicated(mesh))
 
-  return first, dataset, gan.compile_steps(mesh, **keywords)
+  steps = loop.compile_steps(gan.GanTask(**keywords), mesh)
+
+  def function(state, rows):
+    return steps(state, dataset, rows, SEED, ())
+
+  function.lower = lambda state, rows: steps.lower(
+    state, dataset, rows, SEED, ()
+  )
+  return first, dataset, function
 
 
 @functools.cache
@@ -108,7 +117,7 @@ def run(devices, steps, steps_per_call=1):
   state, rows, every = first(), some_rows(steps), []
   for begin in range(0, steps, steps_per_call):
     call = rows[begin : begin + steps_per_call]
-    state, metrics = function(state, dataset, call, SEED)
+    state, metrics = function(state, call)
     # Read at once: programs with collectives on several CPU devices lock up
     # when many wait.
     every.append(jax.device_get(metrics))
@@ -394,7 +403,7 @@ def test_every_device_does_its_share_of_the_work():
   flops = {}
   for devices in (1, 4):
     first, dataset, function = compiled_steps(devices)
-    compiled = function.lower(first(), dataset, some_rows(1), SEED).compile()
+    compiled = function.lower(first(), some_rows(1)).compile()
     flops[devices] = compiled.cost_analysis()["flops"]
   # A quarter, but for the optimisers, which run on every device.
   assert flops[4] < 0.3 * flops[1]
@@ -403,9 +412,7 @@ def test_every_device_does_its_share_of_the_work():
 def test_the_old_state_is_donated():
   first, dataset, function = compiled_steps(4)
   before = first()
-  after, _ = jax.block_until_ready(
-    function(before, dataset, some_rows(1), SEED)
-  )
+  after, _ = jax.block_until_ready(function(before, some_rows(1)))
   assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
   assert not dataset.is_deleted()
   assert all(leaf.is_fully_replicated for leaf in jax.tree.leaves(after))

@@ -1,0 +1,205 @@
+"""The training images: where they lie, and the batch of every step.
+
+They lie on the devices, each holding an equal part, and a step gets the indices
+of its batch; or they stream from disk, where the devices cannot hold them, and
+a step gets the batch itself. The order is the same (`data.batches`).
+"""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+import os
+
+import jax
+import ml_collections
+import numpy as np
+
+from dcgan_inpaint import data
+from dcgan_inpaint.data import batches
+from dcgan_inpaint.data import decoding
+from dcgan_inpaint.data import stream
+from dcgan_inpaint.networks import dcgan
+from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import sharding
+
+# Share of a device's memory that the training images may take.
+_DATA_SHARE = 0.5
+# Images that stand for all in the digest and the mean of those that stream.
+_SAMPLE = 8192
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingImages:
+  """The training images of a run.
+
+  Attributes:
+    count: how many there are, over all processes.
+    digest: tells one data set from another, see `data.digest`.
+    mean_image: uint8 [64, 64, 3], their mean.
+    dataset: uint8 [N, 64, 64, 3], split over the devices; None where the images
+      stream.
+    source: what they stream from; None where the devices have them.
+    batch_size: images a step, over all devices.
+    seed: draws the order.
+    workers: processes that decode what streams; 0 = threads of this one.
+    mesh: the devices of all processes.
+  """
+
+  count: int
+  digest: str
+  mean_image: np.ndarray
+  dataset: jax.Array | None
+  source: data.Source | None
+  batch_size: int
+  seed: int
+  workers: int
+  mesh: jax.sharding.Mesh
+
+  def feed(self, steps: range) -> Callable[[int, int], jax.Array]:
+    """Returns the function from a step and a number of steps to their batches.
+
+    It gives int32 [steps, B], indices into `dataset` on every device; where the
+    images stream uint8 [steps, B, 64, 64, 3], each batch split over the
+    devices.
+
+    Args:
+      steps: all steps of the run. Those that the function is asked for follow
+        one another.
+    """
+    order = {"batch_size": self.batch_size, "seed": self.seed}
+    if self.source is None:
+
+      def indices(step: int, count: int) -> jax.Array:
+        rows = batches.indices(step, count, count=self.count, **order)
+        return sharding.replicate(rows, self.mesh)
+
+      return indices
+
+    batch_by_batch = stream.batches(
+      self.source,
+      steps=steps,
+      rows=sharding.local_rows(self.batch_size, self.mesh),
+      size=dcgan.IMAGE_SIZE,
+      workers=self.workers,
+      **order,
+    )
+
+    def images(step: int, count: int) -> jax.Array:
+      del step  # The stream is there already.
+      rows = np.stack([next(batch_by_batch) for _ in range(count)])
+      return sharding.place_batches(rows, self.mesh)
+
+    return images
+
+
+def load(
+  config: ml_collections.ConfigDict, section: str, mesh: jax.sharding.Mesh
+) -> TrainingImages:
+  """Brings the training images to the devices, or opens them to be streamed.
+
+  Args:
+    config: the whole config.
+    section: the one that has the `batch_size`.
+    mesh: the devices of all processes.
+
+  Raises:
+    errors.UserError: there are no images, too few for a batch, the devices do
+      not divide a batch, or the images must be streamed and cannot be.
+  """
+  field, batch_size = f"config.{section}.batch_size", config[section].batch_size
+  sharding.check_divisible(batch_size, mesh, field)
+  source = open_stream(config.data, mesh)
+  if source:
+    dataset, count = None, source.count
+    images, indices = _spread_sample(source)
+  else:
+    rows = functools.partial(sharding.local_rows, mesh=mesh)
+    images, _, count = data.load(
+      config.data, "train", rows=rows if jax.process_count() > 1 else None
+    )
+    indices = range(count)[rows(count)]
+    dataset = sharding.place_images(images, mesh, count)
+  if count < batch_size:
+    raise errors.UserError(
+      f"config.data holds {count} training images, fewer than "
+      f"{field}={batch_size}: take a smaller batch"
+    )
+  return TrainingImages(
+    count=count,
+    digest=data.digest(images, indices),
+    mean_image=_mean_image(images),
+    dataset=dataset,
+    source=source,
+    batch_size=batch_size,
+    seed=config.seed,
+    workers=config.data.workers,
+    mesh=mesh,
+  )
+
+
+def open_stream(
+  config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
+) -> data.Source | None:
+  """Returns what to stream the training images from, or None to load them.
+
+  Args:
+    config: the section `config.data`.
+    mesh: the devices.
+
+  Raises:
+    errors.UserError: they must be streamed, and cannot be.
+  """
+  # Synthetic faces are drawn in memory, and so few that they always fit.
+  if config.placement == "device" or (
+    config.placement == "auto" and config.name == "synthetic"
+  ):
+    return None
+  source = data.open_source(config, "train")
+  size = source.count * dcgan.IMAGE_SIZE**2 * 3 / mesh.devices.size
+  if config.placement == "auto":
+    fits = size <= _DATA_SHARE * _device_memory()
+    # One that is short of memory makes all stream.
+    if sharding.gather(np.array([fits])).all():
+      return None
+  stream.check()
+  return source
+
+
+def _device_memory() -> float:
+  """Returns the bytes of memory of each device of this process."""
+  devices = jax.local_devices()
+  stats = devices[0].memory_stats()
+  if stats and "bytes_limit" in stats:
+    return stats["bytes_limit"]
+  # The CPU's devices share the host's.
+  host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+  return host / len(devices)
+
+
+def _mean_image(images: np.ndarray) -> np.ndarray:
+  """Returns the mean of uint8 [N, H, W, 3] of all processes, rounded."""
+  # By chunks: the whole set as float64 would take eight times its memory.
+  total = np.zeros(images.shape[1:], np.float64)
+  for first in range(0, len(images), 4096):
+    total += images[first : first + 4096].sum(axis=0, dtype=np.float64)
+  count = sharding.gather(np.array([len(images)])).sum()
+  return np.round(sharding.gather(total).sum(axis=0) / count).astype(np.uint8)
+
+
+def _spread_sample(source: data.Source) -> tuple[np.ndarray, np.ndarray]:
+  """Returns this process's share of some images, and their places.
+
+  They stand for images that stream, and are spread over the whole set.
+  """
+  spread = np.linspace(0, source.count - 1, min(source.count, _SAMPLE))
+  mine = spread[sharding.process_slice(len(spread))].astype(np.int64)
+  images, failures = decoding.decode_all(
+    lambda i: source.read(int(mine[i])), len(mine), dcgan.IMAGE_SIZE
+  )
+  if failures:
+    i, error = min(failures.items())
+    raise errors.UserError(
+      f"image {mine[i]:,} of config.data cannot be read ({error}); where "
+      "images stream none can be left out: remove it"
+    )
+  return images, mine

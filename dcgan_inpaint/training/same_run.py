@@ -1,0 +1,73 @@
+"""Whether a run may go on from the checkpoints that its workdir holds."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from dcgan_inpaint.runtime import errors
+
+# What a run has whose checkpoint does not name the field.
+_ABSENT = {
+  "encoder.skips": False,
+  "encoder.dropout": 0.0,
+  "encoder.mirrored": False,
+  "encoder.fresh_dense": False,
+}
+
+
+def check(
+  then: dict[str, Any], now: dict[str, Any], fixed_fields: Sequence[str]
+) -> None:
+  """Refuses to resume a run with other data, networks or settings.
+
+  Args:
+    then: what the checkpoint was saved with: its `config`, as a dict, how many
+      training `images` there were, and what else tells one run from another,
+      such as the digest of the `generator` that an encoder is trained for.
+    now: the same of this command.
+    fixed_fields: of the config, those that must be as they were: `section` for
+      all of a section's, or `section.field`.
+
+  Raises:
+    errors.UserError: names what differs, with both values.
+  """
+  for name in now.keys() - {"config", "images"}:
+    if then.get(name) != now[name]:
+      raise errors.UserError(
+        f"the run in --workdir was started with another {name}: take another "
+        "--workdir"
+      )
+  if then["images"] != now["images"]:
+    raise errors.UserError(
+      f"the run in --workdir was started on {then['images']:,} training "
+      f"images, and config.data now holds {now['images']:,}: give it the same "
+      "images, or take another --workdir"
+    )
+  before = _ABSENT | _flat(then["config"], fixed_fields)
+  after = _flat(now["config"], fixed_fields)
+  # A field that came later is not held against an older run.
+  differing = [
+    f"config.{field}={after[field]!r} (was {before[field]!r})"
+    for field in sorted(before.keys() & after.keys())
+    if before[field] != after[field]
+  ]
+  if differing:
+    raise errors.UserError(
+      f"the run in --workdir was started with other values: "
+      f"{', '.join(differing)}; take those, or another --workdir"
+    )
+
+
+def _flat(config: dict[str, Any], fields: Sequence[str]) -> dict[str, Any]:
+  """Returns {'section.field': value} of some fields of a config."""
+  flat = {}
+  for field in fields:
+    section, _, name = field.partition(".")
+    value = config.get(section)
+    if name:
+      if isinstance(value, dict) and name in value:
+        flat[field] = value[name]
+    elif isinstance(value, dict):
+      flat |= {f"{section}.{name}": item for name, item in value.items()}
+    else:
+      flat[section] = value
+  return flat

@@ -1,0 +1,60 @@
+"""An encoder of a few channels, and its generator."""
+
+import functools
+
+import jax
+import numpy as np
+import tiny
+
+from dcgan_inpaint import config as config_lib
+from dcgan_inpaint.networks import encoder as encoder_lib
+
+GENERATOR, DISCRIMINATOR = tiny.networks()
+FEATURES = 31  # Of the generator's first activations at the tiny width.
+
+
+def settings(**fields):
+  """Returns a section `config.encoder`, with other fields where given."""
+  config = config_lib.encoder()
+  config.width = tiny.WIDTH
+  config.steps = 40
+  config.learning_rate = 3e-3
+  config.update(fields)
+  return config
+
+
+def create(**fields):
+  """Returns E, of `settings` with other fields where given."""
+  return encoder_lib.create(settings(**fields), GENERATOR)
+
+
+def first_variables(encoder, seed=0):
+  """Returns E's variables before training."""
+  images, masks = some_images(1)
+  return encoder.init(jax.random.key(seed), images, masks)
+
+
+@functools.cache
+def networks():
+  """Returns E with variables under which every value counts, and G's."""
+  encoder = create()
+  rng = np.random.RandomState(0)
+  variables = jax.tree.map(
+    lambda leaf: leaf + np.float32(0.1 * rng.randn(*leaf.shape)),
+    first_variables(encoder),
+  )
+  return encoder, variables, tiny.weights(GENERATOR, DISCRIMINATOR).generator
+
+
+def some_images(count=3):
+  """Returns float32 images, and masks of random pixels."""
+  rng = np.random.default_rng(0)
+  images = rng.uniform(-1, 1, (count, 64, 64, 3)).astype(np.float32)
+  return images, np.float32(rng.random((count, 64, 64, 1)) > 0.3)
+
+
+@functools.cache
+def encode():
+  """Returns E of `networks`, compiled."""
+  encoder, variables, _ = networks()
+  return jax.jit(functools.partial(encoder.apply, variables))
