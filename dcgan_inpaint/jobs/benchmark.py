@@ -9,7 +9,7 @@ the images that every method completed (`common`).
 Each chunk of images of each method and mask leaves a small file in `parts/`.
 The same command again reads these and runs what is missing: a run that was cut
 goes on, and another method or mask costs only itself. A file holds the digest
-of all that its figures depend on: the images, the holes, the method's settings
+of all that its metrics depend on: the images, the holes, the method's settings
 and model, the version of this package and the kind of device, whose times are
 no other's. Where it differs, the chunk is run anew. A method whose code was
 changed must be told: remove `parts/METHOD`.
@@ -18,6 +18,7 @@ changed must be told: remove `parts/METHOD`.
 from collections.abc import Callable
 from collections.abc import Iterator
 import csv
+import dataclasses
 import functools
 import hashlib
 import importlib
@@ -45,6 +46,7 @@ from dcgan_inpaint.reports import progress
 from dcgan_inpaint.reports import results
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import files
+from dcgan_inpaint.search import settings as search_settings
 from dcgan_inpaint.search import trained_model
 
 _BINS = 10  # Of the hole's share of the image.
@@ -54,14 +56,14 @@ class Part(NamedTuple):
   """What a method made of images under one mask: a file of `parts/`.
 
   Attributes:
-    figures: {metric: float32 [N]}, NaN where the method failed.
+    metrics: {metric: float32 [N]}, NaN where the method failed.
     failed: bool [N].
     seconds: of the method for all N; compilation and fitting left out.
     fit_seconds: of the fit to training images that came before; NaN without.
     pictures: uint8 [K, H, W, 3], the completed images that are shown.
   """
 
-  figures: dict[str, np.ndarray]
+  metrics: dict[str, np.ndarray]
   failed: np.ndarray
   seconds: float
   fit_seconds: float
@@ -70,7 +72,11 @@ class Part(NamedTuple):
 
 def check(
   config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
-) -> tuple[list[str], dict[str, ml_collections.ConfigDict]]:
+) -> tuple[
+  list[str],
+  dict[str, ml_collections.ConfigDict],
+  search_settings.SearchSettings,
+]:
   """Refuses what cannot be run, before anything is loaded.
 
   Args:
@@ -78,7 +84,8 @@ def check(
     mesh: the devices.
 
   Returns:
-    The methods' names, and the settings of each mask by its name.
+    The methods' names, the settings of each mask by its name, and those of
+    the search.
 
   Raises:
     errors.UserError: a method, a mask or the search has a wrong value, or there
@@ -89,7 +96,7 @@ def check(
       "the job 'benchmark' times its methods in one process: start it on one "
       "host"
     )
-  names = evaluate.check_methods(
+  names, search = evaluate.check_methods(
     config.benchmark.methods, "config.benchmark.methods", config, mesh
   )
   if not names:
@@ -109,7 +116,7 @@ def check(
       f"{field}={config.benchmark.masks!r}: two holes would share a file name; "
       "leave one out"
     )
-  return list(dict.fromkeys(names)), settings
+  return list(dict.fromkeys(names)), settings, search
 
 
 def run(
@@ -117,7 +124,7 @@ def run(
 ) -> list[dict[str, Any]]:
   """Runs `config.benchmark.methods` under `config.benchmark.masks`.
 
-  Leaves in `workdir`: report.html, results.csv, figures.npz with the figures of
+  Leaves in `workdir`: report.html, results.csv, figures.npz with the metrics of
   every image, contact_sheet.png with every method under every mask, and
   contact_sheets/MASK.png.
 
@@ -132,7 +139,7 @@ def run(
     `by_hole_area` those over the images whose hole takes 0-10 %, 10-20 % ... of
     the image, the upper bound included (Liu et al., ECCV 2018).
   """
-  names, settings = check(config, mesh)
+  names, settings, search = check(config, mesh)
   workdir = pathlib.Path(workdir)
   faces = data.load(
     config.data, config.data.split, limit=config.benchmark.images
@@ -161,17 +168,17 @@ def run(
   parts = {}
   for name in names:
     create = functools.partial(
-      methods.create, name, model, config.search, mesh, training=training
+      methods.create, name, model, search, mesh, training=training
     )
     parts[name] = _run(
-      name, create, _identity(name, config, model), config.benchmark,
+      name, create, _identity(name, config, search, model), config.benchmark,
       workdir / "parts" / name, faces.images, masks,
     )  # fmt: skip
 
   data_digest = data.digest(faces.images, range(len(faces.images)))
   rows = _rows(parts, masks, digests, data_digest, model)
   _write_csv(workdir / "results.csv", rows)
-  _write_figures(workdir / "figures.npz", parts, masks, faces.names)
+  _write_metrics(workdir / "figures.npz", parts, masks, faces.names)
   _write_pictures(workdir, parts, masks, faces)
   html.write(
     workdir / "report.html",
@@ -237,7 +244,7 @@ def _run(
       for mask, rows, path, digest, shown in pending:
         filled = _fill(method, images, masks[mask], rows, size)
         part = Part(
-          evaluate.figures(filled, images[rows], masks[mask][rows]),
+          evaluate.metrics(filled, images[rows], masks[mask][rows]),
           filled.failed,
           filled.seconds,
           fits[-1],
@@ -274,6 +281,7 @@ def _fill(method, originals, masks, rows, size) -> evaluate.Filled:
 def _identity(
   name: str,
   config: ml_collections.ConfigDict,
+  search: search_settings.SearchSettings,
   model: trained_model.TrainedModel | None,
 ) -> str:
   """Returns the digest of a method's settings and of what it has learnt."""
@@ -285,7 +293,7 @@ def _identity(
   }
   learnt = []
   if methods.METHODS[name].family == "dcgan":
-    settings["search"] = config.search.to_dict()
+    settings["search"] = dataclasses.asdict(search)
   if methods.METHODS[name].fits:
     settings["data"] = config.data.to_dict()
   if methods.METHODS[name].trained:
@@ -310,7 +318,7 @@ def _file_name(mask: str) -> str:
 def _write(path: pathlib.Path, digest: str, part: Part) -> None:
   with files.replacing(path) as temporary, temporary.open("wb") as file:
     np.savez(
-      file, digest=digest, **part.figures, **part._asdict() | {"figures": 0}
+      file, digest=digest, **part.metrics, **part._asdict() | {"metrics": 0}
     )
 
 
@@ -330,7 +338,7 @@ def _read(path: pathlib.Path, digest: str, shown: int) -> Part | None:
     return Part(
       **fields
       | {
-        "figures": arrays,
+        "metrics": arrays,
         "seconds": float(fields["seconds"]),
         "fit_seconds": float(fields["fit_seconds"]),
         "pictures": fields["pictures"][:shown],
@@ -348,8 +356,8 @@ def _join(parts: list[Part]) -> Part:
   """Returns the parts of one method and mask as one."""
   return Part(
     {
-      name: np.concatenate([part.figures[name] for part in parts])
-      for name in parts[0].figures
+      name: np.concatenate([part.metrics[name] for part in parts])
+      for name in parts[0].metrics
     },
     np.concatenate([part.failed for part in parts]),
     sum(part.seconds for part in parts),
@@ -425,8 +433,8 @@ def _means(
 
 def _over(part: Part, chosen: np.ndarray) -> dict[str, Any]:
   """Returns the means over some of the images: those with True, bool [N]."""
-  figures = {name: values[chosen] for name, values in part.figures.items()}
-  return {"n": int(np.sum(chosen & ~part.failed)), **evaluate.score(figures)}
+  metrics = {name: values[chosen] for name, values in part.metrics.items()}
+  return {"n": int(np.sum(chosen & ~part.failed)), **evaluate.score(metrics)}
 
 
 def _areas(shares: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
@@ -466,13 +474,13 @@ def _write_csv(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
     writer.writerows(results.plain(lines))
 
 
-def _write_figures(
+def _write_metrics(
   path: pathlib.Path,
   parts: dict[str, dict[str, Part]],
   masks: dict[str, np.ndarray],
   image_names: list[str],
 ) -> None:
-  """Writes the figures of every image: float32 [methods, masks, images].
+  """Writes the metrics of every image: float32 [methods, masks, images].
 
   NaN where a method failed, or did not get the image. `methods`, `masks` and
   `images` hold the names, `hole_share` [masks, images] the shares of the holes.
@@ -482,11 +490,11 @@ def _write_figures(
     name: np.full(
       (len(parts), len(masks), len(image_names)), np.nan, np.float32
     )
-    for name in next(iter(first.values())).figures
+    for name in next(iter(first.values())).metrics
   }
   for i, of_method in enumerate(parts.values()):
     for j, part in enumerate(of_method.values()):
-      for name, values in part.figures.items():
+      for name, values in part.metrics.items():
         arrays[name][i, j, : len(values)] = values
   with files.replacing(path) as temporary, temporary.open("wb") as file:
     np.savez_compressed(
@@ -536,7 +544,7 @@ def _write_pictures(
 
 def _caption(name: str, part: Part) -> str:
   """Returns a method's name with its means over all images."""
-  mse, ssim = (np.nanmean(part.figures[metric]) for metric in ("mse", "ssim"))
+  mse, ssim = (np.nanmean(part.metrics[metric]) for metric in ("mse", "ssim"))
   return f"{name}: MSE {mse:.0f}, SSIM {ssim:.2f}"
 
 
@@ -559,7 +567,7 @@ def _shown(
     figures={
       name: {
         metric: values[: len(part.pictures)]
-        for metric, values in part.figures.items()
+        for metric, values in part.metrics.items()
       }
       for name, part in of_mask.items()
     },

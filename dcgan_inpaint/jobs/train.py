@@ -11,6 +11,7 @@ deterministic.
 import collections
 from collections.abc import Callable
 from collections.abc import Sequence
+import dataclasses
 import functools
 import json
 import os
@@ -38,7 +39,9 @@ from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import files
 from dcgan_inpaint.runtime import sharding
 from dcgan_inpaint.runtime import termination
-from dcgan_inpaint.search import latent_search
+from dcgan_inpaint.search import bundle
+from dcgan_inpaint.search import ensemble
+from dcgan_inpaint.search import settings as search_settings
 from dcgan_inpaint.training import checkpoints as checkpoints_lib
 from dcgan_inpaint.training import gan
 from dcgan_inpaint.training import metric_writer
@@ -138,21 +141,19 @@ class _Validation:
   """
 
   def __init__(self, config, generator, discriminator, loss, held_out, mesh):
-    settings = config_lib.search()
-    settings.steps = config.train.validation_steps
-    settings.learning_rate = 0.1
-    settings.prior_weight = 0.0
     # Small batches: one shape serves the inversions and the picture.
     devices = mesh.devices.size
-    settings.batch_size = -(-16 // devices) * devices
-    self._search = latent_search.Search(
-      generator,
-      discriminator,
-      loss,
-      settings,
-      latent_size=config.model.latent_size,
-      mesh=mesh,
+    settings = dataclasses.replace(
+      search_settings.resolve(config_lib.search()),
+      steps=config.train.validation_steps,
+      learning_rate=0.1,
+      prior_weight=0.0,
+      batch_size=-(-16 // devices) * devices,
     )
+    networks = bundle.NetworkBundle(
+      generator, discriminator, loss, config.model.latent_size
+    )
+    self._search = ensemble.Search(networks, settings, mesh)
     self._count = min(config.train.validation_images, len(held_out))
     shown = held_out[:_INPAINTED]
     originals = np.concatenate([held_out[: self._count], shown])
@@ -166,7 +167,7 @@ class _Validation:
   def __call__(self, state: gan.GanState) -> tuple[float, dict[str, Any]]:
     """Returns the inversion MSE (8-bit scale) and the contact sheet's rows."""
     found = self._search(
-      latent_search.Weights(
+      bundle.Weights(
         sharding.local_copy(state.generator_ema),
         sharding.local_copy(state.discriminator),
       ),

@@ -4,6 +4,7 @@ The same command again goes on where the last checkpoint stands.
 """
 
 from collections.abc import Callable
+import dataclasses
 import functools
 import json
 import pathlib
@@ -31,6 +32,7 @@ from dcgan_inpaint.runtime import cache
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import files
 from dcgan_inpaint.runtime import sharding
+from dcgan_inpaint.search import settings as search_settings
 from dcgan_inpaint.search import trained_model
 from dcgan_inpaint.training import checkpoints as checkpoints_lib
 from dcgan_inpaint.training import encoder as encoder_training
@@ -72,13 +74,14 @@ def _validation(
     config.data, "validation", limit=config.encoder.validation_images
   ).images
   masks = mask_sets.make(config.mask, np.arange(len(originals)))
-  settings = config_lib.search()
-  settings.mode = "fidelity"
-  settings.refine_steps = 0
   devices = mesh.devices.size
-  settings.batch_size = -(-16 // devices) * devices
+  settings = dataclasses.replace(
+    search_settings.resolve(config_lib.search(), "fidelity"),
+    refine_steps=0,
+    batch_size=-(-16 // devices) * devices,
+  )
   search = trained_model.make_search(
-    model._replace(encoder=encoder), settings, mesh
+    dataclasses.replace(model.networks, encoder=encoder), settings, mesh
   )
 
   def validate(variables):
