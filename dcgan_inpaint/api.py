@@ -15,6 +15,9 @@ import numpy as np
 from dcgan_inpaint.runtime import errors
 
 if TYPE_CHECKING:
+  from dcgan_inpaint.search import bundle
+  from dcgan_inpaint.search import ensemble
+  from dcgan_inpaint.search import settings as search_settings
   from dcgan_inpaint.search import trained_model
 
 
@@ -26,12 +29,11 @@ def load_pretrained(path: str = "pretrained") -> trained_model.TrainedModel:
       exported model; or the workdir of a training run.
 
   Returns:
-    The weights of generator, discriminator and encoder (None where there is
-    none), the config they were trained with, and the mean training image. Its
-    generator maps z to faces by
+    The networks and weights of generator, discriminator and encoder (None where
+    there is none), the config they were trained with, and the mean training
+    image. Its generator maps z to faces by
 
-      generator, _, _ = gan.networks(model.config)
-      generator.apply(model.weights.generator, z, train=False)
+      model.networks.generator.apply(model.weights.generator, z, train=False)
 
   Raises:
     errors.UserError: there is no such model, or it cannot be read.
@@ -81,17 +83,14 @@ def inpaint(
     errors.UserError: an argument has a wrong shape, type, range or name.
   """
   from dcgan_inpaint import pixels
-  from dcgan_inpaint.search import blending
 
   images, masks = np.asarray(images), np.asarray(masks)
   batch, holes = _as_batch(images, masks)
   if model is None:
     model = _pretrained()
-  searcher, blend = _search(
-    model.config.to_json(), model.encoder, mode, seed, tuple(search.items())
-  )
-  found = searcher(model.weights, batch, holes)
-  completed = blending.blend(blend, found.generated, batch, holes)
+  settings = _settings(mode=mode, seed=seed, **search)
+  found = _search(model.networks, settings)(model.weights, batch, holes)
+  completed = found.completed
   if images.dtype == np.uint8:
     completed = pixels.to_uint8(completed)
   known = np.broadcast_to(holes > 0.5, completed.shape)
@@ -129,7 +128,7 @@ def _as_batch(
     )
   holes = holes.astype(np.float32)
   if batch.dtype == np.uint8:
-    return pixels.to_float(batch), holes
+    return np.asarray(pixels.to_float(batch)), holes
   if not np.issubdtype(batch.dtype, np.floating):
     raise errors.UserError(f"images: {batch.dtype}; give uint8 or float")
   known = np.where(holes > 0.5, batch, 0)
@@ -146,47 +145,35 @@ def _pretrained() -> trained_model.TrainedModel:
   return load_pretrained()
 
 
-@functools.lru_cache(maxsize=8)
-def _search(config: str, encoder: Any, mode: str, seed: int, fields: tuple):
-  """Returns a search, and how what it finds is blended in.
-
-  Kept, since what the search compiled goes with it.
-
-  Args:
-    config: the whole config of the model's training, as JSON.
-    encoder: the model's encoder, or None.
-    mode: the mode.
-    seed: the seed.
-    fields: pairs of other fields of `config.search`.
-  """
-  import json
-
+def _settings(**fields: Any) -> search_settings.SearchSettings:
+  """Returns the settings of a search from fields of `config.search`."""
   import ml_collections
 
   from dcgan_inpaint import config as config_lib
-  from dcgan_inpaint.runtime import sharding
-  from dcgan_inpaint.search import trained_model
+  from dcgan_inpaint.search import settings as search_settings
 
-  settings = config_lib.search()
-  for field, value in {"mode": mode, "seed": seed, **dict(fields)}.items():
-    if field not in settings:
+  section = config_lib.search()
+  for field, value in fields.items():
+    if field not in section:
       raise errors.UserError(
         f"inpaint: {field!r} is not a field of config.search: choose among "
-        f"{', '.join(settings)}"
+        f"{', '.join(section)}"
       )
     try:
-      settings[field] = value
+      section[field] = value
     except TypeError as error:
       raise errors.UserError(f"inpaint: {field}={value!r}: {error}") from error
   config_lib.validate(
-    ml_collections.ConfigDict({"job": "inpaint", "search": settings})
+    ml_collections.ConfigDict({"job": "inpaint", "search": section})
   )
-  networks = trained_model.TrainedModel(
-    weights=None,
-    config=ml_collections.ConfigDict(json.loads(config)),
-    step=0,
-    mean_image=None,
-    encoder=encoder,
-  )
-  search = trained_model.make_search(networks, settings, sharding.create_mesh())
-  return search, config_lib.search_settings(settings).blending
+  return search_settings.resolve(section)
+
+
+@functools.lru_cache(maxsize=8)
+def _search(
+  networks: bundle.NetworkBundle, settings: search_settings.SearchSettings
+) -> ensemble.Search:
+  """Returns a search; it is kept, as what it compiled goes with it."""
+  from dcgan_inpaint.search import trained_model
+
+  return trained_model.make_search(networks, settings)

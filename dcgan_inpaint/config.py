@@ -16,7 +16,6 @@ from dcgan_inpaint.networks import convolutions
 from dcgan_inpaint.networks import losses
 from dcgan_inpaint.photographs import detection
 from dcgan_inpaint.runtime import errors
-from dcgan_inpaint.search import blending
 
 ConfigDict = ml_collections.ConfigDict
 # A field that is None, open to a value of one type.
@@ -152,7 +151,7 @@ def mask() -> ConfigDict:
 def search() -> ConfigDict:
   """The latent search (the paper's equations 1 to 3, and on from there).
 
-  A field that is None is as `mode` sets it, see `SEARCH_MODES`.
+  A field that is None is as `mode` sets it, see `search.settings.MODES`.
   """
   config = ConfigDict()
   # paper: the plain search in z. fidelity: the lowest error, a mean of what
@@ -211,62 +210,6 @@ def search() -> ConfigDict:
   config.steps_per_call = 0
   # Draws the starts, image by image.
   config.seed = 0
-  return config
-
-
-_FIDELITY = {
-  "start": "encoder",
-  "starts": 1,
-  "reduce": "mean",
-  "mirrored": True,
-  "blending": "screened",
-  "steps": 0,
-  "learning_rate": 0.03,
-  "prior_weight": 0.0,
-  "refine_steps": 30,
-  "refine_layer": 4,
-  "refine_learning_rate": 0.02,
-  "proximal_weight": 2.0,
-  "detail_gain": 1.0,
-}
-# What a mode sets where `config.search` leaves a field open (None).
-SEARCH_MODES = types.MappingProxyType(
-  {
-    "paper": {
-      "start": "random",
-      "starts": 1,
-      "reduce": "best",
-      "mirrored": False,
-      "blending": "paste",
-      "steps": 1000,
-      "learning_rate": 0.03,
-      "prior_weight": 0.1,
-      "refine_steps": 0,
-      "refine_layer": 1,
-      "refine_learning_rate": 0.01,
-      "proximal_weight": 1.0,
-      "detail_gain": 1.0,
-    },
-    "fidelity": _FIDELITY,
-    "realism": {**_FIDELITY, "detail_gain": 2.1},
-  }
-)
-
-
-def search_settings(config: ConfigDict) -> ConfigDict:
-  """Returns `config.search` with its open fields as its mode sets them."""
-  config = ConfigDict(config.to_dict())
-  for field, value in SEARCH_MODES[config.mode].items():
-    if config[field] is None:
-      config[field] = value
-  return config
-
-
-def search_of_mode(config: ConfigDict, mode: str) -> ConfigDict:
-  """Returns `config.search` in another mode, whose fields are all its own."""
-  config = ConfigDict(config.to_dict())
-  config.update(SEARCH_MODES[mode])
-  config.mode = mode
   return config
 
 
@@ -605,13 +548,7 @@ _CHOICES = {
   "faces": detection.DETECTORS,
   "rest": ("leave", "biharmonic"),
   "strips": ("", "original", "masked"),
-  "search.blending": blending.MODES,
   "encoder.dtype": ("float32", "bfloat16"),
-  "search.mode": tuple(SEARCH_MODES),
-  "search.start": ("random", "encoder"),
-  "search.reduce": ("best", "mean"),
-  "search.schedule": ("cosine", "constant"),
-  "search.dtype": ("float32", "bfloat16"),
 }
 
 
@@ -742,5 +679,3 @@ def validate(config: ConfigDict) -> None:
     )
   if "train" in config:
     losses.get(config.train.loss, "config.train.loss")
-  if "search" in config and config.search.loss:
-    losses.get(config.search.loss, "config.search.loss")

@@ -86,22 +86,15 @@ def test_the_flags_of_a_docstring_are_fields_of_the_config(path):
     ("train.max_to_keep", 0, "at least 1"),
     ("train.validation_images", -1, "at least 0"),
     ("train.validation_steps", 0, "at least 1"),
-    ("search.mode", "papers", "paper, fidelity, realism"),
-    ("search.start", "zeros", "random, encoder"),
-    ("search.reduce", "worst", "best, mean"),
     ("search.steps", -1, "at least 0"),
     ("search.learning_rate", -0.1, "above 0"),
-    ("search.schedule", "linear", "cosine, constant"),
     ("search.starts", 0, "at least 1"),
     ("search.prior_weight", -1.0, "at least 0"),
-    ("search.loss", "sigmoid", "sigmoid_cross_entropy"),
     ("search.refine_steps", -1, "at least 0"),
     ("search.refine_layer", 0, "(1, 2, 3, 4)"),
     ("search.refine_layer", 5, "(1, 2, 3, 4)"),
     ("search.refine_learning_rate", 0.0, "above 0"),
     ("search.proximal_weight", -1.0, "at least 0"),
-    ("search.blending", "alpha", "paste, poisson"),
-    ("search.dtype", "half", "float32, bfloat16"),
     ("search.batch_size", 0, "at least 1"),
     ("search.steps_per_call", -1, "at least 0"),
     ("evaluation.images", -1, "at least 0"),
@@ -163,17 +156,6 @@ def test_a_job_is_valid_at_its_defaults(make):
   config = make()
   config_lib.validate(config)
   assert make.__name__ == f"{config.job}_job"
-
-
-def test_a_mode_sets_what_is_left_open_and_nothing_else():
-  config = config_lib.search()
-  open_fields = {name for name, value in config.items() if value is None}
-  for mode, values in config_lib.SEARCH_MODES.items():
-    assert set(values) == open_fields
-    config.mode, config.steps = mode, 7
-    settings = config_lib.search_settings(config)
-    assert settings.to_dict() == {**config.to_dict(), **values, "steps": 7}
-  assert config.starts is None  # The config itself stays as it was.
 
 
 def results_of(config, **changes):

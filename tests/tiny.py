@@ -7,7 +7,7 @@ import numpy as np
 
 from dcgan_inpaint import config as config_lib
 from dcgan_inpaint.networks import dcgan
-from dcgan_inpaint.search import latent_search
+from dcgan_inpaint.search import bundle
 from dcgan_inpaint.training import checkpoints as checkpoints_lib
 from dcgan_inpaint.training import gan
 
@@ -59,9 +59,9 @@ def networks(outputs=1, **options):
   )
 
 
-def weights(generator, discriminator, seed=0) -> latent_search.Weights:
+def weights(generator, discriminator, seed=0) -> bundle.Weights:
   """Returns variables of both networks."""
-  return latent_search.Weights(
+  return bundle.Weights(
     variables(generator, jnp.zeros((1, LATENT_SIZE)), seed),
     variables(discriminator, jnp.zeros((1, SIZE, SIZE, 3)), seed + 1),
   )

@@ -1,13 +1,19 @@
-"""The smallest search: networks of one layer each."""
+"""The smallest search: networks of one or two layers each."""
+
+import functools
 
 from flax import linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import tiny
 
 from dcgan_inpaint import config as config_lib
+from dcgan_inpaint.networks import encoder as encoder_lib
 from dcgan_inpaint.networks import losses
-from dcgan_inpaint.search import latent_search
+from dcgan_inpaint.search import bundle
+from dcgan_inpaint.search import ensemble
+from dcgan_inpaint.search import settings as search_settings
 
 LOSS = losses.VARIANTS["sigmoid_cross_entropy"]
 SIDE = 8
@@ -31,22 +37,129 @@ class Critic(nn.Module):
     return nn.Dense(1, name="dense")(x.reshape(len(x), -1))
 
 
+class Parts(nn.Module):
+  """The smallest G with activations inside, of two layers."""
+
+  def setup(self):
+    self.dense = nn.Dense(4 * 4 * 2)
+    self.middle = nn.Dense(24)
+    self.out = nn.Dense(SIDE * SIDE * 3)
+
+  def __call__(self, z, *, train):
+    return self.from_activations(
+      self.first_activations(z, train=train), train=train
+    )
+
+  def first_activations(self, z, *, train):
+    return nn.relu(self.dense(z)).reshape(-1, 4, 4, 2)
+
+  def later_activations(self, x, *, train, last, first=1):
+    if first == last:
+      return x
+    return nn.relu(self.middle(x.reshape(len(x), -1)))
+
+  def from_activations(self, x, *, train, layer=1):
+    x = self.later_activations(x, train=train, first=layer, last=2)
+    return nn.tanh(self.out(x)).reshape(-1, SIDE, SIDE, 3)
+
+
+class Encoder(nn.Module):
+  """The smallest E, for `Parts`."""
+
+  @nn.compact
+  def __call__(self, images, masks):
+    x = jnp.concatenate([images * masks, masks], axis=-1)
+    offsets = nn.Dense(4 * 4 * 2)(x.reshape(len(x), -1))
+    return encoder_lib.EncoderOutput(offsets.reshape(-1, 4, 4, 2))
+
+
 SKETCH = (Sketch(), Critic())
-SKETCH_WEIGHTS = latent_search.Weights(
+SKETCH_WEIGHTS = bundle.Weights(
   tiny.variables(SKETCH[0], jnp.zeros((1, tiny.LATENT_SIZE))),
   tiny.variables(SKETCH[1], jnp.zeros((1, SIDE, SIDE, 3))),
 )
+PARTS = (Parts(), Critic())
+ENCODER = Encoder()
+DCGAN = tiny.networks()
 
 
-def make(networks=SKETCH, devices=4, loss=LOSS, encoder=None, **options):
-  """Returns a search, of few steps unless told otherwise."""
+def settings(**options):
+  """Returns settings, of few steps unless told otherwise."""
   config = config_lib.search()
   config.steps = 8
   config.batch_size = 4
   config.starts = 3
   config.update(options)
-  return latent_search.Search(
-    *networks, loss, config, tiny.LATENT_SIZE, tiny.mesh(devices), encoder
+  return search_settings.resolve(config)
+
+
+def networks(modules=SKETCH, loss=LOSS, encoder=None):
+  """Returns the bundle of G, D and E."""
+  return bundle.NetworkBundle(*modules, loss, tiny.LATENT_SIZE, encoder)
+
+
+def make(modules=SKETCH, devices=4, loss=LOSS, encoder=None, **options):
+  """Returns a search, of few steps unless told otherwise."""
+  return ensemble.Search(
+    networks(modules, loss, encoder), settings(**options), tiny.mesh(devices)
+  )
+
+
+# Compiled once for all tests that need nothing special.
+default = functools.cache(make)
+
+
+def from_encoder(**options):
+  """Returns a search that starts from `ENCODER`, of no steps on z."""
+  options = {"start": "encoder", "steps": 0, "starts": 1, **options}
+  return make(PARTS, encoder=ENCODER, **options)
+
+
+@functools.cache
+def parts_weights(seed=3):
+  """Returns the weights of `PARTS` and of `ENCODER`, which a seed draws."""
+  images, masks = some_images(1)
+  return bundle.Weights(
+    tiny.variables(PARTS[0], jnp.zeros((1, tiny.LATENT_SIZE))),
+    SKETCH_WEIGHTS.discriminator,
+    ENCODER.init(jax.random.key(seed), images, masks),
+  )
+
+
+def encoded(images, masks):
+  """Returns E's offsets and what G makes of them."""
+  weights = parts_weights()
+  offsets = ENCODER.apply(weights.encoder, images, masks).offset
+  origin = PARTS[0].apply(
+    weights.generator,
+    jnp.zeros((1, tiny.LATENT_SIZE)),
+    train=False,
+    method="first_activations",
+  )
+  generated = PARTS[0].apply(
+    weights.generator, origin + offsets, train=False, method="from_activations"
+  )
+  return offsets, np.asarray(generated)
+
+
+@functools.cache
+def dcgan_weights():
+  """Returns the weights of `DCGAN`."""
+  return tiny.weights(*DCGAN)
+
+
+@functools.cache
+def dcgan_encoder():
+  """Returns an encoder with skips for `DCGAN`, and its weights."""
+  config = config_lib.encoder()
+  config.width = tiny.WIDTH
+  encoder = encoder_lib.create(config, DCGAN[0])
+  images, masks = some_images(1, side=tiny.SIZE)
+  variables = encoder.init(jax.random.key(0), images, masks)
+  # No value stays at nought, as the skips' are at first.
+  rng = np.random.RandomState(0)
+  return encoder, jax.tree.map(
+    lambda leaf: leaf + np.float32(0.1 * rng.randn(*leaf.shape)), variables
   )
 
 
@@ -56,6 +169,24 @@ def some_images(count=COUNT, side=SIDE, seed=0):
   images = rng.uniform(-1, 1, (count, side, side, 3)).astype(np.float32)
   masks = np.float32(rng.random((count, side, side, 1)) > 0.3)
   return images, masks
+
+
+def start(index, number, seed=0):
+  """Returns the latent from which a start of an image sets out."""
+  key = jax.random.fold_in(jax.random.key(seed), index)
+  key = jax.random.fold_in(key, number)
+  return jax.random.uniform(key, (1, tiny.LATENT_SIZE), minval=-1, maxval=1)[0]
+
+
+def papers_objective(latent, image, mask, prior_weight):
+  """Returns equation 3 in numpy, of what `SKETCH` gives."""
+  generator, discriminator = SKETCH
+  weights = SKETCH_WEIGHTS
+  generated = generator.apply(weights.generator, latent[None], train=False)
+  logits = discriminator.apply(weights.discriminator, generated, train=False)
+  probability = 1 / (1 + np.exp(-np.float64(logits[0, 0])))
+  known = np.float64(mask) * generated[0] - np.float64(mask) * image
+  return np.abs(known).sum() + prior_weight * np.log(1 - probability)
 
 
 def assert_results_equal(actual, expected, rows=slice(None)):

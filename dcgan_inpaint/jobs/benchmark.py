@@ -17,6 +17,7 @@ remove `parts/METHOD` after one.
 """
 
 from collections.abc import Callable
+import dataclasses
 import functools
 import hashlib
 import json
@@ -39,12 +40,17 @@ from dcgan_inpaint.jobs import evaluate
 from dcgan_inpaint.masks import mask_sets
 from dcgan_inpaint.reports import progress
 from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.search import settings as search_settings
 from dcgan_inpaint.search import trained_model
 
 
 def check(
   config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
-) -> tuple[list[str], dict[str, ml_collections.ConfigDict]]:
+) -> tuple[
+  list[str],
+  dict[str, ml_collections.ConfigDict],
+  search_settings.SearchSettings,
+]:
   """Refuses what cannot be run, before anything is loaded.
 
   Args:
@@ -52,7 +58,8 @@ def check(
     mesh: the devices.
 
   Returns:
-    The methods' names, and the settings of each mask by its name.
+    The methods' names, the settings of each mask by its name, and those of
+    the search.
 
   Raises:
     errors.UserError: a method, a mask or the search has a wrong value, or there
@@ -63,7 +70,7 @@ def check(
       "the job 'benchmark' times its methods in one process: start it on one "
       "host"
     )
-  names = evaluate.check_methods(
+  names, search = evaluate.check_methods(
     config.benchmark.methods, "config.benchmark.methods", config, mesh
   )
   if not names:
@@ -83,7 +90,7 @@ def check(
       f"{field}={config.benchmark.masks!r}: two holes would share a file name; "
       "leave one out"
     )
-  return list(dict.fromkeys(names)), settings
+  return list(dict.fromkeys(names)), settings, search
 
 
 def run(
@@ -109,7 +116,7 @@ def run(
   Raises:
     errors.UserError: of `check`; the images or the model cannot be read.
   """
-  names, settings = check(config, mesh)
+  names, settings, search = check(config, mesh)
   faces = data.load(
     config.data, config.data.split, limit=config.benchmark.images
   )
@@ -137,10 +144,10 @@ def run(
   parts, folder = {}, pathlib.Path(workdir)
   for name in names:
     create = functools.partial(
-      methods.create, name, model, config.search, mesh, training=training
+      methods.create, name, model, search, mesh, training=training
     )
     parts[name] = _run(
-      name, create, _identity(name, config, model), config.benchmark,
+      name, create, _identity(name, config, search, model), config.benchmark,
       folder / "parts" / name, faces.images, masks,
     )  # fmt: skip
 
@@ -206,7 +213,7 @@ def _run(
       for mask, rows, path, digest, shown in pending:
         filled = _fill(method, images, masks[mask], rows, size)
         part = benchmark_parts.Part(
-          metrics=evaluate.figures(filled, images[rows], masks[mask][rows]),
+          metrics=evaluate.metrics(filled, images[rows], masks[mask][rows]),
           failed=filled.failed,
           seconds=filled.seconds,
           fit_seconds=fits[-1],
@@ -251,6 +258,7 @@ def _fill(
 def _identity(
   name: str,
   config: ml_collections.ConfigDict,
+  search: search_settings.SearchSettings,
   model: trained_model.TrainedModel | None,
 ) -> str:
   """Returns the digest of a method's settings and of what it has learned."""
@@ -262,7 +270,7 @@ def _identity(
   }
   learned = []
   if methods.METHODS[name].family == "dcgan":
-    settings["search"] = config.search.to_dict()
+    settings["search"] = dataclasses.asdict(search)
   if methods.METHODS[name].fits:
     settings["data"] = config.data.to_dict()
   if methods.METHODS[name].trained and model:

@@ -1,9 +1,9 @@
 """The job `evaluate`: fills the holes of a data set and scores every method.
 
 All methods get the same images and the same masks, and are scored by one
-function on 8-bit pixels, over the whole image (the paper's figures) and over
-the hole alone. The job `benchmark` runs and scores its methods by the same
-functions, `fill`, `figures` and `score`.
+function on 8-bit pixels, over the whole image, as in the paper, and over the
+hole alone. The job `benchmark` runs and scores its methods by the same
+functions, `fill`, `metrics` and `score`.
 """
 
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ import jax
 import ml_collections
 import numpy as np
 
-from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import data
 from dcgan_inpaint import methods
 from dcgan_inpaint import pixels
 from dcgan_inpaint.masks import mask_sets
 from dcgan_inpaint.metrics import pixel_errors
+from dcgan_inpaint.networks import losses
 from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.reports import progress
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import sharding
-from dcgan_inpaint.search import latent_search
+from dcgan_inpaint.search import settings as search_settings
 from dcgan_inpaint.search import trained_model
 
 # Images scored at a time.
@@ -115,10 +115,10 @@ def _join(alone: list[Filled]) -> Filled:
   )
 
 
-def figures(
+def metrics(
   filled: Filled, originals: np.ndarray, masks: np.ndarray
 ) -> dict[str, np.ndarray]:
-  """Returns every figure of every image, {metric: float32 [N]}.
+  """Returns every metric of every image, {metric: float32 [N]}.
 
   Args:
     filled: what a method made of the images.
@@ -126,7 +126,7 @@ def figures(
     masks: float32 [N, H, W, 1].
 
   Returns:
-    The figures of `metrics.evaluate`; NaN where the method failed.
+    The metrics of `pixel_errors.evaluate`; NaN where the method failed.
   """
   parts = [
     jax.device_get(
@@ -147,12 +147,12 @@ def figures(
 
 
 def score(
-  image_figures: dict[str, np.ndarray], count: int | None = None
+  image_metrics: dict[str, np.ndarray], count: int | None = None
 ) -> dict[str, float]:
   """Returns the mean of every metric over the images, and 95 % intervals.
 
   Args:
-    image_figures: {metric: float [N]}, of `figures`; NaN counts for nothing.
+    image_metrics: {metric: float [N]}, of `metrics`; NaN counts for nothing.
     count: the images of all processes, of which these are this one's share;
       these by default.
 
@@ -160,7 +160,7 @@ def score(
     {metric: mean, metric_ci95: half width of the interval}.
   """
   row = {}
-  for name, values in image_figures.items():
+  for name, values in image_metrics.items():
     if count is not None:
       values = sharding.gather_slices(values, count)
     mean, half_width = pixel_errors.summarise(values)
@@ -168,22 +168,28 @@ def score(
   return row
 
 
-def check(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
+def check(
+  config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
+) -> tuple[list[str], search_settings.SearchSettings]:
   """Refuses what `evaluate` would refuse, before hours of training.
 
   Args:
     config: the whole config.
     mesh: the devices.
 
+  Returns:
+    The methods, and the settings of the search.
+
   Raises:
     errors.UserError: a method, the mask or the search has a wrong value.
   """
-  check_methods(
+  names, settings = check_methods(
     config.evaluation.methods, "config.evaluation.methods", config, mesh
   )
   mask_sets.make(config.mask, [0])
   if "train" in config:
-    trained_model.search_loss(config.search.loss, config.train.loss)
+    trained_model.search_loss(settings.loss, losses.get(config.train.loss))
+  return names, settings
 
 
 def check_methods(
@@ -191,14 +197,17 @@ def check_methods(
   field: str,
   config: ml_collections.ConfigDict,
   mesh: jax.sharding.Mesh,
-) -> list[str]:
-  """Returns the methods that a field lists; refuses what they would refuse.
+) -> tuple[list[str], search_settings.SearchSettings]:
+  """Refuses what the methods that a field lists would refuse.
 
   Args:
     text: the field's value.
     field: its name, for messages.
     config: the whole config.
     mesh: the devices.
+
+  Returns:
+    The methods, and the settings of the search.
 
   Raises:
     errors.UserError: a method or the search has a wrong value, or a method
@@ -213,12 +222,11 @@ def check_methods(
         "choose 'test' or 'validation' (a folder's own are "
         "config.data.test_path and config.data.validation_path)"
       )
-  search = config_lib.search_settings(config.search)
-  latent_search.optimizer(
-    search.optimizer, search.learning_rate, search.schedule, search.steps
+  settings = search_settings.resolve(config.search)
+  sharding.check_divisible(
+    settings.batch_size, mesh, "config.search.batch_size"
   )
-  sharding.check_divisible(search.batch_size, mesh, "config.search.batch_size")
-  return names
+  return names, settings
 
 
 def training_images(config: ml_collections.ConfigDict) -> np.ndarray:
@@ -247,8 +255,7 @@ def run(
     A row for each method, for results.json.
   """
   mesh = sharding.local_mesh(mesh)
-  check(config, mesh)
-  names = methods.names(config.evaluation.methods)
+  names, settings = check(config, mesh)
   model = trained_model.load(config.checkpoint, mesh)
   loaded = data.load(
     config.data,
@@ -290,7 +297,7 @@ def run(
         method = methods.create(
           name,
           model,
-          config.search,
+          settings,
           mesh,
           images.shape,
           on_batch=bar.update,
@@ -306,7 +313,7 @@ def run(
         "data_digest": data_digest,
         "n": count - failures,
         "failures": failures,
-        **score(figures(filled, originals, masks), count),
+        **score(metrics(filled, originals, masks), count),
         # The slowest process says how long it took.
         "images_per_second": count
         / sharding.gather(np.array([filled.seconds])).max(),

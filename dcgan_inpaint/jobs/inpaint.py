@@ -13,6 +13,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import concurrent.futures
+import dataclasses
 import os
 import pathlib
 from typing import Any
@@ -23,7 +24,6 @@ import jax
 import ml_collections
 import numpy as np
 
-from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import data
 from dcgan_inpaint import pixels
 from dcgan_inpaint.data import decoding
@@ -41,7 +41,9 @@ from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import files
 from dcgan_inpaint.runtime import sharding
 from dcgan_inpaint.runtime import termination
-from dcgan_inpaint.search import latent_search
+from dcgan_inpaint.search import ensemble
+from dcgan_inpaint.search import film
+from dcgan_inpaint.search import settings as search_settings
 from dcgan_inpaint.search import trained_model
 
 # Pixels of the photographs that are held at a time, beside one that is larger.
@@ -89,6 +91,7 @@ def run(
     errors.Stopped: SIGTERM came; the images done so far are saved.
   """
   mesh = sharding.local_mesh(mesh)
+  settings = search_settings.resolve(config.search)
   workdir = pathlib.Path(workdir)
   output = pathlib.Path(config.output or workdir / "completed").expanduser()
   folder.check_apart(output, "config.output", config.input, "config.input")
@@ -102,8 +105,10 @@ def run(
   hole_of = readers.reader(config.masks, config.mask)
   detect = detection.create(config.faces)
   model = trained_model.load(config.checkpoint, mesh)
-  search = trained_model.make_search(model, config.search, mesh)
-  blending = config_lib.search_settings(config.search).blending
+  # Crops are not blended: photographs are, at their own scale.
+  search = trained_model.make_search(
+    model.networks, dataclasses.replace(settings, blending="paste"), mesh
+  )
 
   # By the images that there are, not by those that are left: one process may
   # look what is left while another is at work.
@@ -154,7 +159,9 @@ def run(
     if pending:
       with bar.paused():
         search.warm_up(
-          model.weights, (size, dcgan.IMAGE_SIZE, dcgan.IMAGE_SIZE, 3)
+          model.weights,
+          (size, dcgan.IMAGE_SIZE, dcgan.IMAGE_SIZE, 3),
+          size=size,
         )
     for batch in _batches(pending, read, size, config.samples):
       if watch.due():
@@ -179,7 +186,7 @@ def run(
         start = bar.seconds
         for name, sample in zip(names[stem], generated[stem], strict=True):
           completed, left = photograph_lib.complete(
-            photograph, sample, blending, config.rest
+            photograph, sample, settings.blending, config.rest
           )
           # One sample that is missing costs its siblings nothing.
           if config.overwrite or not (output / name).exists():
@@ -311,7 +318,7 @@ def _read_ahead(
 
 
 def _search(
-  search: latent_search.Search,
+  search: ensemble.Search,
   model: trained_model.TrainedModel,
   photographs: dict[str, photograph_lib.Photograph],
   samples: int,
@@ -416,14 +423,16 @@ def _columns(
 
 
 def _film(
-  search: latent_search.Search,
+  search: ensemble.Search,
   model: trained_model.TrainedModel,
   photograph: photograph_lib.Photograph,
   number: int,
 ) -> list[np.ndarray]:
   """Returns frames of G(z) and of the completed crop, for the first face."""
   crop, mask = photograph.crops[0], photograph.masks[0]
-  path = search.path(model.weights, pixels.to_float(crop), mask, index=number)
+  path = film.path(
+    search, model.weights, pixels.to_float(crop), mask, index=number
+  )
   frames = []
   for generated in pixels.to_uint8(path):
     pair = [generated, np.where(mask > 0.5, crop, generated)]

@@ -17,6 +17,8 @@ a list costs only itself. Where the code was changed, take another workdir.
 from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
+import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
@@ -44,7 +46,10 @@ from dcgan_inpaint.reports import results
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import files
 from dcgan_inpaint.runtime import sharding
-from dcgan_inpaint.search import latent_search
+from dcgan_inpaint.search import bundle
+from dcgan_inpaint.search import compiled_search
+from dcgan_inpaint.search import ensemble
+from dcgan_inpaint.search import settings as search_settings
 from dcgan_inpaint.training import gan
 from dcgan_inpaint.training import loop
 
@@ -90,11 +95,16 @@ class Measured(NamedTuple):
   memory: int
 
 
-def cells(config: ml_collections.ConfigDict, devices: int) -> list[Cell]:
+def cells(
+  config: ml_collections.ConfigDict,
+  search: search_settings.SearchSettings,
+  devices: int,
+) -> list[Cell]:
   """Returns what is measured, each cell once.
 
   Args:
     config: the whole config.
+    search: of `config.search`.
     devices: how many there are.
 
   Raises:
@@ -102,7 +112,6 @@ def cells(config: ml_collections.ConfigDict, devices: int) -> list[Cell]:
       batch.
   """
   options = config.throughput
-  search = config_lib.search_settings(config.search)
   implementations = _listed(options.implementations, "implementations", str)
   if unknown := set(implementations) - {"auto", *convolutions.IMPLEMENTATIONS}:
     raise errors.UserError(
@@ -202,7 +211,8 @@ def run(
   Raises:
     errors.UserError: `config.throughput` has a wrong value.
   """
-  todo = cells(config, mesh.devices.size)
+  search = search_settings.resolve(config.search)
+  todo = cells(config, search, mesh.devices.size)
   workdir = pathlib.Path(workdir)
   rows, peaks = [], {}
   with _compiling_anew(config.throughput.compile_anew):
@@ -214,7 +224,7 @@ def run(
       else:
         if cell.devices not in peaks:
           peaks[cell.devices] = _peak(cell.devices, config)
-        row = _row(cell, config, peaks[cell.devices])
+        row = _row(cell, config, search, peaks[cell.devices])
         with files.replacing(path) as temporary:
           temporary.write_text(json.dumps(row))
         logging.info("%s of %s: %s", number, len(todo), _sentence(row))
@@ -313,17 +323,25 @@ def _rounds(run: Callable[[], Any], options: Any) -> list[float]:
 
 
 def _row(
-  cell: Cell, config: ml_collections.ConfigDict, peak: float
+  cell: Cell,
+  config: ml_collections.ConfigDict,
+  search: search_settings.SearchSettings,
+  peak: float,
 ) -> dict[str, Any]:
   """Measures a cell; returns its row."""
   settings = ml_collections.ConfigDict(config.to_dict())
   settings.model.convolution = cell.implementation
   settings.model.width = cell.width
-  networks = gan.networks(settings)
-  outputs = networks[2].outputs
-  measure = _train if cell.what == "train" else _search
+  networks = bundle.NetworkBundle(
+    *gan.networks(settings), settings.model.latent_size
+  )
+  outputs = networks.loss.outputs
+  mesh = _mesh(cell.devices)
   try:
-    measured = measure(cell, settings, networks, _mesh(cell.devices))
+    if cell.what == "train":
+      measured = _train(cell, settings, networks, mesh)
+    else:
+      measured = _search(cell, settings, search, networks, mesh)
   except jax.errors.JaxRuntimeError as error:
     if "RESOURCE_EXHAUSTED" not in str(error):
       raise
@@ -341,7 +359,7 @@ def _row(
       cell.width,
       config.model.latent_size,
       outputs,
-      prior=config_lib.search_settings(config.search).prior_weight > 0,
+      prior=search.prior_weight > 0,
     )
   return results.plain(
     {
@@ -370,14 +388,35 @@ def _memory(compiled: jax.stages.Compiled) -> int:
   )
 
 
-def _train(cell, config, networks, mesh) -> Measured:
+def _init_state(
+  config: ml_collections.ConfigDict,
+  networks: bundle.NetworkBundle,
+  mesh: jax.sharding.Mesh,
+) -> gan.GanState:
+  """Returns the state before the first step of a training, on all devices."""
+  init = functools.partial(
+    gan.init_state,
+    config.seed,
+    networks.generator,
+    networks.discriminator,
+    networks.latent_size,
+    config.train,
+  )
+  return jax.jit(init, out_shardings=sharding.replicated(mesh))()
+
+
+def _train(
+  cell: Cell,
+  config: ml_collections.ConfigDict,
+  networks: bundle.NetworkBundle,
+  mesh: jax.sharding.Mesh,
+) -> Measured:
   """Measures training steps, in calls as the job `train` makes them."""
-  generator, discriminator, loss = networks
   task = gan.GanTask(
-    generator=generator,
-    discriminator=discriminator,
-    loss=loss,
-    latent_size=config.model.latent_size,
+    generator=networks.generator,
+    discriminator=networks.discriminator,
+    loss=networks.loss,
+    latent_size=networks.latent_size,
     config=config.train,
     seed=config.seed,
   )
@@ -408,32 +447,27 @@ def _train(cell, config, networks, mesh) -> Measured:
   )
 
 
-def _search(cell, config, networks, mesh) -> Measured:
+def _search(
+  cell: Cell,
+  config: ml_collections.ConfigDict,
+  settings: search_settings.SearchSettings,
+  networks: bundle.NetworkBundle,
+  mesh: jax.sharding.Mesh,
+) -> Measured:
   """Measures whole searches, each from its first latent to its images."""
-  generator, discriminator, loss = networks
-  settings = config_lib.search_settings(config.search)
-  settings.starts, settings.steps = cell.starts, cell.steps
-  settings.batch_size = cell.batch
-  search = latent_search.Search(
-    generator, discriminator, loss, settings, config.model.latent_size, mesh
+  settings = dataclasses.replace(
+    settings, starts=cell.starts, steps=cell.steps, batch_size=cell.batch
   )
-  state = jax.jit(
-    lambda: gan.init_state(
-      config.seed,
-      generator,
-      discriminator,
-      config.model.latent_size,
-      config.train,
-    ),
-    out_shardings=sharding.replicated(mesh),
-  )()
-  weights = latent_search.Weights(state.generator, state.discriminator)
+  search = ensemble.Search(networks, settings, mesh)
+  state = _init_state(config, networks, mesh)
+  weights = bundle.Weights(state.generator, state.discriminator)
   shape = (cell.batch, dcgan.IMAGE_SIZE, dcgan.IMAGE_SIZE, 3)
   rng = np.random.default_rng(config.seed)
   images = rng.uniform(-1, 1, shape).astype(np.float32)
   masks = mask_sets.make(config_lib.mask(), np.arange(cell.batch), *shape[1:3])
   start = time.perf_counter()
-  compiled = search.lower(weights, shape).compile()
+  lowered = compiled_search.lower(search.compiled, weights, shape)
+  compiled = lowered.compile()
   compile_seconds = time.perf_counter() - start
   seconds = _rounds(
     lambda: search(weights, images, masks, size=cell.batch), config.throughput

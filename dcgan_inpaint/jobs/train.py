@@ -13,6 +13,7 @@ from dcgan_inpaint.jobs import evaluate
 from dcgan_inpaint.jobs import validation
 from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.runtime import sharding
+from dcgan_inpaint.search import bundle
 from dcgan_inpaint.training import checkpoints
 from dcgan_inpaint.training import feed
 from dcgan_inpaint.training import gan
@@ -74,15 +75,17 @@ def run(
   """
   settings = config.train
   images = feed.load(config, "train", mesh)
-  generator, discriminator, loss = gan.networks(config)
+  networks = bundle.NetworkBundle(
+    *gan.networks(config), latent_size=config.model.latent_size
+  )
   task = gan.GanTask(
-    generator=generator,
-    discriminator=discriminator,
-    loss=loss,
-    latent_size=config.model.latent_size,
+    generator=networks.generator,
+    discriminator=networks.discriminator,
+    loss=networks.loss,
+    latent_size=networks.latent_size,
     config=settings,
     seed=config.seed,
-    validate=validation.inversion(config, generator, discriminator, loss, mesh),
+    validate=validation.inversion(config, networks, mesh),
   )
   shapes = jax.eval_shape(
     functools.partial(task.init, sharding.replicated(mesh))

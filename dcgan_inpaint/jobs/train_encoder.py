@@ -16,7 +16,6 @@ from dcgan_inpaint.search import trained_model
 from dcgan_inpaint.training import checkpoints
 from dcgan_inpaint.training import encoder as encoder_training
 from dcgan_inpaint.training import feed
-from dcgan_inpaint.training import gan
 from dcgan_inpaint.training import loop
 from dcgan_inpaint.training import mask_pool
 from dcgan_inpaint.training import warm_start
@@ -46,7 +45,7 @@ def run(
   """
   settings = config.encoder
   model = trained_model.load(config.checkpoint, mesh)
-  generator, _, _ = gan.networks(model.config)
+  generator = model.networks.generator
   encoder = encoder_lib.create(settings, generator)
   given = warm_start.take_over(
     settings, encoder, model.encoder, model.weights.encoder

@@ -6,6 +6,7 @@ same checkpoints.
 """
 
 from collections.abc import Callable
+import dataclasses
 
 import jax
 import ml_collections
@@ -16,13 +17,12 @@ from dcgan_inpaint import data
 from dcgan_inpaint import pixels
 from dcgan_inpaint.masks import mask_sets
 from dcgan_inpaint.metrics import pixel_errors
-from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.networks import encoder as encoder_lib
-from dcgan_inpaint.networks import losses
 from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.runtime import sharding
-from dcgan_inpaint.search import blending
-from dcgan_inpaint.search import latent_search
+from dcgan_inpaint.search import bundle
+from dcgan_inpaint.search import ensemble
+from dcgan_inpaint.search import settings as search_settings
 from dcgan_inpaint.search import trained_model
 from dcgan_inpaint.training import encoder as encoder_training
 from dcgan_inpaint.training import gan
@@ -34,9 +34,7 @@ _SHOWN = 12
 
 def inversion(
   config: ml_collections.ConfigDict,
-  generator: dcgan.Generator,
-  discriminator: dcgan.Discriminator,
-  loss: losses.AdversarialLoss,
+  networks: bundle.NetworkBundle,
   mesh: jax.sharding.Mesh,
 ) -> Callable[[gan.GanState], tuple[float, loop.Pictures]] | None:
   """Returns the function that inverts held-out images and inpaints some.
@@ -48,9 +46,7 @@ def inversion(
   Args:
     config: the whole config; None is returned where it wants no
       `train.validation_images`.
-    generator: G.
-    discriminator: D.
-    loss: the loss variant.
+    networks: what is trained.
     mesh: the devices of all processes.
   """
   count = config.train.validation_images
@@ -66,23 +62,18 @@ def inversion(
   known = np.ones((count, *holes.shape[1:]), np.float32)
   masks = np.concatenate([known, holes])
   mesh = sharding.local_mesh(mesh)
-  settings = config_lib.search()
-  settings.steps = config.train.validation_steps
-  settings.learning_rate = 0.1
-  settings.prior_weight = 0.0
-  settings.batch_size = _batch_size(mesh)
-  search = latent_search.Search(
-    generator,
-    discriminator,
-    loss,
-    settings,
-    latent_size=config.model.latent_size,
-    mesh=mesh,
+  settings = dataclasses.replace(
+    search_settings.resolve(config_lib.search()),
+    steps=config.train.validation_steps,
+    learning_rate=0.1,
+    prior_weight=0.0,
+    batch_size=_batch_size(mesh),
   )
+  search = ensemble.Search(networks, settings, mesh)
 
   def validate(state: gan.GanState) -> tuple[float, loop.Pictures]:
     found = search(
-      latent_search.Weights(
+      bundle.Weights(
         sharding.local_copy(state.generator_ema),
         sharding.local_copy(state.discriminator),
       ),
@@ -129,12 +120,13 @@ def completion(
   originals = data.load(config.data, "validation", limit=count).images
   masks = mask_sets.make(config.mask, range(len(originals)))
   mesh = sharding.local_mesh(mesh)
-  settings = config_lib.search()
-  settings.mode = "fidelity"
-  settings.refine_steps = 0
-  settings.batch_size = _batch_size(mesh)
+  settings = dataclasses.replace(
+    search_settings.resolve(config_lib.search(), "fidelity"),
+    refine_steps=0,
+    batch_size=_batch_size(mesh),
+  )
   search = trained_model.make_search(
-    model._replace(encoder=encoder), settings, mesh
+    dataclasses.replace(model.networks, encoder=encoder), settings, mesh
   )
   weights = sharding.local_copy(model.weights._replace(other_encoders=()))
 
@@ -142,15 +134,10 @@ def completion(
     state: encoder_training.EncoderState,
   ) -> tuple[float, loop.Pictures]:
     variables = sharding.local_copy(state.variables)
-    images = pixels.to_float(originals)
-    found = search(weights._replace(encoder=variables), images, masks)
-    completed = blending.blend(
-      config_lib.search_settings(settings).blending,
-      found.generated,
-      images,
-      masks,
+    found = search(
+      weights._replace(encoder=variables), pixels.to_float(originals), masks
     )
-    completed = pixels.to_uint8(completed)
+    completed = pixels.to_uint8(found.completed)
     rows = {
       "original": originals,
       "masked": pictures.masked_view(originals, masks),

@@ -57,17 +57,15 @@ import importlib
 import importlib.util
 import time
 import types
-from typing import Any
 from typing import NamedTuple
 
 from absl import logging
 import jax
 import numpy as np
 
-from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import pixels
 from dcgan_inpaint.runtime import errors
-from dcgan_inpaint.search import blending
+from dcgan_inpaint.search import settings as search_settings
 from dcgan_inpaint.search import trained_model
 
 
@@ -185,7 +183,7 @@ def _missing_library(name: str) -> str:
 def create(
   name: str,
   model: trained_model.TrainedModel | None,
-  search_config: Any,
+  settings: search_settings.SearchSettings | None,
   mesh: jax.sharding.Mesh,
   shape: tuple[int, ...],
   on_batch: Callable[[int], None] = lambda count: None,
@@ -198,7 +196,7 @@ def create(
     name: one of `METHODS`.
     model: the trained model; None will do for a method that needs none
       (`Spec.trained`).
-    search_config: the section `config.search`.
+    settings: of the latent search; None will do for any other method.
     mesh: the devices.
     shape: [N, H, W, 3] of the images that are to come; what a method compiles
       is compiled for them here, so that timing the method leaves it out.
@@ -211,14 +209,13 @@ def create(
     ValueError: the method learns from training images, and there are none.
   """
   if METHODS[name].family == "dcgan":
+    if model is None or settings is None:
+      raise ValueError(f"method {name!r} searches in a model: give both")
     _, _, mode = name.partition("_")
     if mode:
-      search_config = config_lib.search_of_mode(search_config, mode)
-    search = trained_model.make_search(model, search_config, mesh)
-    size = search.batch_size(shape[0])
-    search.warm_up(model.weights, (size, *shape[1:]))
-    blend = config_lib.search_settings(search_config).blending
-    blending.warm_up(blend, shape)
+      settings = settings.in_mode(mode)
+    search = trained_model.make_search(model.networks, settings, mesh)
+    search.warm_up(model.weights, shape)
 
     def dcgan(
       images: np.ndarray,
@@ -230,18 +227,17 @@ def create(
         images,
         masks,
         indices=indices,
-        size=size,
+        size=search.batch_size(shape[0]),
         on_batch=on_batch,
       )
-      completed = blending.blend(blend, found.generated, images, masks)
-      return Completion(completed, found.generated)
+      return Completion(found.completed, found.generated)
 
     return dcgan
 
   # A method's libraries are loaded only when it is asked for.
   module = importlib.import_module(f"dcgan_inpaint.methods.{name}")
   complete = module.complete
-  if name == "mean_image":
+  if name == "mean_image" and model is not None:
     mean = pixels.to_float(model.mean_image)
     complete = functools.partial(complete, mean_image=mean)
   if METHODS[name].fits:

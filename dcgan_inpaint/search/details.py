@@ -58,6 +58,7 @@ def _scale(known: np.ndarray, gain: float) -> np.ndarray:
     return np.full(known.shape, gain)
   from scipy import ndimage
 
-  distance = np.maximum(ndimage.distance_transform_edt(~known), 1)
+  distance = np.asarray(ndimage.distance_transform_edt(~known))
+  distance = np.maximum(distance, 1)
   depth = 1 - (1 - _RIM) * np.exp(1 - distance)
   return 1 + (gain - 1) * depth

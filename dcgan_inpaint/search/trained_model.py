@@ -5,11 +5,13 @@ where there is one; or a folder that `export` wrote, such as the model that
 comes with the package.
 """
 
+import dataclasses
 import functools
 import hashlib
 import pathlib
 from typing import Any
 from typing import NamedTuple
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +26,9 @@ from dcgan_inpaint.networks import losses
 from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import sharding
-from dcgan_inpaint.search import latent_search
+from dcgan_inpaint.search import bundle
+from dcgan_inpaint.search import ensemble
+from dcgan_inpaint.search import settings as search_settings
 from dcgan_inpaint.training import checkpoints as checkpoints_lib
 from dcgan_inpaint.training import encoder as encoder_training
 from dcgan_inpaint.training import gan
@@ -36,17 +40,23 @@ class TrainedModel(NamedTuple):
   Attributes:
     weights: G's moving average and D, with their running statistics, and the
       encoder's, if any.
-    config: the whole config that G and D were trained with.
+    networks: what these are the weights of, in the types and with the loss of
+      the training.
+    config: the whole config that G and D were trained with, a `ConfigDict`.
     step: the training step of their checkpoint.
     mean_image: uint8 [64, 64, 3], the mean of its training images.
-    encoder: the encoder's module, or None.
   """
 
-  weights: latent_search.Weights
-  config: ml_collections.ConfigDict
+  weights: bundle.Weights
+  networks: bundle.NetworkBundle
+  config: Any
   step: int
   mean_image: np.ndarray
-  encoder: encoder_lib.Encoder | None = None
+
+  @property
+  def encoder(self) -> encoder_lib.Encoder | None:
+    """The encoder's module, or None."""
+    return self.networks.encoder
 
 
 def digest(variables: dcgan.Variables) -> str:
@@ -82,7 +92,7 @@ def load(config: Any, mesh: jax.sharding.Mesh) -> TrainedModel:
   return load_encoder(model, config, mesh) if config.encoder else model
 
 
-def as_arrays(weights: latent_search.Weights) -> dict[str, Any]:
+def as_arrays(weights: bundle.Weights) -> dict[str, Any]:
   """Returns the networks under the names that their arrays have in a file.
 
   Args:
@@ -99,12 +109,12 @@ def as_arrays(weights: latent_search.Weights) -> dict[str, Any]:
   }
 
 
-def _of_arrays(arrays: dict[str, Any]) -> latent_search.Weights:
+def _of_arrays(arrays: dict[str, Any]) -> bundle.Weights:
   """Returns the networks of what `as_arrays` returned."""
   arrays, others = dict(arrays), []
   while (name := f"encoder_{len(others) + 2}") in arrays:
     others.append(arrays.pop(name))
-  return latent_search.Weights(**arrays, other_encoders=tuple(others))
+  return bundle.Weights(**arrays, other_encoders=tuple(others))
 
 
 def _read_exported(
@@ -134,16 +144,15 @@ def _assemble(
 ) -> TrainedModel:
   """Makes a model of its plain arrays and of what is known about them."""
   config = ml_collections.ConfigDict(about["config"])
-  _check_loss(config, settings)
-  encoder = None
+  networks = _networks(config, settings)
   if about["encoder"]:
-    generator, _, _ = gan.networks(config)
     encoder = encoder_lib.create(
       ml_collections.ConfigDict({"dtype": "float32", **about["encoder"]}),
-      generator,
+      networks.generator,
     )
+    networks = dataclasses.replace(networks, encoder=encoder)
   weights = _of_arrays(arrays["weights"])
-  shapes = _state_shapes(config)
+  shapes = _state_shapes(networks, config)
   for name, expected, given in (
     ("generator", shapes.generator_ema, weights.generator),
     ("discriminator", shapes.discriminator, weights.discriminator),
@@ -156,10 +165,10 @@ def _assemble(
       raise ValueError(f"the {name}'s arrays are not those of its config")
   return TrainedModel(
     weights=jax.device_put(weights, sharding.replicated(mesh)),
+    networks=networks,
     config=config,
     step=about["step"],
     mean_image=arrays["mean_image"],
-    encoder=encoder,
   )
 
 
@@ -182,13 +191,16 @@ def _load_step(
   mesh: jax.sharding.Mesh,
 ) -> TrainedModel:
   config = ml_collections.ConfigDict(checkpoints.meta(step)["config"])
-  _check_loss(config, settings)
+  networks = _networks(config, settings)
   state = checkpoints.restore(
     step,
-    checkpoints_lib.abstract(_state_shapes(config), sharding.replicated(mesh)),
+    checkpoints_lib.abstract(
+      _state_shapes(networks, config), sharding.replicated(mesh)
+    ),
   )
   return TrainedModel(
-    weights=latent_search.Weights(state.generator_ema, state.discriminator),
+    weights=bundle.Weights(state.generator_ema, state.discriminator),
+    networks=networks,
     config=config,
     step=step,
     mean_image=pictures.load_png(
@@ -197,8 +209,8 @@ def _load_step(
   )
 
 
-def _check_loss(config: ml_collections.ConfigDict, settings: Any) -> None:
-  """Refuses to run code because a model's file says so.
+def _networks(config: Any, settings: Any) -> bundle.NetworkBundle:
+  """Returns G and D; refuses to run code because a model's file says so.
 
   Args:
     config: what the model was trained with, as its file says.
@@ -211,18 +223,18 @@ def _check_loss(config: ml_collections.ConfigDict, settings: Any) -> None:
       f"{name!r}, which is code: if you trust it, name it yourself, as "
       f"--config.checkpoint.loss={name}"
     )
+  return bundle.NetworkBundle(*gan.networks(config), config.model.latent_size)
 
 
-def _state_shapes(config: ml_collections.ConfigDict) -> gan.GanState:
+def _state_shapes(networks: bundle.NetworkBundle, config: Any) -> gan.GanState:
   """Returns the shapes and types of what a training with a config saves."""
-  generator, discriminator, _ = gan.networks(config)
   return jax.eval_shape(
     functools.partial(
       gan.init_state,
       config.seed,
-      generator,
-      discriminator,
-      config.model.latent_size,
+      networks.generator,
+      networks.discriminator,
+      networks.latent_size,
       config.train,
     )
   )
@@ -248,9 +260,10 @@ def load_encoder(
     errors.UserError: there is none, one is another generator's, or they are of
       several shapes.
   """
-  first, encoders = None, []
+  first = None
+  encoders: list[dcgan.Variables] = []
   for term in config.encoder.split("+"):
-    means = None
+    means: list[dcgan.Variables] = []
     for count, name in enumerate(term.split(","), start=1):
       name = name.strip()
       encoder, variables = _read_encoders(model, name, mesh)
@@ -268,16 +281,17 @@ def load_encoder(
           f"and what stands before it {len(means)}; means are of as many"
         )
       means = (
-        optax.incremental_update(variables, means, 1 / count)
+        cast(list, optax.incremental_update(variables, means, 1 / count))
         if count > 1
         else variables
       )
     encoders += means
+  first_weights, *others = encoders
   return model._replace(
     weights=model.weights._replace(
-      encoder=encoders[0], other_encoders=tuple(encoders[1:])
+      encoder=first_weights, other_encoders=tuple(others)
     ),
-    encoder=first,
+    networks=dataclasses.replace(model.networks, encoder=first),
   )
 
 
@@ -295,7 +309,7 @@ def _read_encoders(
     {"path": name, "loss": model.config.train.loss}
   )
   there = _read_exported(folder, settings, mesh)
-  if there.encoder is None:
+  if there.encoder is None or there.weights.encoder is None:
     raise errors.UserError(f"{field}={name!r}: this model has no encoder")
   _check_generator(name, digest(there.weights.generator), model)
   return there.encoder, [there.weights.encoder, *there.weights.other_encoders]
@@ -321,8 +335,7 @@ def _read_encoder(
     meta = checkpoints.meta(step)
     _check_generator(workdir, meta["generator"], model)
     settings = ml_collections.ConfigDict(meta["config"]["encoder"])
-    generator, _, _ = gan.networks(model.config)
-    encoder = encoder_lib.create(settings, generator)
+    encoder = encoder_lib.create(settings, model.networks.generator)
     shapes = jax.eval_shape(
       functools.partial(encoder_training.init_state, 0, encoder, settings)
     )
@@ -342,54 +355,53 @@ def _read_encoder(
   return found
 
 
-def search_loss(name: str, trained_with: str) -> losses.AdversarialLoss:
+def search_loss(
+  name: str, trained: losses.AdversarialLoss
+) -> losses.AdversarialLoss:
   """Returns the loss variant that is the search's prior.
 
   Args:
     name: `config.search.loss`; '' is the one of the training.
-    trained_with: `config.train.loss` of the model.
+    trained: the loss of the training.
 
   Raises:
     errors.UserError: it wants another number of logits than the trained
       discriminator gives.
   """
-  trained_loss = losses.get(trained_with)
-  if not name:
-    return trained_loss
-  loss = losses.get(name, "config.search.loss")
-  if loss.outputs != trained_loss.outputs:
+  loss = losses.get(name, "config.search.loss") if name else trained
+  if loss.outputs != trained.outputs:
     raise errors.UserError(
       f"config.search.loss={name!r} wants {loss.outputs} logits, and the "
-      f"model, trained with {trained_with!r}, gives {trained_loss.outputs}; "
-      "leave the field empty"
+      f"discriminator was trained to give {trained.outputs}: leave the field "
+      "empty"
     )
   return loss
 
 
 def make_search(
-  model: TrainedModel, config: Any, mesh: jax.sharding.Mesh
-) -> latent_search.Search:
-  """Returns the search in a trained model's latent space.
+  networks: bundle.NetworkBundle,
+  settings: search_settings.SearchSettings,
+  mesh: jax.sharding.Mesh | None = None,
+) -> ensemble.Search:
+  """Returns the search in the latent space of trained networks.
 
   Args:
-    model: the trained model.
-    config: the section `config.search`; its `dtype` may differ from the one
-      that the model was trained in.
-    mesh: the devices.
+    networks: of a `TrainedModel`.
+    settings: of the search; its `dtype` may differ from the one that the
+      networks were trained in.
+    mesh: the devices; all by default.
 
   Raises:
-    errors.UserError: `config.search` has a wrong value, or names a loss whose
-      number of logits is not that of the trained discriminator.
+    errors.UserError: the settings name a loss whose number of logits is not
+      that of the trained discriminator, want an encoder where there is none, or
+      a batch that the devices do not divide.
   """
-  loss = search_loss(config.loss, model.config.train.loss)
-  generator, discriminator = dcgan.create(model.config.model, loss.outputs)
-  dtype = jnp.dtype(config.dtype)
-  return latent_search.Search(
-    generator.clone(dtype=dtype),
-    discriminator.clone(dtype=dtype),
-    loss,
-    config,
-    latent_size=model.config.model.latent_size,
-    mesh=mesh,
-    encoder=model.encoder and model.encoder.clone(dtype=dtype),
+  dtype = jnp.dtype(settings.dtype)
+  networks = bundle.NetworkBundle(
+    generator=networks.generator.clone(dtype=dtype),
+    discriminator=networks.discriminator.clone(dtype=dtype),
+    loss=search_loss(settings.loss, networks.loss),
+    latent_size=networks.latent_size,
+    encoder=networks.encoder and networks.encoder.clone(dtype=dtype),
   )
+  return ensemble.Search(networks, settings, mesh)

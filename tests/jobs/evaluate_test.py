@@ -18,6 +18,7 @@ from dcgan_inpaint.methods import ppca
 from dcgan_inpaint.methods import ridge
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.search import blending
+from dcgan_inpaint.search import settings as search_settings
 from dcgan_inpaint.search import trained_model
 
 
@@ -69,7 +70,7 @@ def test_scores_are_those_of_numpy_and_scikit_image(monkeypatch):
   completed = np.where(masks > 0, originals, np.clip(originals + noise, 0, 255))
   completed = completed.astype(np.uint8)
   filled = evaluate.Filled(completed, None, np.zeros(5, bool), 1.0)
-  row = evaluate.score(evaluate.figures(filled, originals, masks))
+  row = evaluate.score(evaluate.metrics(filled, originals, masks))
   assert_scored(row, completed, originals, masks)
 
 
@@ -94,10 +95,10 @@ def test_an_image_that_a_method_fails_on_costs_itself_alone(caplog):
     pixels.to_uint8(np.where(masks > 0.5, images, np.float32(0.5)))[good],
   )
   originals = pixels.to_uint8(images)
-  figures = evaluate.figures(filled, originals, masks)
-  for values in figures.values():
+  metrics = evaluate.metrics(filled, originals, masks)
+  for values in metrics.values():
     np.testing.assert_array_equal(np.isnan(values), filled.failed)
-  row = evaluate.score(figures)
+  row = evaluate.score(metrics)
   assert_scored(row, filled.completed[good], originals[good], masks[good])
 
 
@@ -241,7 +242,8 @@ def test_what_the_search_found_is_blended_as_the_config_says(trained_run, mode):
   model = trained_model.load(config.checkpoint, mesh)
   images = pixels.to_float(synthetic.load("test", 3))
   masks = mask_sets.make(config.mask, range(3))
-  method = methods.create("dcgan", model, config.search, mesh, images.shape)
+  settings = search_settings.resolve(config.search)
+  method = methods.create("dcgan", model, settings, mesh, images.shape)
   completion = method(images, masks)
   np.testing.assert_array_equal(
     completion.completed,

@@ -10,6 +10,7 @@ from dcgan_inpaint.jobs import throughput
 from dcgan_inpaint.networks import flops
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import sharding
+from dcgan_inpaint.search import settings as search_settings
 
 
 def throughput_config(**fields):
@@ -29,6 +30,12 @@ def throughput_config(**fields):
     {name.replace("__", "."): value for name, value in fields.items()}
   )
   return config
+
+
+def cells(config, devices):
+  """Returns what a config measures on so many devices."""
+  settings = search_settings.resolve(config.search)
+  return throughput.cells(config, settings, devices)
 
 
 @pytest.fixture(scope="module")
@@ -83,14 +90,14 @@ def test_what_was_measured_is_not_measured_again(measured, monkeypatch):
 def test_a_list_varies_one_thing_and_forms_meet_every_batch():
   config = throughput_config(
     throughput__devices="1,2",
-    throughput__forms="dense",
+    throughput__implementations="dense",
     throughput__train_batches="16",
     throughput__search_batches="4,6",
     throughput__widths="0.1",
     throughput__starts="1,3",
     throughput__steps="5",
   )
-  found = throughput.cells(config, 8)
+  found = cells(config, 8)
   train = [tuple(cell)[1:5] for cell in found if cell.what == "train"]
   assert train == [
     ("auto", 1, tiny.WIDTH, 8),
@@ -118,7 +125,7 @@ def test_a_list_varies_one_thing_and_forms_meet_every_batch():
   [
     ({"throughput__what": "trane"}, "what='trane': take train, search"),
     (
-      {"throughput__forms": "fast"},
+      {"throughput__implementations": "fast"},
       "implementations: 'fast' is none of auto, plain",
     ),
     ({"throughput__widths": "1,two"}, "widths='1,two': list numbers above 0"),
@@ -132,7 +139,7 @@ def test_a_list_varies_one_thing_and_forms_meet_every_batch():
 )
 def test_a_wrong_list_is_refused(fields, message):
   with pytest.raises(errors.UserError, match=message):
-    throughput.cells(throughput_config(**fields), 8)
+    cells(throughput_config(**fields), 8)
 
 
 def test_what_does_not_fit_into_memory_leaves_a_row_without_figures(
@@ -143,8 +150,9 @@ def test_what_does_not_fit_into_memory_leaves_a_row_without_figures(
 
   monkeypatch.setattr(throughput, "_train", exhausted)
   config = throughput_config()
-  (cell, _) = throughput.cells(config, 2)
-  row = throughput._row(cell, config, 1e12)
+  (cell, _) = cells(config, 2)
+  settings = search_settings.resolve(config.search)
+  row = throughput._row(cell, config, settings, 1e12)
   assert row["batch"] == 8 and row["per_second"] is None
   assert "memory does not suffice" in caplog.text
 

@@ -11,6 +11,7 @@ import tiny
 from dcgan_inpaint import methods
 from dcgan_inpaint import pixels
 from dcgan_inpaint.networks import dcgan
+from dcgan_inpaint.search import settings as search_settings
 from dcgan_inpaint.search import trained_model
 
 
@@ -62,7 +63,7 @@ def filled(request):
   method = methods.create(
     name,
     model,
-    config.search,
+    search_settings.resolve(config.search),
     tiny.mesh(4),
     images.shape,
     on_batch=counts.append,
@@ -114,9 +115,8 @@ def test_training_images_are_loaded_only_for_methods_that_learn():
   def refuse():
     raise AssertionError("loaded")
 
-  config = tiny.train_config()
   for name in ("harmonic", "ridge"):
-    arguments = (name, None, config.search, tiny.mesh(1), (1, 8, 8, 3))
+    arguments = (name, None, None, tiny.mesh(1), (1, 8, 8, 3))
     if methods.METHODS[name].fits:
       with pytest.raises(AssertionError, match="loaded"):
         methods.create(*arguments, training=refuse)

@@ -21,7 +21,9 @@ from dcgan_inpaint import config as config_lib
 from dcgan_inpaint.networks import convolutions
 from dcgan_inpaint.networks import losses
 from dcgan_inpaint.networks import native
-from dcgan_inpaint.search import latent_search
+from dcgan_inpaint.search import bundle
+from dcgan_inpaint.search import compiled_search
+from dcgan_inpaint.search import settings as search_settings
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OPERATIONS = {
@@ -93,13 +95,14 @@ def test_a_prepared_kernel_changes_nothing(operation, shape):
 def test_the_steps_of_a_search_transform_no_kernel():
   generator, discriminator = tiny.networks(width=0.1, implementation="native")
   weights = tiny.weights(generator, discriminator)
-  settings = config_lib.search()
-  settings.batch_size = 8
   loss = losses.VARIANTS["sigmoid_cross_entropy"]
-  search = latent_search.Search(
-    generator, discriminator, loss, settings, tiny.LATENT_SIZE
+  search = compiled_search.CompiledSearch(
+    bundle.NetworkBundle(generator, discriminator, loss, tiny.LATENT_SIZE),
+    search_settings.resolve(config_lib.search()),
+    tiny.mesh(8),
   )
-  program = search.lower(weights, (8, tiny.SIZE, tiny.SIZE, 3)).as_text()
+  shape = (8, tiny.SIZE, tiny.SIZE, 3)
+  program = compiled_search.lower(search, weights, shape).as_text()
   # Of G and D four layers each, there and back.
   assert program.count("@dcgan_inpaint_ConvolvePrepared(") == 16
   assert "@dcgan_inpaint_Convolve(" not in program

@@ -9,8 +9,8 @@ import tiny
 
 from dcgan_inpaint import config as config_lib
 from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.search import settings as search_settings
 from dcgan_inpaint.search import trained_model
-from dcgan_inpaint.training import gan
 from dcgan_inpaint.training import metric_writer
 
 
@@ -97,10 +97,10 @@ def test_a_workdir_that_is_none_is_refused(tmp_path):
     load(tmp_path)
 
 
-def search_section(**fields):
+def settings(**fields):
   config = config_lib.search()
   config.update({"steps": 2, "batch_size": 4, **fields})
-  return config
+  return search_settings.resolve(config)
 
 
 def test_a_search_of_another_number_of_logits_is_refused(model):
@@ -108,19 +108,18 @@ def test_a_search_of_another_number_of_logits_is_refused(model):
     errors.UserError, match="config.search.loss='softmax_cross_entropy'.* 2 "
   ):
     trained_model.make_search(
-      model, search_section(loss="softmax_cross_entropy"), tiny.mesh(1)
+      model.networks, settings(loss="softmax_cross_entropy"), tiny.mesh(1)
     )
 
 
 def test_the_search_generates_what_the_trained_generator_does(model):
-  search = trained_model.make_search(model, search_section(), tiny.mesh(4))
+  search = trained_model.make_search(model.networks, settings(), tiny.mesh(4))
   rng = np.random.default_rng(0)
   images = np.float32(rng.uniform(-1, 1, (2, 64, 64, 3)))
   masks = np.ones((2, 64, 64, 1), np.float32)
   masks[:, 16:48, 16:48] = 0
   found = search(model.weights, images, masks)
-  generator, _, _ = gan.networks(model.config)
-  generated = generator.apply(
+  generated = model.networks.generator.apply(
     model.weights.generator, found.latent, train=False
   )
   np.testing.assert_allclose(found.generated, generated, atol=1e-5)

@@ -9,7 +9,9 @@ import tiny_search
 
 from dcgan_inpaint import config as config_lib
 from dcgan_inpaint.networks import losses
-from dcgan_inpaint.search import latent_search
+from dcgan_inpaint.search import bundle
+from dcgan_inpaint.search import ensemble
+from dcgan_inpaint.search import settings as search_settings
 
 COLLECTIVES = (
   "all-reduce",
@@ -54,12 +56,10 @@ def test_the_compiled_search_communicates_nothing(programs):
   generator, discriminator = tiny.networks()
   config = config_lib.search()
   config.update(steps=1, batch_size=8)
-  search = latent_search.Search(
-    generator,
-    discriminator,
-    losses.VARIANTS["sigmoid_cross_entropy"],
-    config,
-    tiny.LATENT_SIZE,
+  loss = losses.VARIANTS["sigmoid_cross_entropy"]
+  search = ensemble.Search(
+    bundle.NetworkBundle(generator, discriminator, loss, tiny.LATENT_SIZE),
+    search_settings.resolve(config),
     tiny.mesh(8),
   )
   images = np.zeros((8, tiny.SIZE, tiny.SIZE, 3), np.float32)

@@ -23,7 +23,9 @@ from dcgan_inpaint.masks import mask_sets
 from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.networks import losses
 from dcgan_inpaint.reports import progress
-from dcgan_inpaint.search import latent_search
+from dcgan_inpaint.search import bundle
+from dcgan_inpaint.search import ensemble
+from dcgan_inpaint.search import settings as search_settings
 
 
 def main() -> None:
@@ -42,7 +44,9 @@ def main() -> None:
   config.learning_rate = arguments.learning_rate
   loss = losses.get("sigmoid_cross_entropy")
   networks = dcgan.create(reference_weights.config(), loss.outputs)
-  search = latent_search.Search(*networks, loss, config)
+  search = ensemble.Search(
+    bundle.NetworkBundle(*networks, loss), search_settings.resolve(config)
+  )
   faces = folder.load(
     str(arguments.shared / "celeba/faces64/test.zip"), "all"
   ).images[: arguments.images]
@@ -54,7 +58,13 @@ def main() -> None:
       holes,
       on_batch=bar.update,
     )
-  row = evaluate.score(pixels.to_uint8(found.completed), faces, holes)
+  filled = evaluate.Filled(
+    completed=pixels.to_uint8(found.completed),
+    generated=None,
+    failed=np.zeros(len(faces), bool),
+    seconds=bar.seconds,
+  )
+  row = evaluate.score(evaluate.metrics(filled, faces, holes))
   print({name: round(value, 4) for name, value in row.items()})
 
 

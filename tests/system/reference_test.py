@@ -12,7 +12,9 @@ from dcgan_inpaint import pixels
 from dcgan_inpaint.masks import mask_sets
 from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.networks import losses
-from dcgan_inpaint.search import latent_search
+from dcgan_inpaint.search import bundle
+from dcgan_inpaint.search import ensemble
+from dcgan_inpaint.search import settings as search_settings
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def test_the_converter_fills_every_variable(reference):
   generator, discriminator, weights = reference
   keys = jax.random.split(jax.random.key(0))
   expected = jax.eval_shape(
-    lambda: latent_search.Weights(
+    lambda: bundle.Weights(
       generator.init(keys[0], np.zeros((1, 100)), train=False),
       discriminator.init(keys[1], np.zeros((1, 64, 64, 3)), train=False),
     )
@@ -86,12 +88,11 @@ def test_a_short_search_beats_the_mean_face(reference, faces):
   config.steps = 60
   config.learning_rate = 0.1
   config.batch_size = 4
-  search = latent_search.Search(
-    generator,
-    discriminator,
-    losses.VARIANTS["sigmoid_cross_entropy"],
-    config,
-    mesh=tiny.mesh(4),
+  loss = losses.VARIANTS["sigmoid_cross_entropy"]
+  search = ensemble.Search(
+    bundle.NetworkBundle(generator, discriminator, loss),
+    search_settings.resolve(config),
+    tiny.mesh(4),
   )
   masks = mask_sets.make(config_lib.mask(), np.arange(4))
   found = search(weights, pixels.to_float(originals), masks)

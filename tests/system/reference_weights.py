@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 
 from dcgan_inpaint import config as config_lib
-from dcgan_inpaint.search import latent_search
+from dcgan_inpaint.search import bundle
 
 
 def config() -> ml_collections.ConfigDict:
@@ -20,7 +20,7 @@ def config() -> ml_collections.ConfigDict:
   return model
 
 
-def load(path: str | os.PathLike) -> latent_search.Weights:
+def load(path: str | os.PathLike) -> bundle.Weights:
   """Reads `dcgan_width0.5.npz`.
 
   Args:
@@ -66,4 +66,4 @@ def load(path: str | os.PathLike) -> latent_search.Weights:
     "bias": np.zeros(1, np.float32),
   }
   discriminator = {"params": params, "batch_stats": statistics}
-  return latent_search.Weights(generator, discriminator)
+  return bundle.Weights(generator, discriminator)

@@ -12,7 +12,9 @@ import tiny
 from dcgan_inpaint import config as config_lib
 from dcgan_inpaint.networks import losses
 from dcgan_inpaint.runtime import sharding
-from dcgan_inpaint.search import latent_search
+from dcgan_inpaint.search import bundle
+from dcgan_inpaint.search import compiled_search
+from dcgan_inpaint.search import settings as search_settings
 from dcgan_inpaint.training import gan
 from dcgan_inpaint.training import loop
 
@@ -87,12 +89,16 @@ def test_weights_are_arguments_of_every_program():
   step = loop.compile_steps(task, mesh, streamed=True).lower(
     state, None, images, np.uint32(0), task.frozen
   )
-  options = config_lib.search()
-  options.batch_size = 4
-  weights = latent_search.Weights(state.generator, state.discriminator)
-  search = latent_search.Search(
-    generator, discriminator, loss, options, tiny.LATENT_SIZE, mesh
-  ).lower(weights, (4, tiny.SIZE, tiny.SIZE, 3))
+  weights = bundle.Weights(state.generator, state.discriminator)
+  search = compiled_search.lower(
+    compiled_search.CompiledSearch(
+      bundle.NetworkBundle(generator, discriminator, loss, tiny.LATENT_SIZE),
+      search_settings.resolve(config_lib.search()),
+      mesh,
+    ),
+    weights,
+    (4, tiny.SIZE, tiny.SIZE, 3),
+  )
   for program in (step, search):
     # The transforms of a convolution, and no kernel: the least has 100,000.
     assert max(constants(program), default=0) < 10_000
