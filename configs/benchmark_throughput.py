@@ -6,8 +6,8 @@ takes some minutes on two CPU cores, at a quarter of the paper's width. Leaves
 results.json and throughput.png; the same command again goes on where it was
 cut.
 
-On a GPU at full width, every implementation of the convolutions at every batch size,
-which tells what `config.model.convolution=auto` should stand for there:
+On a GPU at full width, every implementation of the convolutions at every batch
+size, which tells what `config.model.convolution=auto` should stand for there:
 
   python -m dcgan_inpaint.main --config=configs/benchmark_throughput.py \
       --platform=gpu --config.model.width=1.0 \

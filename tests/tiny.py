@@ -6,6 +6,7 @@ from jax.sharding import AxisType
 import numpy as np
 
 from dcgan_inpaint import config as config_lib
+from dcgan_inpaint.networks import convolutions
 from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.search import bundle
 from dcgan_inpaint.training import checkpoints as checkpoints_lib
@@ -52,7 +53,8 @@ def variables(module, example, seed=0):
 
 def networks(outputs=1, **options):
   """Returns G and D."""
-  options = {"width": WIDTH, **options}
+  options = {"width": WIDTH, "implementation": "auto", **options}
+  options["implementation"] = convolutions.choose(options["implementation"])
   return (
     dcgan.Generator(**options),
     dcgan.Discriminator(outputs=outputs, **options),

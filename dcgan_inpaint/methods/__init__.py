@@ -2,8 +2,9 @@
 
 A method maps images float32 [N, H, W, 3] in [-1, 1] and masks float32
 [N, H, W, 1] (1 = known) to a `Completion`. None looks at what lies under the
-hole, and all return the known pixels to the bit. An image's result does not
-depend on its neighbours in the batch.
+hole, and all return the known pixels to the bit (`filling`). An image's result
+does not depend on its neighbours in the batch. One of which nothing is known
+becomes mid-grey, or what the method has learned.
 
 By the families that the paper reviews:
 
@@ -45,9 +46,10 @@ By the families that the paper reviews:
 | `dcgan_realism`   | its mode `realism`, likewise                    |
 
 To add one: a module `methods/NAME.py` with `complete(images, masks) -> float32
-[N, H, W, 3]`, and a line here, in `METHODS` and in the table. A method that
-learns from training images also has `fit(images) -> fitted`, and takes what
-that returns as `complete(images, masks, fitted=...)`.
+[N, H, W, 3]`, decorated with `filling.keeps_known_pixels`, and a line here, in
+`METHODS` and in the table. A method that learns from training images also has
+`fit(images) -> fitted`, and takes what that returns as
+`complete(images, masks, fitted=...)`.
 """
 
 from collections.abc import Callable
@@ -234,7 +236,7 @@ def create(
 
     return dcgan
 
-  # A method's libraries are loaded only when it is asked for.
+  # A method's libraries are loaded only for that method.
   module = importlib.import_module(f"dcgan_inpaint.methods.{name}")
   complete = module.complete
   if name == "mean_image" and model is not None:

@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dcgan_inpaint.methods import diffusion
-from dcgan_inpaint.methods import harmonic
+from dcgan_inpaint.methods import filling
 
 ROUNDS = 100
 # A quarter of an 8-bit step.
@@ -40,19 +40,10 @@ TOLERANCE = 2e-3
 _TRANSPORTS, _DIFFUSIONS, _TIME_STEP = 15, 2, 0.1
 
 
+@filling.keeps_known_pixels
 def complete(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
-  """Returns the images with their holes filled along the level lines.
-
-  Args:
-    images: float32 [N, H, W, C] in [-1, 1]. What lies in the hole is ignored.
-    masks: float32 [N, H, W, 1], 1 = known, 0 = hole. An image without a known
-      pixel becomes mid-grey (0).
-
-  Returns:
-    float32 [N, H, W, C] in [-1, 1]; the known pixels are those of `images`, to
-    the bit.
-  """
-  return diffusion.complete(_solve, images, masks)
+  """Returns the images with their holes filled along the level lines."""
+  return diffusion.solve(_solve, images, masks)
 
 
 def transport(
@@ -64,7 +55,7 @@ def transport(
   """Returns one image whose `smoothness` was carried into its hole; jittable.
 
   Args:
-    u: float32 [C, H, W], 0 in the hole.
+    u: float32 [C, H, W], harmonic in the hole.
     hole: bool [1, H, W].
     smoothness: what is carried, from [C, H + 2, W + 2] to [C, H, W].
     time_step: of the explicit scheme, in units of pixels and of [-1, 1].
@@ -98,7 +89,6 @@ def transport(
     u = jax.lax.fori_loop(0, _DIFFUSIONS, diffusion_step, u)
     return u, jnp.abs(u - old).max(), round_ + 1
 
-  u = harmonic.solve(u, hole)
   u, *_ = jax.lax.while_loop(still_changes, iterate, (u, jnp.inf, 0))
   return u
 

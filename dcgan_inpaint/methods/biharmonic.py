@@ -14,26 +14,17 @@ import numpy as np
 from skimage import restoration
 
 from dcgan_inpaint.masks import mask_sets
+from dcgan_inpaint.methods import filling
 
 # Images that share a hole share the system: this many are solved at once.
 _IMAGES_AT_ONCE = 64
 
 
+@filling.keeps_known_pixels
 def complete(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
-  """Returns the images with their holes filled smoothly.
-
-  Args:
-    images: float32 [N, H, W, 3] in [-1, 1]. What lies in the hole is ignored.
-    masks: float32 [N, H, W, 1], 1 = known, 0 = hole. An image without a known
-      pixel becomes mid-grey (0).
-
-  Returns:
-    float32 [N, H, W, 3] in [-1, 1]; the known pixels are those of `images`, to
-    the bit.
-  """
-  images, masks = np.asarray(images), np.asarray(masks)
+  """Returns the images with their holes filled smoothly."""
   holes = masks[..., 0] < 0.5
-  completed = np.where(masks > 0.5, images, np.float32(0))
+  completed = images.copy()
   for members in mask_sets.groups(masks):
     hole = holes[members[0]]
     if hole.all() or not hole.any():

@@ -24,6 +24,7 @@ The method continues edges and textures, and knows no faces: over an eye it
 puts cheek. It is greedy; an early mistake grows.
 """
 
+from collections.abc import Callable
 import functools
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dcgan_inpaint.methods import exemplars
+from dcgan_inpaint.methods import filling
 
 _LEAST_DATA = 1e-3
 
@@ -52,20 +54,16 @@ class _State(NamedTuple):
   origin: jax.Array
 
 
+@filling.keeps_known_pixels
 def complete(
   images: np.ndarray, masks: np.ndarray, patch_size: int = 9
 ) -> np.ndarray:
   """Returns the images with their holes filled by Criminisi's method.
 
   Args:
-    images: float32 [N, H, W, 3] in [-1, 1]. What lies in the hole is ignored.
-    masks: float32 [N, H, W, 1], 1 = known, 0 = hole. An image without a known
-      pixel becomes mid-grey.
+    images: [N, H, W, 3], as `filling.keeps_known_pixels` has them.
+    masks: [N, H, W, 1], likewise.
     patch_size: side of the patches, an odd number of pixels; the paper's 9.
-
-  Returns:
-    float32 [N, H, W, 3] in [-1, 1]; the known pixels are those of `images`, to
-    the bit, and every other is a copy of one of them.
   """
   fill = functools.partial(_fill_batch, size=patch_size)
   return exemplars.in_batches(fill, images, masks)
@@ -107,11 +105,11 @@ def priorities(
 
 
 @functools.partial(jax.jit, static_argnames="size")
-def _fill_batch(images, known, size):
+def _fill_batch(images: jax.Array, known: jax.Array, size: int) -> jax.Array:
   return jax.vmap(functools.partial(_fill, size=size))(images, known)
 
 
-def _fill(image, known, size):
+def _fill(image: jax.Array, known: jax.Array, size: int) -> jax.Array:
   """Fills one image [H, W, 3] with zeros in its hole."""
   shape = known.shape
   width, pixels = shape[1], known.size
@@ -162,7 +160,7 @@ def _fill(image, known, size):
   return exemplars.copy(image, end.origin)
 
 
-def _slopes(values):
+def _slopes(values: jax.Array) -> jax.Array:
   """Returns central differences [2, H, W] of [H, W], along y and x."""
   padded = jnp.pad(values, 1, mode="edge")
   along_y = padded[2:, 1:-1] - padded[:-2, 1:-1]
@@ -170,11 +168,15 @@ def _slopes(values):
   return jnp.stack([along_y, along_x]) / 2
 
 
-def _steeper(a, b):
+def _steeper(a: jax.Array, b: jax.Array) -> jax.Array:
   return jnp.where(b[..., 2:] > a[..., 2:], b, a)
 
 
-def _over_patch(values, size, combine):
+def _over_patch(
+  values: jax.Array,
+  size: int,
+  combine: Callable[[jax.Array, jax.Array], jax.Array],
+) -> jax.Array:
   """Combines [H, W, ...] over the patch around each pixel; zeros outside."""
   for axis in (0, 1):
     length = values.shape[axis]

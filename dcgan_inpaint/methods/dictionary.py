@@ -33,6 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dcgan_inpaint import pixels
+from dcgan_inpaint.methods import filling
 
 _PATCH = 8  # Side of a patch, pixels, at every octave.
 _CELLS = _PATCH**2
@@ -112,39 +113,29 @@ def fit(
   return Fitted(np.stack(dictionaries))
 
 
+@filling.keeps_known_pixels
 def complete(
   images: np.ndarray, masks: np.ndarray, fitted: Fitted, nonzero: int = 10
 ) -> np.ndarray:
   """Returns the images with their holes filled from learned patches.
 
   Args:
-    images: float32 [N, H, W, 3] in [-1, 1]. What lies in the hole is ignored.
-      H and W are filled up, with hole, to a multiple of the patch at the
-      coarsest octave.
-    masks: float32 [N, H, W, 1], 1 = known, 0 = hole. An image without a known
-      pixel becomes mid-grey (0).
+    images: [N, H, W, 3], as `filling.keeps_known_pixels` has them. H and W are
+      filled up, with hole, to a multiple of the patch at the coarsest octave.
+    masks: [N, H, W, 1], likewise.
     fitted: what `fit` returned.
     nonzero: atoms that code a patch, besides its mean colour.
-
-  Returns:
-    float32 [N, H, W, 3] in [-1, 1]; the known pixels are those of `images`, to
-    the bit.
   """
-  masks = np.asarray(masks)
-  known = np.where(masks > 0.5, images, np.float32(0))
-  height, width = known.shape[1:3]
+  height, width = images.shape[1:3]
   multiple = _PATCH * 2 ** (len(fitted.dictionaries) - 1)
-  below, right = -height % multiple, -width % multiple
-  completed = known.copy()
-  for start in range(0, len(known), _IMAGES_AT_ONCE):
-    here = slice(start, start + _IMAGES_AT_ONCE)
-    count = len(known[here])
-    sides = ((0, _IMAGES_AT_ONCE - count), (0, below), (0, right), (0, 0))
-    batch, seen = (np.pad(x[here], sides) for x in (known, masks))
-    filled = np.asarray(_fill(batch, seen, fitted.dictionaries, nonzero))
-    filled = np.clip(filled[:count, :height, :width], -1, 1)
-    completed[here] = np.where(masks[here] > 0.5, known[here], filled)
-  return completed
+  beyond = ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0))
+  filled = filling.in_batches(
+    lambda images, masks: _fill(images, masks, fitted.dictionaries, nonzero),
+    np.pad(images, beyond),
+    np.pad(masks, beyond),
+    _IMAGES_AT_ONCE,
+  )
+  return filled[:, :height, :width]
 
 
 @functools.partial(jax.jit, static_argnames=("nonzero", "always"))
@@ -214,7 +205,9 @@ def pursue(
   return support, codes
 
 
-def _draw(rng, images, step, count):
+def _draw(
+  rng: np.random.Generator, images: np.ndarray, step: int, count: int
+) -> np.ndarray:
   """Returns patches without their mean colours, float32 [count, 64, 3].
 
   Args:
@@ -228,14 +221,17 @@ def _draw(rng, images, step, count):
   reach = np.arange(_PATCH * step)
   rows = step * rng.integers(height, size=(count, 1)) + reach
   columns = step * rng.integers(width, size=(count, 1)) + reach
-  patches = pixels.to_float(images[index, rows[:, :, None], columns[:, None]])
+  patches = images[index, rows[:, :, None], columns[:, None]]
+  patches = np.asarray(pixels.to_float(patches))
   patches = patches.reshape(count, _PATCH, step, _PATCH, step, 3).mean((2, 4))
   patches = patches.reshape(count, _CELLS, 3)
   return patches - patches.mean(1, keepdims=True)
 
 
 @functools.partial(jax.jit, static_argnames="nonzero")
-def _learn(dictionary, batches, nonzero):
+def _learn(
+  dictionary: jax.Array, batches: jax.Array, nonzero: int
+) -> jax.Array:
   """Returns the dictionary [K, D] after a pass over batches [T, B, D]."""
 
   def update_atom(k, state):
@@ -275,7 +271,9 @@ def _learn(dictionary, batches, nonzero):
 
 
 @functools.partial(jax.jit, static_argnames="nonzero")
-def _fill(images, masks, dictionaries, nonzero):
+def _fill(
+  images: jax.Array, masks: jax.Array, dictionaries: jax.Array, nonzero: int
+) -> jax.Array:
   """Returns images [N, H, W, 3] filled; their sides are multiples."""
   total = (images * masks).sum((1, 2), keepdims=True)
   mean = total / jnp.maximum(masks.sum((1, 2), keepdims=True), 1)
@@ -285,17 +283,20 @@ def _fill(images, masks, dictionaries, nonzero):
   return mean + jax.vmap(fill)((images - mean) * masks, masks)
 
 
-def _fill_one(image, mask, dictionaries, nonzero):
+def _fill_one(
+  image: jax.Array, mask: jax.Array, dictionaries: jax.Array, nonzero: int
+) -> jax.Array:
   """Fills an image [H, W, 3] whose mean is 0 and whose hole is 0."""
   pyramid = [(image, mask)]
   for _ in dictionaries[1:]:
     image, mask = _halve(image * mask), _halve(mask)
     image /= jnp.maximum(mask, 1e-6)
     pyramid.append((image, mask))
-  filled = None
-  for octave in reversed(range(len(dictionaries))):
+  coarsest = len(dictionaries) - 1
+  filled = image
+  for octave in range(coarsest, -1, -1):
     image, mask = pyramid[octave]
-    if filled is None:
+    if octave == coarsest:
       weight = mask
     else:
       guess = jax.image.resize(filled, image.shape, "linear")
@@ -310,12 +311,18 @@ def _fill_one(image, mask, dictionaries, nonzero):
   return filled
 
 
-def _halve(image):
+def _halve(image: jax.Array) -> jax.Array:
   height, width, colours = image.shape
   return image.reshape(height // 2, 2, width // 2, 2, colours).mean((1, 3))
 
 
-def _average_patches(image, weight, dictionary, nonzero, stride):
+def _average_patches(
+  image: jax.Array,
+  weight: jax.Array,
+  dictionary: jax.Array,
+  nonzero: int,
+  stride: int,
+) -> jax.Array:
   """Returns the mean of the coded patches at each pixel, [H, W, 3].
 
   A patch counts as much as what is known of it.

@@ -1,8 +1,9 @@
 """What the diffusion methods share: differences on a grid, and batches.
 
-Each of these methods fills a hole by a partial differential equation, solved
-for one image by a loop that is jitted and vmapped over a batch. Inside, an
-image is float32 [C, H, W], which keeps the vector units full. The stencils are
+Each of these methods fills a hole by a partial differential equation, which a
+loop solves for one image from the harmonic function on; it is jitted and
+vmapped over a batch. Inside, an image is float32 [C, H, W], which keeps the
+vector units full. The stencils are
 shifted slices, as XLA's CPU backend is slow at convolutions in a loop. Across
 the image's border nothing flows (the border pixels are repeated), so a hole may
 touch it.
@@ -13,6 +14,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from dcgan_inpaint.methods import filling
+from dcgan_inpaint.methods import harmonic
 
 # Images solved at a time: enough to fill the machine, and few enough that the
 # slowest does not hold up many.
@@ -93,36 +97,30 @@ def along_level_lines(u: jax.Array) -> tuple[jax.Array, jax.Array]:
   return bend / (squared + 1e-6), squared
 
 
-def complete(
-  solve: Callable[[jax.Array, jax.Array], jax.Array],
+def solve(
+  solver: Callable[[jax.Array, jax.Array], jax.Array],
   images: np.ndarray,
   masks: np.ndarray,
 ) -> np.ndarray:
-  """Returns the images with their holes filled by `solve`, batch by batch.
+  """Returns the images with their holes filled by a solver, batch by batch.
 
   Args:
-    solve: jitted; from float32 [B, C, H, W], 0 in the holes, and bool holes [B,
-      1, H, W] to float32 [B, C, H, W]. What it returns in the hole is clipped
-      to [-1, 1], elsewhere dropped.
-    images: float32 [N, H, W, C] in [-1, 1]. What lies in the hole is ignored.
+    solver: jitted; from float32 [B, C, H, W], harmonic in the holes, and bool
+      holes [B, 1, H, W] to float32 [B, C, H, W].
+    images: float32 [N, H, W, C], 0 in the holes.
     masks: float32 [N, H, W, 1], 1 = known, 0 = hole.
 
   Returns:
-    float32 [N, H, W, C] in [-1, 1]; the known pixels are those of `images`, to
-    the bit.
+    float32 [N, H, W, C].
   """
-  known = np.asarray(masks) > 0.5
-  completed = np.where(known, images, np.float32(0))
-  size = min(_BATCH, len(completed))
-  for first in range(0, len(completed), size or 1):
-    batch = slice(first, first + size)
-    missing = first + size - len(completed)
-    # All batches have one size, so that one program serves them.
-    padding = [(0, max(missing, 0))] + 3 * [(0, 0)]
-    u = np.pad(completed[batch], padding).transpose(0, 3, 1, 2)
-    hole = np.pad(~known[batch], padding).transpose(0, 3, 1, 2)
-    filled = np.clip(solve(u, hole), -1, 1).transpose(0, 2, 3, 1)
-    completed[batch] = np.where(
-      known[batch], completed[batch], filled[: len(known[batch])]
+
+  def fill(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    hole = masks.transpose(0, 3, 1, 2) < 0.5
+    filled = solver(
+      jnp.asarray(images.transpose(0, 3, 1, 2)), jnp.asarray(hole)
     )
-  return completed
+    return np.asarray(filled).transpose(0, 2, 3, 1)
+
+  start = harmonic.complete(images, masks)
+  size = max(1, min(_BATCH, len(images)))
+  return filling.in_batches(fill, start, masks, size)

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dcgan_inpaint.methods import exemplars
+from dcgan_inpaint.methods import filling
 
 _AT_ONCE = 16
 _APART = 4
@@ -45,6 +46,7 @@ class _State(NamedTuple):
   step: jax.Array
 
 
+@filling.keeps_known_pixels
 def complete(
   images: np.ndarray,
   masks: np.ndarray,
@@ -55,17 +57,12 @@ def complete(
   """Returns the images with their holes filled by Efros and Leung's method.
 
   Args:
-    images: float32 [N, H, W, 3] in [-1, 1]. What lies in the hole is ignored.
-    masks: float32 [N, H, W, 1], 1 = known, 0 = hole. An image without a known
-      pixel becomes mid-grey.
+    images: [N, H, W, 3], as `filling.keeps_known_pixels` has them.
+    masks: [N, H, W, 1], likewise.
     window_size: side of the windows, an odd number of pixels: the size of what
       repeats. Their Gaussian has a standard deviation of `window_size / 6.4`.
     tolerance: the paper's epsilon.
     seed: of the random choices, the same for every image.
-
-  Returns:
-    float32 [N, H, W, 3] in [-1, 1]; the known pixels are those of `images`, to
-    the bit, and every other is a copy of one of them.
   """
   fill = functools.partial(
     _fill_batch, seed=seed, size=window_size, tolerance=tolerance
@@ -74,14 +71,26 @@ def complete(
 
 
 @functools.partial(jax.jit, static_argnames="size")
-def _fill_batch(images, known, seed, size, tolerance):
+def _fill_batch(
+  images: jax.Array,
+  known: jax.Array,
+  seed: int,
+  size: int,
+  tolerance: float,
+) -> jax.Array:
   fill = functools.partial(
     _fill, key=jax.random.key(seed), size=size, tolerance=tolerance
   )
   return jax.vmap(fill)(images, known)
 
 
-def _fill(image, known, key, size, tolerance):
+def _fill(
+  image: jax.Array,
+  known: jax.Array,
+  key: jax.Array,
+  size: int,
+  tolerance: float,
+) -> jax.Array:
   """Fills one image [H, W, 3] with zeros in its hole."""
   shape = known.shape
   width, pixels = shape[1], known.size
@@ -127,7 +136,7 @@ def _fill(image, known, key, size, tolerance):
   return exemplars.copy(image, end.origin)
 
 
-def _next(filled, key):
+def _next(filled: jax.Array, key: jax.Array) -> jax.Array:
   """Returns the flat indices [_AT_ONCE] of the next pixels; H * W is none."""
   beside = exemplars.neighbours(filled)
   count = jnp.sum(jnp.stack(list(beside.values())), 0)
@@ -144,7 +153,8 @@ def _next(filled, key):
   return jnp.where(best > 0, centres, filled.size)
 
 
-def _gaussian(size):
+def _gaussian(size: int) -> np.ndarray:
   """Returns the weights [size * size] of a window's pixels, 1 at its centre."""
   y, x = np.indices((size, size)).reshape(2, -1) - size // 2
-  return np.float32(np.exp(-(y**2 + x**2) / (2 * (size / 6.4) ** 2)))
+  weights = np.exp(-(y**2 + x**2) / (2 * (size / 6.4) ** 2))
+  return weights.astype(np.float32)

@@ -21,8 +21,6 @@ patch with a known centre is a source, and what it does not know is not copied.
 Such a source shares few known pixels with a target, and a mean over few proves
 little. It is drawn towards the mean distance of any two known pixels, as if
 `PRIOR_PIXELS` more of them had been seen at that distance.
-
-An image without a known pixel becomes mid-grey (0).
 """
 
 from collections.abc import Callable
@@ -31,6 +29,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from dcgan_inpaint.methods import filling
 
 # Fewer patches known whole than this are no stock to choose from.
 MIN_SOURCES = 64
@@ -61,41 +61,29 @@ class Sources(NamedTuple):
 
 
 def in_batches(
-  fill: Callable[[jax.Array, jax.Array], jax.Array],
+  fill: Callable[[np.ndarray, np.ndarray], jax.Array],
   images: np.ndarray,
   masks: np.ndarray,
 ) -> np.ndarray:
-  """Completes any number of images by calls of one shape.
-
-  A call of one shape is one program, so that an image's result cannot depend
-  on how many others there are.
+  """Fills any number of images by calls of one shape.
 
   Args:
     fill: (images float32 [B, H, W, 3] with zeros in the holes, known bool [B,
       H, W]) to filled images; compiled.
-    images: float32 [N, H, W, 3] in [-1, 1]. What lies in the hole is ignored.
+    images: float32 [N, H, W, 3], 0 in the holes.
     masks: float32 [N, H, W, 1], 1 = known, 0 = hole.
 
   Returns:
-    float32 [N, H, W, 3]; the known pixels are those of `images`, to the bit.
+    float32 [N, H, W, 3].
   """
-  known = np.asarray(masks) > 0.5
-  completed = np.where(known, images, np.float32(0))
   # More would keep a CPU no busier.
   size = 8 if jax.default_backend() == "cpu" else 64
-  for start in range(0, len(completed), size):
-    chunk = slice(start, start + size)
-    count = len(completed[chunk])
-    padding = ((0, size - count), (0, 0), (0, 0), (0, 0))
-    # The padding has no hole, so there is nothing to wait for.
-    filled = fill(
-      np.pad(completed[chunk], padding),
-      np.pad(known[chunk], padding, constant_values=True)[..., 0],
-    )
-    completed[chunk] = np.where(
-      known[chunk], completed[chunk], np.asarray(filled)[:count]
-    )
-  return completed
+  return filling.in_batches(
+    lambda images, masks: fill(images, masks[..., 0] > 0.5),
+    images,
+    masks,
+    size,
+  )
 
 
 def to_levels(images: jax.Array) -> jax.Array:
@@ -104,7 +92,10 @@ def to_levels(images: jax.Array) -> jax.Array:
 
 
 def patch_indices(
-  y: jax.Array, x: jax.Array, size: int, shape: tuple[int, int]
+  y: jax.Array | np.ndarray,
+  x: jax.Array | np.ndarray,
+  size: int,
+  shape: tuple[int, ...],
 ) -> jax.Array:
   """Returns the flat indices of the patches centred at (y, x).
 
@@ -138,7 +129,8 @@ def sources(levels: jax.Array, known: jax.Array, size: int) -> Sources:
     known: bool [H, W].
     size: of the patches, an odd number of pixels.
   """
-  places = patch_indices(*np.indices(known.shape), size, known.shape)
+  y, x = np.indices(known.shape)
+  places = patch_indices(y, x, size, known.shape)
   places = places.reshape(known.size, -1)
   pixels = jnp.where(known[..., None], levels, 0).reshape(-1, 3)
   values = pixels.at[places].get(mode="fill", fill_value=0)
@@ -241,6 +233,6 @@ def neighbours(values: jax.Array) -> dict[tuple[int, int], jax.Array]:
   }
 
 
-def _product(a, b):
+def _product(a: jax.Array, b: jax.Array) -> jax.Array:
   """Returns a @ b.T, whole numbers exact on accelerators too."""
   return jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)

@@ -29,7 +29,7 @@ def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   Returns:
     float32 mean [H, W, C] and covariance [D, D], of values in [-1, 1].
   """
-  mean = np.float32(images.mean(0, dtype=np.float64) / 127.5 - 1)
+  mean = (images.mean(0, dtype=np.float64) / 127.5 - 1).astype(np.float32)
   covariance = np.zeros((mean.size, mean.size), np.float32)
   for first in range(0, len(images), _BATCH):
     batch = pixels.to_float(images[first : first + _BATCH]) - mean
@@ -38,7 +38,7 @@ def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   return mean, covariance / np.float32(len(images))
 
 
-def complete(
+def fill(
   images: np.ndarray,
   masks: np.ndarray,
   mean: np.ndarray,
@@ -47,7 +47,7 @@ def complete(
   """Returns the images with holes filled by `predict`, mask by mask.
 
   Args:
-    images: float32 [N, H, W, C] in [-1, 1]. What lies in the hole is ignored.
+    images: float32 [N, H, W, C] in [-1, 1].
     masks: float32 [N, H, W, 1], 1 = known, 0 = hole.
     mean: float32 [H, W, C] of the training images.
     predict: from the known values' places, bool [D], and the images that share
@@ -55,8 +55,7 @@ def complete(
       values less the mean, float32 [n, hidden]. Called once for each mask.
 
   Returns:
-    float32 [N, H, W, C] in [-1, 1]; the known pixels are those of `images`, to
-    the bit.
+    float32 [N, H, W, C].
 
   Raises:
     ValueError: the images' shape is not that of the training images.
@@ -65,7 +64,7 @@ def complete(
     raise ValueError(
       f"fitted to images of shape {mean.shape}, not {images.shape[1:]}"
     )
-  known = np.asarray(masks) > 0.5
+  known = masks > 0.5
   completed = np.where(known, images, mean)
   for members in mask_sets.groups(masks):
     places = np.broadcast_to(known[members[0]], mean.shape).ravel()
@@ -74,6 +73,5 @@ def complete(
       continue
     values = completed[members].reshape(len(members), -1)
     values[:, ~places] += predict(places, values - mean.ravel())
-    values[:, ~places] = np.clip(values[:, ~places], -1, 1)
     completed[members] = values.reshape(-1, *mean.shape)
   return completed

@@ -17,12 +17,14 @@ earns its place only where a picture has some.
 
 import numpy as np
 
+from dcgan_inpaint.methods import filling
 from dcgan_inpaint.methods import sparse
 
 _BLOCK = 32  # Side of the texture's blocks, pixels.
 _LEVELS = 4  # Octaves of the cartoon's wavelets.
 
 
+@filling.keeps_known_pixels
 def complete(
   images: np.ndarray,
   masks: np.ndarray,
@@ -33,20 +35,15 @@ def complete(
   """Returns the images with their holes filled.
 
   Args:
-    images: float32 [N, H, W, 3] in [-1, 1]. What lies in the hole is ignored.
-    masks: float32 [N, H, W, 1], 1 = known, 0 = hole. An image without a known
-      pixel becomes mid-grey (0).
+    images: [N, H, W, 3], as `filling.keeps_known_pixels` has them.
+    masks: [N, H, W, 1], likewise.
     iterations: of thresholding.
     first: threshold at the first iteration, in the images' unit.
     last: threshold at the last iteration.
-
-  Returns:
-    float32 [N, H, W, 3] in [-1, 1]; the known pixels are those of `images`, to
-    the bit.
   """
   frames = texture_and_cartoon(*images.shape[1:3])
   thresholds = sparse.falling(first, last, iterations)
-  return sparse.complete(images, masks, frames, thresholds)
+  return sparse.fill(images, masks, frames, thresholds)
 
 
 def texture_and_cartoon(
@@ -54,8 +51,8 @@ def texture_and_cartoon(
 ) -> tuple[sparse.Cosines, sparse.Wavelets]:
   """Returns the two frames for images of a size, in the order of their turns.
 
-  Whoever comes first takes what both could explain. On 16 validation faces that
-  mattered little (60 iterations, centre 32 / random pixels 80 %): 396 / 279
+  The first one takes what both can explain. On 16 validation faces the order
+  matters little (60 iterations, centre 32 / random pixels 80 %): 396 / 279
   with the texture first, 394 / 292 with the cartoon first.
   """
   return (

@@ -12,23 +12,20 @@ nothing, and the filled pixels are whole 8-bit steps.
 
 import numpy as np
 
+from dcgan_inpaint.methods import filling
 from dcgan_inpaint.methods import opencv
 
 
+@filling.keeps_known_pixels
 def complete(
   images: np.ndarray, masks: np.ndarray, radius: int = 3
 ) -> np.ndarray:
   """Returns the images with their holes filled by OpenCV's Navier-Stokes.
 
   Args:
-    images: float32 [N, H, W, 3] in [-1, 1]. What lies in the hole is ignored.
-    masks: float32 [N, H, W, 1], 1 = known, 0 = hole. An image without a known
-      pixel becomes mid-grey.
+    images: [N, H, W, 3], as `filling.keeps_known_pixels` has them.
+    masks: [N, H, W, 1], likewise.
     radius: of the neighbourhood that a pixel is made from, pixels.
-
-  Returns:
-    float32 [N, H, W, 3] in [-1, 1]; the known pixels are those of `images`, to
-    the bit.
 
   Raises:
     errors.UserError: OpenCV is not installed.

@@ -2,7 +2,7 @@
 
 OpenCV works on 8-bit values, so the filled pixels are whole 8-bit steps. Where
 a hole touches the image's own border, it fills badly and even reads the hidden
-pixels (opencv/opencv issues 6065 and 28648). The hole is therefore blanked, and
+pixels (opencv/opencv issues 6065 and 28648). The hole is therefore blank, and
 image and mask get a border of replicated pixels, which halves the error there.
 """
 
@@ -18,16 +18,14 @@ def inpaint(
   """Returns the images with their holes filled by OpenCV, one by one.
 
   Args:
-    images: float32 [N, H, W, 3] in [-1, 1]. What lies in the hole is ignored.
-    masks: float32 [N, H, W, 1], 1 = known, 0 = hole. An image without a known
-      pixel becomes mid-grey.
+    images: float32 [N, H, W, 3] in [-1, 1], 0 in the holes.
+    masks: float32 [N, H, W, 1], 1 = known, 0 = hole.
     radius: of the neighbourhood that a pixel is made from, pixels.
     method: its name, for the error.
     flag: OpenCV's name of the algorithm.
 
   Returns:
-    float32 [N, H, W, 3] in [-1, 1]; the known pixels are those of `images`, to
-    the bit.
+    float32 [N, H, W, 3] in [-1, 1].
 
   Raises:
     errors.UserError: OpenCV is not installed.
@@ -38,15 +36,13 @@ def inpaint(
     raise errors.UserError(
       f"method {method!r} needs OpenCV: pip install 'dcgan-inpaint[opencv]'"
     ) from error
-  masks = np.asarray(masks)
-  blanked = np.where(masks > 0.5, images, np.float32(0))
   border = radius + 1
   inside = slice(border, -border)
   filled = []
-  for image, mask in zip(pixels.to_uint8(blanked), masks, strict=True):
+  for image, mask in zip(pixels.to_uint8(images), masks, strict=True):
     image = np.pad(image, ((border, border), (border, border), (0, 0)), "edge")
     hole = np.pad(np.uint8(mask[..., 0] < 0.5), border, "edge")
     image = cv2.inpaint(image, hole, radius, getattr(cv2, flag))
     filled.append(image[inside, inside])
-  filled = pixels.to_float(np.array(filled, np.uint8).reshape(blanked.shape))
-  return np.where(masks > 0.5, blanked, filled)
+  filled = np.array(filled, np.uint8).reshape(images.shape)
+  return np.asarray(pixels.to_float(filled))

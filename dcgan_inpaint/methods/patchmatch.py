@@ -40,6 +40,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dcgan_inpaint.methods import exemplars
+from dcgan_inpaint.methods import filling
 
 # How much less a patch counts for each pixel from the known part.
 _CONFIDENCE_DECAY = 1.3
@@ -49,6 +50,7 @@ _LEAST_PATCHES = 4
 _RELAXATIONS = 200
 
 
+@filling.keeps_known_pixels
 def complete(
   images: np.ndarray,
   masks: np.ndarray,
@@ -60,17 +62,12 @@ def complete(
   """Returns the images with their holes filled by PatchMatch and voting.
 
   Args:
-    images: float32 [N, H, W, 3] in [-1, 1]. What lies in the hole is ignored.
-    masks: float32 [N, H, W, 1], 1 = known, 0 = hole. An image without a known
-      pixel becomes mid-grey.
+    images: [N, H, W, 3], as `filling.keeps_known_pixels` has them.
+    masks: [N, H, W, 1], likewise.
     patch_size: side of the patches, an odd number of pixels.
     iterations: of search and vote, at each scale.
     sweeps: of PatchMatch, in each iteration.
     seed: of the random choices, the same for every image.
-
-  Returns:
-    float32 [N, H, W, 3] in [-1, 1]; the known pixels are those of `images`, to
-    the bit.
   """
   fill = functools.partial(
     _fill_batch,
@@ -200,7 +197,14 @@ def vote(
 
 
 @functools.partial(jax.jit, static_argnames=("size", "iterations", "sweeps"))
-def _fill_batch(images, known, seed, size, iterations, sweeps):
+def _fill_batch(
+  images: jax.Array,
+  known: jax.Array,
+  seed: int,
+  size: int,
+  iterations: int,
+  sweeps: int,
+) -> jax.Array:
   fill = functools.partial(
     _fill,
     key=jax.random.key(seed),
@@ -211,17 +215,22 @@ def _fill_batch(images, known, seed, size, iterations, sweeps):
   return jax.vmap(fill)(images, known)
 
 
-def _fill(image, known, key, size, iterations, sweeps):
+def _fill(
+  image: jax.Array,
+  known: jax.Array,
+  key: jax.Array,
+  size: int,
+  iterations: int,
+  sweeps: int,
+) -> jax.Array:
   """Fills one image [H, W, 3] with zeros in its hole."""
   scales = [(image * 127.5 - 0.5, known)]
   while min(scales[-1][1].shape) >= 2 * _LEAST_PATCHES * size:
     scales.append(_halve(*scales[-1]))
-  estimate = field = None
+  estimate, field = _spread(*scales[-1]), None
   for number in reversed(range(len(scales))):
     levels, known = scales[number]
-    if estimate is None:
-      estimate = _spread(levels, known)
-    else:
+    if field is not None:
       estimate = jnp.where(known[..., None], levels, _double(estimate, known))
     scale_key = jax.random.fold_in(key, number)
     stock = exemplars.sources(levels, known, size)
@@ -242,7 +251,12 @@ def _fill(image, known, key, size, iterations, sweeps):
   return jnp.where(known.any(), (estimate + 0.5) / 127.5, 0)
 
 
-def _start(stock, coarser, key, shape):
+def _start(
+  stock: exemplars.Sources,
+  coarser: jax.Array | None,
+  key: jax.Array,
+  shape: tuple[int, ...],
+) -> jax.Array:
   """Returns a first field [H * W]: random, or the coarser one, doubled."""
   height, width = shape
   allowed = jnp.argsort(~stock.allowed)  # The allowed ones come first.
@@ -259,7 +273,7 @@ def _start(stock, coarser, key, shape):
   return jnp.where(stock.allowed[doubled], doubled, field)
 
 
-def _weights(distances, known, size):
+def _weights(distances: jax.Array, known: jax.Array, size: int) -> jax.Array:
   """Returns how much each patch's vote counts, float32 [H * W].
 
   Args:
@@ -290,7 +304,7 @@ def _weights(distances, known, size):
   return weights * _CONFIDENCE_DECAY ** -remoteness.reshape(-1)
 
 
-def _spread(levels, known):
+def _spread(levels: jax.Array, known: jax.Array) -> jax.Array:
   """Returns the image with its rim's colours spread smoothly into the hole."""
   mask = known[..., None]
   mean = jnp.where(mask, levels, 0).sum((0, 1)) / jnp.maximum(known.sum(), 1)
@@ -305,7 +319,7 @@ def _spread(levels, known):
   return jax.lax.fori_loop(0, _RELAXATIONS, relax, start)
 
 
-def _halve(levels, known):
+def _halve(levels: jax.Array, known: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Returns the image [H, W, 3] and what is known of it at half the size."""
   odd = [(0, length % 2) for length in known.shape]
   levels = jnp.pad(jnp.where(known[..., None], levels, 0), [*odd, (0, 0)])
@@ -316,7 +330,7 @@ def _halve(levels, known):
   return total / jnp.maximum(count, 1)[..., None], count > 0
 
 
-def _double(levels, like):
+def _double(levels: jax.Array, like: jax.Array) -> jax.Array:
   """Returns the image at twice the size, cut to that of `like` [H, W]."""
   levels = jnp.repeat(jnp.repeat(levels, 2, 0), 2, 1)
   return levels[: like.shape[0], : like.shape[1]]

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import linalg
 
+from dcgan_inpaint.methods import filling
 from dcgan_inpaint.methods import gaussian
 
 # Chosen on validation faces with a centre hole. Twice the components take four
@@ -71,9 +72,10 @@ def fit(images: np.ndarray, components: int = COMPONENTS) -> Fitted:
   width = min(size, components + _OVERSAMPLING)
   basis = np.random.default_rng(0).standard_normal((size, width), np.float32)
   for _ in range(_ITERATIONS):
-    basis, _ = linalg.qr(
+    factors = linalg.qr(
       covariance @ basis, mode="economic", overwrite_a=True, check_finite=False
     )
+    basis = np.asarray(factors[0])
   values, vectors = linalg.eigh(basis.T @ (covariance @ basis))
   values, vectors = values[: -components - 1 : -1], vectors[:, ::-1]
   rest = np.trace(covariance, dtype=np.float64) - values.sum(dtype=np.float64)
@@ -87,6 +89,7 @@ def fit(images: np.ndarray, components: int = COMPONENTS) -> Fitted:
   )
 
 
+@filling.keeps_known_pixels
 def complete(
   images: np.ndarray,
   masks: np.ndarray,
@@ -96,16 +99,12 @@ def complete(
   """Returns the images with the conditional mean of their holes.
 
   Args:
-    images: float32 [N, H, W, C] in [-1, 1], of the training images' shape. What
-      lies in the hole is ignored.
-    masks: float32 [N, H, W, 1], 1 = known, 0 = hole. An image without a known
-      pixel becomes the mean image.
+    images: [N, H, W, C], as `filling.keeps_known_pixels` has them, and of the
+      training images' shape.
+    masks: [N, H, W, 1], likewise. An image without a known pixel becomes the
+      mean image.
     fitted: what `fit` returned.
     noise_factor: how many times as large the noise is taken.
-
-  Returns:
-    float32 [N, H, W, C] in [-1, 1]; the known pixels are those of `images`, to
-    the bit.
 
   Raises:
     ValueError: the images' shape is not that of the training images.
@@ -114,7 +113,7 @@ def complete(
   # The noise beside the variance of each latent.
   ratios = np.float32(noise_factor) * fitted.noise / fitted.variances
 
-  def predict(known, values):
+  def predict(known: np.ndarray, values: np.ndarray) -> np.ndarray:
     factor = _factor(components, ratios, known)
     parts = []
     for first in range(0, len(values), _BATCH):
@@ -123,11 +122,13 @@ def complete(
       parts.append(_expect(components, factor, known, padded)[: len(batch)])
     return np.concatenate(parts)[:, ~known]
 
-  return gaussian.complete(images, masks, fitted.mean, predict)
+  return gaussian.fill(images, masks, fitted.mean, predict)
 
 
 @jax.jit
-def _factor(components, ratios, known):
+def _factor(
+  components: jax.Array, ratios: jax.Array, known: jax.Array
+) -> jax.Array:
   """Returns the Cholesky factor of the latents' precision, times the noise."""
   seen = components * known[:, None]
   precision = jnp.matmul(seen.T, seen, precision="highest")
@@ -135,7 +136,9 @@ def _factor(components, ratios, known):
 
 
 @jax.jit
-def _expect(components, factor, known, values):
+def _expect(
+  components: jax.Array, factor: jax.Array, known: jax.Array, values: jax.Array
+) -> jax.Array:
   """Returns the expected values [B, D] of images known in part, float32."""
   seen = jnp.matmul(values * known, components, precision="highest")
   latents = jax.scipy.linalg.cho_solve((factor, True), seen.T)

@@ -33,6 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dcgan_inpaint.methods import exemplars
+from dcgan_inpaint.methods import filling
 
 
 class _State(NamedTuple):
@@ -53,6 +54,7 @@ class _State(NamedTuple):
   step: jax.Array
 
 
+@filling.keeps_known_pixels
 def complete(
   images: np.ndarray,
   masks: np.ndarray,
@@ -64,17 +66,12 @@ def complete(
   """Returns the images with their holes filled by image quilting.
 
   Args:
-    images: float32 [N, H, W, 3] in [-1, 1]. What lies in the hole is ignored.
-    masks: float32 [N, H, W, 1], 1 = known, 0 = hole. An image without a known
-      pixel becomes mid-grey.
+    images: [N, H, W, 3], as `filling.keeps_known_pixels` has them.
+    masks: [N, H, W, 1], likewise.
     block_size: side of the blocks, an odd number of pixels.
     overlap: of blocks, pixels, at most half a block.
     tolerance: how much worse than the best a block may be; the paper's 0.1.
     seed: of the random choices, the same for every image.
-
-  Returns:
-    float32 [N, H, W, 3] in [-1, 1]; the known pixels are those of `images`, to
-    the bit, and every other is a copy of one of them.
   """
   fill = functools.partial(
     _fill_batch,
@@ -118,7 +115,14 @@ def cut(errors: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames=("size", "overlap"))
-def _fill_batch(images, known, seed, size, overlap, tolerance):
+def _fill_batch(
+  images: jax.Array,
+  known: jax.Array,
+  seed: int,
+  size: int,
+  overlap: int,
+  tolerance: float,
+) -> jax.Array:
   fill = functools.partial(
     _fill,
     key=jax.random.key(seed),
@@ -129,7 +133,14 @@ def _fill_batch(images, known, seed, size, overlap, tolerance):
   return jax.vmap(fill)(images, known)
 
 
-def _fill(image, known, key, size, overlap, tolerance):
+def _fill(
+  image: jax.Array,
+  known: jax.Array,
+  key: jax.Array,
+  size: int,
+  overlap: int,
+  tolerance: float,
+) -> jax.Array:
   """Fills one image [H, W, 3] with zeros in its hole."""
   shape = known.shape
   width, pixels = shape[1], known.size
@@ -196,7 +207,7 @@ def _fill(image, known, key, size, overlap, tolerance):
   return exemplars.copy(image, end.origin)
 
 
-def _grid(shape, size, overlap):
+def _grid(shape: tuple[int, ...], size: int, overlap: int) -> jax.Array:
   """Returns the flat indices [blocks, size * size] of a grid of blocks."""
   y, x = (
     np.arange(0, max(length - overlap, 1), size - overlap) + size // 2

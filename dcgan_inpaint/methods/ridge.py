@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import linalg
 
+from dcgan_inpaint.methods import filling
 from dcgan_inpaint.methods import gaussian
 
 # On values in [-1, 1], beside the mean of squares over the images. Chosen on
@@ -57,33 +58,31 @@ def fit(images: np.ndarray, weight: float = WEIGHT) -> Fitted:
   covariance[np.diag_indices_from(covariance)] += np.float32(weight)
   factor, _ = linalg.cho_factor(covariance, lower=True, check_finite=False)
   # LAPACK's inverse of a factored matrix, of which it fills the lower half.
-  precision, _ = linalg.lapack.spotri(factor, lower=True, overwrite_c=True)
+  (invert,) = linalg.get_lapack_funcs(("potri",), (factor,))
+  precision, _ = invert(factor, lower=True, overwrite_c=True)
   upper = np.triu_indices_from(precision, 1)
   precision[upper] = precision.T[upper]
   return Fitted(mean, covariance, precision)
 
 
+@filling.keeps_known_pixels
 def complete(
   images: np.ndarray, masks: np.ndarray, fitted: Fitted
 ) -> np.ndarray:
   """Returns the images with their holes predicted from the known pixels.
 
   Args:
-    images: float32 [N, H, W, C] in [-1, 1], of the training images' shape. What
-      lies in the hole is ignored.
-    masks: float32 [N, H, W, 1], 1 = known, 0 = hole. An image without a known
-      pixel becomes the mean image.
+    images: [N, H, W, C], as `filling.keeps_known_pixels` has them, and of the
+      training images' shape.
+    masks: [N, H, W, 1], likewise. An image without a known pixel becomes the
+      mean image.
     fitted: what `fit` returned.
-
-  Returns:
-    float32 [N, H, W, C] in [-1, 1]; the known pixels are those of `images`, to
-    the bit.
 
   Raises:
     ValueError: the images' shape is not that of the training images.
   """
 
-  def predict(known, values):
+  def predict(known: np.ndarray, values: np.ndarray) -> np.ndarray:
     hidden = ~known
     values = values[:, known].T
     if known.sum() <= hidden.sum():
@@ -94,7 +93,7 @@ def complete(
     across = fitted.precision[np.ix_(hidden, known)]
     return -_solve(own, across @ values).T
 
-  return gaussian.complete(images, masks, fitted.mean, predict)
+  return gaussian.fill(images, masks, fitted.mean, predict)
 
 
 def _solve(matrix: np.ndarray, right_sides: np.ndarray) -> np.ndarray:

@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dcgan_inpaint.methods import filling
+
 # Images go through the solver in batches of this size, the last one filled up:
 # one compilation, and a result that does not depend on how many there are.
 _IMAGES_AT_ONCE = 16
@@ -36,6 +38,10 @@ def cosines(size: int) -> np.ndarray:
   return matrix
 
 
+_Array = jax.Array | np.ndarray
+_Pair = tuple[_Array, _Array]
+
+
 class Cosines(NamedTuple):
   """The DCT of all blocks, or of the whole image.
 
@@ -44,18 +50,18 @@ class Cosines(NamedTuple):
     columns: float32 [Q, W], the atoms along the width.
   """
 
-  rows: jax.Array | np.ndarray
-  columns: jax.Array | np.ndarray
+  rows: _Array
+  columns: _Array
 
-  def analyse(self, images):
+  def analyse(self, images: jax.Array) -> tuple[jax.Array, ...]:
     """Returns the coefficients of [..., H, W]: a tuple of one [..., P, Q]."""
     return (_apply(self.rows, images, self.columns),)
 
-  def synthesise(self, coefficients):
+  def synthesise(self, coefficients: Sequence[jax.Array]) -> jax.Array:
     """Returns images [..., H, W] from coefficients."""
     return _apply(self.rows.T, coefficients[0], self.columns.T)
 
-  def norms(self):
+  def norms(self) -> tuple[jax.Array]:
     """Returns the atoms' lengths [P, Q]; those cut by the border are short."""
     rows, columns = (jnp.linalg.norm(m, axis=1) for m in self)
     return (rows[:, None] * columns,)
@@ -63,7 +69,9 @@ class Cosines(NamedTuple):
 
 def global_cosines(height: int, width: int) -> Cosines:
   """Returns the orthonormal DCT of whole images."""
-  return Cosines(np.float32(cosines(height)), np.float32(cosines(width)))
+  return Cosines(
+    cosines(height).astype(np.float32), cosines(width).astype(np.float32)
+  )
 
 
 def local_cosines(height: int, width: int, block: int) -> Cosines:
@@ -84,7 +92,7 @@ def local_cosines(height: int, width: int, block: int) -> Cosines:
   if block % 2:
     raise ValueError(f"blocks overlap by half: a side of {block} is odd")
 
-  def atoms(size):
+  def atoms(size: int) -> np.ndarray:
     window = np.sin(np.pi * (np.arange(block) + 0.5) / block)
     windowed = cosines(block) * window
     starts = range(0, size + block // 2, block // 2)
@@ -92,9 +100,10 @@ def local_cosines(height: int, width: int, block: int) -> Cosines:
     for rows, start in zip(matrix, starts, strict=True):
       rows[:, start : start + block] = windowed
     half = block // 2  # By which the first block hangs over the border.
-    return matrix[:, :, half : half + size].reshape(-1, size)
+    inside = matrix[:, :, half : half + size].reshape(-1, size)
+    return inside.astype(np.float32)
 
-  return Cosines(np.float32(atoms(height)), np.float32(atoms(width)))
+  return Cosines(atoms(height), atoms(width))
 
 
 class Wavelets(NamedTuple):
@@ -105,10 +114,10 @@ class Wavelets(NamedTuple):
     columns: the same along the width, [W, W].
   """
 
-  rows: tuple
-  columns: tuple
+  rows: tuple[_Pair, ...]
+  columns: tuple[_Pair, ...]
 
-  def analyse(self, images):
+  def analyse(self, images: jax.Array) -> tuple[jax.Array, ...]:
     """Returns three details [..., H, W] of each level, and what is left."""
     coefficients = []
     for rows, columns in zip(self.rows, self.columns, strict=True):
@@ -121,7 +130,7 @@ class Wavelets(NamedTuple):
       images = _apply(low, images, left)
     return (*coefficients, images)
 
-  def synthesise(self, coefficients):
+  def synthesise(self, coefficients: Sequence[jax.Array]) -> jax.Array:
     """Returns images [..., H, W] from coefficients."""
     *details, images = coefficients
     for level in reversed(range(len(self.rows))):
@@ -135,7 +144,7 @@ class Wavelets(NamedTuple):
       )
     return images
 
-  def norms(self):
+  def norms(self) -> tuple[float, ...]:
     """Returns the atoms' lengths: 2^-level, and 0 for what is left.
 
     So the coarsest means are never thresholded: they are not sparse.
@@ -159,15 +168,15 @@ def wavelets(height: int, width: int, levels: int) -> Wavelets:
   low = np.array([1 + root, 3 + root, 3 - root, 1 - root]) / 8
   high = low[::-1] * [1, -1, 1, -1]
 
-  def circulant(taps, size, step):
+  def circulant(taps: np.ndarray, size: int, step: int) -> np.ndarray:
     matrix = np.zeros((size, size))
     for tap, value in enumerate(taps):
       # Centred, so that the levels do not drift apart.
       places = (np.arange(size) + (2 * tap - 3) * step // 2) % size
       matrix[np.arange(size), places] += value
-    return np.float32(matrix)
+    return matrix.astype(np.float32)
 
-  def pairs(size):
+  def pairs(size: int) -> tuple[_Pair, ...]:
     return tuple(
       (circulant(low, size, 2**level), circulant(high, size, 2**level))
       for level in range(levels)
@@ -176,38 +185,30 @@ def wavelets(height: int, width: int, levels: int) -> Wavelets:
   return Wavelets(pairs(height), pairs(width))
 
 
-def complete(
+def fill(
   images: np.ndarray,
   masks: np.ndarray,
   frames: Sequence[Cosines | Wavelets],
-  thresholds: Sequence[float],
+  thresholds: np.ndarray,
 ) -> np.ndarray:
   """Returns the images with their holes filled by what is sparse in `frames`.
 
   Args:
-    images: float32 [N, H, W, 3] in [-1, 1]. What lies in the hole is ignored.
-    masks: float32 [N, H, W, 1], 1 = known, 0 = hole. An image without a known
-      pixel becomes mid-grey (0).
+    images: float32 [N, H, W, 3], 0 in the holes.
+    masks: float32 [N, H, W, 1], 1 = known, 0 = hole.
     frames: for images of H x W pixels; see `decompose`.
-    thresholds: one an iteration.
+    thresholds: float [K], one an iteration.
 
   Returns:
-    float32 [N, H, W, 3] in [-1, 1]; the known pixels are those of `images`, to
-    the bit.
+    float32 [N, H, W, 3].
   """
-  masks = np.asarray(masks)
-  known = np.where(masks > 0.5, images, np.float32(0))
-  thresholds = np.asarray(thresholds, np.float32)
-  completed = known.copy()
-  for start in range(0, len(known), _IMAGES_AT_ONCE):
-    here = slice(start, start + _IMAGES_AT_ONCE)
-    count = len(known[here])
-    sides = ((0, _IMAGES_AT_ONCE - count), (0, 0), (0, 0), (0, 0))
-    batch, seen = (np.pad(x[here], sides) for x in (known, masks))
-    parts = decompose(batch, seen, tuple(frames), thresholds)
-    filled = np.clip(sum(map(np.asarray, parts)), -1, 1)[:count]
-    completed[here] = np.where(masks[here] > 0.5, known[here], filled)
-  return completed
+  thresholds = thresholds.astype(np.float32)
+
+  def fill_batch(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    first, *others = decompose(images, masks, tuple(frames), thresholds)
+    return sum(map(np.asarray, others), start=np.asarray(first))
+
+  return filling.in_batches(fill_batch, images, masks, _IMAGES_AT_ONCE)
 
 
 @jax.jit
@@ -275,7 +276,7 @@ def falling(first: float, last: float, iterations: int) -> np.ndarray:
   return np.geomspace(first, last, iterations)
 
 
-def _apply(rows, images, columns):
+def _apply(rows: _Array, images: jax.Array, columns: _Array) -> jax.Array:
   # An accelerator would round the products to TF32 or bfloat16.
   with jax.default_matmul_precision("highest"):
-    return rows @ images @ columns.T
+    return jnp.matmul(jnp.matmul(rows, images), columns.T)

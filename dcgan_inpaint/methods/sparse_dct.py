@@ -18,9 +18,11 @@ of 16 pixels 925 / 216, of 64 pixels 757 / 208, one DCT of the whole image
 
 import numpy as np
 
+from dcgan_inpaint.methods import filling
 from dcgan_inpaint.methods import sparse
 
 
+@filling.keeps_known_pixels
 def complete(
   images: np.ndarray,
   masks: np.ndarray,
@@ -32,18 +34,13 @@ def complete(
   """Returns the images with their holes filled.
 
   Args:
-    images: float32 [N, H, W, 3] in [-1, 1]. What lies in the hole is ignored.
-    masks: float32 [N, H, W, 1], 1 = known, 0 = hole. An image without a known
-      pixel becomes mid-grey (0).
+    images: [N, H, W, 3], as `filling.keeps_known_pixels` has them.
+    masks: [N, H, W, 1], likewise.
     block: side of a block, pixels; even. Blocks overlap by half. 0 takes the
       DCT of the whole image.
     iterations: of thresholding.
     first: threshold at the first iteration, in the images' unit.
     last: threshold at the last iteration.
-
-  Returns:
-    float32 [N, H, W, 3] in [-1, 1]; the known pixels are those of `images`, to
-    the bit.
   """
   height, width = images.shape[1:3]
   if block:
@@ -51,4 +48,4 @@ def complete(
   else:
     frame = sparse.global_cosines(height, width)
   thresholds = sparse.falling(first, last, iterations)
-  return sparse.complete(images, masks, [frame], thresholds)
+  return sparse.fill(images, masks, [frame], thresholds)

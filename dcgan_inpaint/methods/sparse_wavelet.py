@@ -18,9 +18,11 @@ hole: four levels from 16 to 0.05 in 120 iterations 373 / 257.
 
 import numpy as np
 
+from dcgan_inpaint.methods import filling
 from dcgan_inpaint.methods import sparse
 
 
+@filling.keeps_known_pixels
 def complete(
   images: np.ndarray,
   masks: np.ndarray,
@@ -32,19 +34,14 @@ def complete(
   """Returns the images with their holes filled.
 
   Args:
-    images: float32 [N, H, W, 3] in [-1, 1]. What lies in the hole is ignored.
-    masks: float32 [N, H, W, 1], 1 = known, 0 = hole. An image without a known
-      pixel becomes mid-grey (0).
+    images: [N, H, W, 3], as `filling.keeps_known_pixels` has them.
+    masks: [N, H, W, 1], likewise.
     levels: octaves of the wavelets.
     iterations: of thresholding.
     first: threshold at the first iteration, in the images' unit.
     last: threshold at the last iteration.
-
-  Returns:
-    float32 [N, H, W, 3] in [-1, 1]; the known pixels are those of `images`, to
-    the bit.
   """
   height, width = images.shape[1:3]
   frame = sparse.wavelets(height, width, levels)
   thresholds = sparse.falling(first, last, iterations)
-  return sparse.complete(images, masks, [frame], thresholds)
+  return sparse.fill(images, masks, [frame], thresholds)

@@ -3,8 +3,8 @@
 After M. Bertalmio, "Strong-Continuation, Contrast-Invariant Inpainting With a
 Third-Order Optimal PDE", IEEE TIP 15(7), 2006, pages 1934-1938, whose
 title and aim this follows: Taylor's expansion along a level line, to the third
-order. The article's text was not at hand, and so neither its own equation nor
-its scheme is claimed. What is solved in the hole is
+order. Neither the article's own equation nor its scheme is claimed. What is
+solved in the hole is
 
   grad(curvature) . N = 0, N = (-u_y, u_x), curvature = div(grad u / |grad u|),
 
@@ -28,25 +28,17 @@ import numpy as np
 
 from dcgan_inpaint.methods import bertalmio
 from dcgan_inpaint.methods import diffusion
+from dcgan_inpaint.methods import filling
 
 _TIME_STEP = 0.05
 # The square of the |grad u| below which curvatures fade.
 _FLAT = 1e-3
 
 
+@filling.keeps_known_pixels
 def complete(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
-  """Returns the images with their holes filled by arcs of level lines.
-
-  Args:
-    images: float32 [N, H, W, C] in [-1, 1]. What lies in the hole is ignored.
-    masks: float32 [N, H, W, 1], 1 = known, 0 = hole. An image without a known
-      pixel becomes mid-grey (0).
-
-  Returns:
-    float32 [N, H, W, C] in [-1, 1]; the known pixels are those of `images`, to
-    the bit.
-  """
-  return diffusion.complete(_solve, images, masks)
+  """Returns the images with their holes filled by arcs of level lines."""
+  return diffusion.solve(_solve, images, masks)
 
 
 def _curvature(u: jax.Array) -> jax.Array:

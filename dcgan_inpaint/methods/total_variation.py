@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dcgan_inpaint.methods import diffusion
-from dcgan_inpaint.methods import harmonic
+from dcgan_inpaint.methods import filling
 
 ITERATIONS = 2000
 # The sum is then within 0.03 % of the least, on faces.
@@ -36,25 +36,21 @@ _PRIMAL_STEP = 0.1
 _DUAL_STEP = 1 / (8 * _PRIMAL_STEP)
 
 
+@filling.keeps_known_pixels
 def complete(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
-  """Returns the images with holes of least total variation.
-
-  Args:
-    images: float32 [N, H, W, C] in [-1, 1]. What lies in the hole is ignored.
-    masks: float32 [N, H, W, 1], 1 = known, 0 = hole. An image without a known
-      pixel becomes mid-grey (0).
-
-  Returns:
-    float32 [N, H, W, C] in [-1, 1]; the known pixels are those of `images`, to
-    the bit.
-  """
-  return diffusion.complete(_solve, images, masks)
+  """Returns the images with holes of least total variation."""
+  return diffusion.solve(_solve, images, masks)
 
 
 @jax.jit
 @jax.vmap
 def _solve(u: jax.Array, hole: jax.Array) -> jax.Array:
-  """Returns u [C, H, W] with the hole [1, H, W] of least total variation."""
+  """Returns u [C, H, W] with the hole [1, H, W] of least total variation.
+
+  Args:
+    u: float32, harmonic in the hole.
+    hole: bool.
+  """
 
   def still_changes(state):
     _, _, _, change, iteration = state
@@ -71,7 +67,6 @@ def _solve(u: jax.Array, hole: jax.Array) -> jax.Array:
     change = jnp.abs(step).max()
     return u + step, u + 2 * step, (dual_x, dual_y), change, iteration + 1
 
-  u = harmonic.solve(u, hole)
   dual = jnp.zeros_like(u), jnp.zeros_like(u)
   u, *_ = jax.lax.while_loop(still_changes, iterate, (u, u, dual, jnp.inf, 0))
   return u

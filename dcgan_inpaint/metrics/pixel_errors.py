@@ -3,14 +3,14 @@
 The first three equal scikit-image's to 1e-5.
 
 The paper compares its losses by MSE and SSIM; PSNR is the field's habit. All
-figures are on the 8-bit scale, one figure an image, so that a table can carry
+metrics are on the 8-bit scale, one value an image, so that a table can carry
 means and intervals. All but `summarise` work under `jit`, in float32 arithmetic
 without matrix products, which an accelerator may round to TF32 or bfloat16.
 
 Arguments are [B, H, W, C] arrays, uint8 or float in 0..255, and an optional
-mask [B, H, W, 1] with 1 = known and 0 = hole. Without a mask the figure is
-taken over the whole image, as in the paper; with one, over the hole alone. A
-hole without pixels has no figure: NaN.
+mask [B, H, W, 1] with 1 = known and 0 = hole. Without a mask a metric is taken
+over the whole image, as in the paper; with one, over the hole alone. For a hole
+without pixels it is NaN.
 """
 
 import jax
@@ -66,10 +66,10 @@ def ssim(
 
   Wang, Bovik, Sheikh & Simoncelli, "Image quality assessment: from error
   visibility to structural similarity", IEEE TIP 13 (2004), with K1 = 0.01 and
-  K2 = 0.03, in each colour channel by itself. The whole image's figure is
+  K2 = 0.03, in each colour channel by itself. The whole image's value is
   `skimage.metrics.structural_similarity(..., channel_axis=-1, data_range=255)`:
   the mean of the map of local similarities without the border on which the
-  window overhangs the image (3 pixels, Gaussian 5). The hole's figure is the
+  window overhangs the image (3 pixels, Gaussian 5). The hole's value is the
   mean of that map over the hole's pixels, border included (`full=True` there);
   as a window reaches beyond its centre, known pixels near the hole count too.
 
@@ -121,7 +121,7 @@ def sharpness(images: Array, references: Array, mask: Array) -> jax.Array:
 def evaluate(
   completed: Array, originals: Array, masks: Array
 ) -> dict[str, jax.Array]:
-  """Returns every figure of a batch of completed images.
+  """Returns every metric of a batch of completed images.
 
   Args:
     completed: uint8 [B, H, W, C].
@@ -147,26 +147,26 @@ def evaluate(
 
 
 def summarise(values: Array) -> tuple[float, float]:
-  """Returns the mean of one figure over images, and its 95 % interval.
+  """Returns the mean of one metric over images, and its 95 % interval.
 
   PSNR is averaged as the field does: the mean of the images' decibels, not the
-  decibels of the mean error. Images without a finite figure (the PSNR of a
-  perfect image, the hole of an image that has none) are left out, unless all
+  decibels of the mean error. Values that are not finite (the PSNR of a perfect
+  image, the hole of an image that has none) are left out, unless all images
   are perfect.
 
   Args:
-    values: float [n], one figure an image.
+    values: float [n], one an image.
 
   Returns:
     (mean, half_width), floats: the mean lies within `mean ± half_width` with
     95 % confidence, by Student's t over the images. `half_width` is NaN for
     fewer than two finite values.
   """
-  values = np.asarray(values, np.float64)
-  finite = values[np.isfinite(values)]
+  numbers = np.asarray(values, np.float64)
+  finite = numbers[np.isfinite(numbers)]
   n = len(finite)
   if n == 0:
-    return (np.inf if np.any(values == np.inf) else np.nan), np.nan
+    return (np.inf if np.any(numbers == np.inf) else np.nan), np.nan
   if n == 1:
     return float(finite[0]), np.nan
   from scipy import special  # Here, as training need not wait for it.
@@ -176,20 +176,21 @@ def summarise(values: Array) -> tuple[float, float]:
   return float(finite.mean()), float(half_width)
 
 
-def _float(images):
+def _float(images: Array) -> jax.Array:
   return jnp.asarray(images, jnp.float32)
 
 
-def _gradient_energy(images, mask):
+def _gradient_energy(images: Array, mask: Array) -> jax.Array:
   """Returns the sum of squared differences of neighbours in each hole, [B]."""
-  images, hole = _float(images), 1 - _float(mask)
-  return sum(
-    _sum(jnp.diff(images, axis=axis) ** 2 * jnp.minimum(*_pairs(hole, axis)))
+  values, hole = _float(images), 1 - _float(mask)
+  along_y, along_x = (
+    _sum(jnp.diff(values, axis=axis) ** 2 * jnp.minimum(*_pairs(hole, axis)))
     for axis in (1, 2)
   )
+  return along_y + along_x
 
 
-def _pairs(values, axis):
+def _pairs(values: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
   size = values.shape[axis]
   return (
     jax.lax.slice_in_dim(values, 0, size - 1, axis=axis),
@@ -197,7 +198,7 @@ def _pairs(values, axis):
   )
 
 
-def _mean(values, mask):
+def _mean(values: jax.Array, mask: Array | None) -> jax.Array:
   """Returns the mean over [H, W, C] of each image, or over its hole."""
   if mask is not None:
     hole = jnp.broadcast_to(1 - _float(mask), values.shape)
@@ -205,12 +206,14 @@ def _mean(values, mask):
   return _sum(values) / values[0].size
 
 
-def _sum(values):
+def _sum(values: jax.Array) -> jax.Array:
   # Row by row, so that no float32 sum grows long enough to drop digits.
   return values.sum((2, 3)).sum(1)
 
 
-def _similarity_map(x, y, window, sample):
+def _similarity_map(
+  x: jax.Array, y: jax.Array, window: np.ndarray, *, sample: bool
+) -> jax.Array:
   """Returns SSIM's local map [B, H, W, C] (Wang et al., equation 13)."""
   mean_x, _, var_x = _local_covariance(x, x, window)
   mean_y, _, var_y = _local_covariance(y, y, window)
@@ -224,7 +227,9 @@ def _similarity_map(x, y, window, sample):
   return luminance * structure
 
 
-def _local_covariance(x, y, window):
+def _local_covariance(
+  x: jax.Array, y: jax.Array, window: np.ndarray
+) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Returns the means of x and of y, and their covariance, in each window.
 
   E[xy] - E[x]E[y] cancels in float32. The law of total covariance does not,
@@ -249,7 +254,7 @@ def _local_covariance(x, y, window):
   return x, y, covariance
 
 
-def _taps(images, axis, window):
+def _taps(images: jax.Array, axis: int, window: np.ndarray) -> list[jax.Array]:
   """Returns `images` shifted along `axis`, once for each of the weights.
 
   The border is mirrored, edge included (SciPy's `reflect`).
@@ -264,5 +269,6 @@ def _taps(images, axis, window):
   ]
 
 
-def _average(taps, window):
-  return sum(float(w) * tap for w, tap in zip(window, taps, strict=True))
+def _average(taps: list[jax.Array], window: np.ndarray) -> jax.Array:
+  first, *others = (float(w) * tap for w, tap in zip(window, taps, strict=True))
+  return sum(others, start=first)

@@ -1,29 +1,36 @@
 """The DCGAN's 5x5 stride-2 convolutions in their fast, exact implementations.
 
-The parameters stay the paper's 5x5 kernels, and every implementation equals Flax's `Conv`
-and `ConvTranspose` up to rounding. The implementations differ in speed alone:
+The parameters stay the paper's 5x5 kernels, and every implementation equals
+Flax's `Conv` and `ConvTranspose` up to rounding. They differ in speed alone:
 
-  plain   XLA's own operation. Its gradients miss the fast paths.
-  dense   One 3x3 convolution at stride 1 over blocks of 2x2 pixels, four times
-          the channels. A 5x5 kernel fills 25 of its 36 taps; accelerators gain
-          more from the one large product than they lose. Auto's choice there.
-  phases  Without wasted taps: a transposed convolution is four, one for each
-          parity of the output's row and column, of 3x3, 3x2, 2x3 and 2x2 taps.
-          Gradients are written out in the same operations, so reverse mode
-          works to any order; forward mode (`jax.jvp`) is not supported, here
-          and in the next. Auto's choice on the CPU for layers of few channels.
-  winograd  The dense implementation's 3x3 convolution by Winograd's transforms (Lavin and
-          Gray 2016): 36 products for a tile of 4x4 blocks in the place of 576,
-          or of 400 in `phases`. In float32 whatever the type, and about six
-          times the rounding error of the others: 4e-6 of the largest value.
-          Auto's choice on the CPU for all other layers.
-  native  The same transforms and products fused in C++ (`native`), for the CPU.
-          Auto's choice there where a compiler can build it, unless there are
-          several devices, over which a call of ours is not split.
+  plain        XLA's own operation. Its gradients miss the fast paths.
+  dense        One 3x3 convolution at stride 1 over blocks of 2x2 pixels, four
+               times the channels. A 5x5 kernel fills 25 of its 36 taps;
+               accelerators gain more from the one large product than they lose.
+  phases       Without wasted taps: a transposed convolution is four, one for
+               each parity of the output's row and column, of 3x3, 3x2, 2x3 and
+               2x2 taps. Gradients are written out in the same operations, so
+               reverse mode works to any order; forward mode (`jax.jvp`) is not
+               supported, here and in the next.
+  winograd     The 3x3 convolution of `dense` by Winograd's transforms (Lavin
+               and Gray 2016): 36 products for a tile of 4x4 blocks in the place
+               of 576, or of 400 in `phases`. In float32 whatever the type, and
+               about six times the rounding error of the others: 4e-6 of the
+               largest value.
+  native       The same transforms and products fused in C++ (`native`), for the
+               CPU. A program over several devices works, but is not split.
+  by_channels  `winograd` for a layer of many channels, `phases` for one of few:
+               the fastest on the CPU without a C++ compiler.
 
+`choose` resolves 'auto' to one of them and builds what it needs. It is called
+when a network is made, so that nothing is built while a program is traced.
 docs/performance.md has what each takes.
 """
 
+from collections.abc import Sequence
+import functools
+
+from absl import logging
 import jax
 from jax import lax
 import jax.numpy as jnp
@@ -32,7 +39,11 @@ import numpy as np
 from dcgan_inpaint.networks import native
 from dcgan_inpaint.runtime import errors
 
-IMPLEMENTATIONS = ("plain", "dense", "phases", "winograd", "native")
+IMPLEMENTATIONS = (
+  "plain", "dense", "phases", "winograd", "native", "by_channels",
+)  # fmt: skip
+
+_Pair = tuple[jax.Array, jax.Array]
 
 # With fewer channels than this on the image's side, a vector register stays
 # mostly empty, and wasted taps cost less than wasted lanes.
@@ -41,108 +52,166 @@ _THIN = 8
 _WIDE = 32
 
 
-def strided(x, kernel, implementation="auto", prepared=None):
+def choose(name: str, field: str = "config.model.convolution") -> str:
+  """Returns the implementation that serves on this machine, ready for use.
+
+  The first call may compile C++, which takes some ten seconds, and logs what is
+  used. Call it before anything is traced.
+
+  Args:
+    name: one of `IMPLEMENTATIONS`, or 'auto': 'dense' on accelerators, on one
+      CPU device 'native' if it can be built, and 'by_channels' elsewhere.
+    field: the config field that holds the name, for messages.
+
+  Returns:
+    One of `IMPLEMENTATIONS`.
+
+  Raises:
+    errors.UserError: the name is unknown, or cannot be had on this machine.
+    RuntimeError: called for the first time while a program is traced.
+  """
+  if name not in ("auto", *IMPLEMENTATIONS):
+    raise errors.UserError(
+      f"{field}={name!r}: unknown implementation of the convolutions; choose "
+      f"'auto' or one of {', '.join(map(repr, IMPLEMENTATIONS))}"
+    )
+  on_cpu = jax.default_backend() == "cpu"
+  if name == "native" and not on_cpu:
+    raise errors.UserError(
+      f"{field}={name!r}: this implementation of the convolutions is for the "
+      "CPU; choose 'auto'"
+    )
+  if name == "native" and (problem := native.build()):
+    raise errors.UserError(
+      f"{field}={name!r}: this implementation of the convolutions cannot be "
+      f"built on this machine ({problem}); choose 'auto', or install a C++ "
+      "compiler"
+    )
+  if name == "auto":
+    if not on_cpu:
+      name = "dense"
+    elif jax.device_count() == 1 and not native.build():
+      name = "native"
+    else:
+      name = "by_channels"
+  _log_once(name)
+  return name
+
+
+@functools.cache
+def _log_once(implementation: str) -> None:
+  logging.info("convolutions: implementation %r", implementation)
+
+
+def strided(
+  x: jax.Array,
+  kernel: jax.Array,
+  implementation: str,
+  prepared: native.Planes | None = None,
+) -> jax.Array:
   """Convolves with stride 2, as `nn.Conv(features, (5, 5), (2, 2))`, no bias.
 
   Args:
     x: [B, H, W, Cin] of any float type; H and W even.
     kernel: [5, 5, Cin, Cout] of the same type.
-    implementation: one of `IMPLEMENTATIONS`, or 'auto', which chooses by the default backend.
+    implementation: what `choose` returned.
     prepared: what `prepare` made of the kernel, if it was called.
 
   Returns:
     [B, H / 2, W / 2, Cout] of the same type.
 
   Raises:
-    UserError: if `implementation` is unknown, or cannot be had on this machine.
+    ValueError: if `implementation` is none of `IMPLEMENTATIONS`.
   """
-  implementation = _choose(implementation, kernel)
-  if implementation == "plain":
-    return _convolve(x, kernel, "SAME", (2, 2))
-  if implementation == "dense":
-    return _strided_dense(x, kernel)
-  if implementation == "winograd":
-    return _strided_winograd(x, kernel)
-  if implementation == "native":
-    return native.strided(x, kernel, prepared)
-  return _strided(x, kernel)
+  match _of_layer(implementation, kernel):
+    case "plain":
+      return _convolve(x, kernel, "SAME", (2, 2))
+    case "dense":
+      return _strided_dense(x, kernel)
+    case "winograd":
+      return _strided_winograd(x, kernel)
+    case "native":
+      return native.strided(x, kernel, prepared)
+    case _:
+      return _strided(x, kernel)
 
 
-def transposed(x, kernel, implementation="auto", prepared=None):
+def transposed(
+  x: jax.Array,
+  kernel: jax.Array,
+  implementation: str,
+  prepared: native.Planes | None = None,
+) -> jax.Array:
   """Doubles the sides, as `nn.ConvTranspose(features, (5, 5), (2, 2))`.
 
   Args:
     x: [B, H, W, Cin] of any float type.
     kernel: [5, 5, Cin, Cout] of the same type, in the order of
       `transpose_kernel=False`, Flax's default.
-    implementation: one of `IMPLEMENTATIONS`, or 'auto', which chooses by the default backend.
+    implementation: what `choose` returned.
     prepared: what `prepare` made of the kernel, if it was called.
 
   Returns:
     [B, 2H, 2W, Cout] of the same type.
 
   Raises:
-    UserError: if `implementation` is unknown, or cannot be had on this machine.
+    ValueError: if `implementation` is none of `IMPLEMENTATIONS`.
   """
-  implementation = _choose(implementation, kernel)
-  if implementation == "plain":
-    return lax.conv_transpose(x, kernel, (2, 2), "SAME")
-  if implementation == "dense":
-    return _transposed_dense(x, kernel)
-  if implementation == "winograd":
-    return _transposed_winograd(x, kernel)
-  if implementation == "native":
-    return native.transposed(x, kernel, prepared)
-  return _transposed(x, kernel)
+  match _of_layer(implementation, kernel):
+    case "plain":
+      return lax.conv_transpose(x, kernel, (2, 2), "SAME")
+    case "dense":
+      return _transposed_dense(x, kernel)
+    case "winograd":
+      return _transposed_winograd(x, kernel)
+    case "native":
+      return native.transposed(x, kernel, prepared)
+    case _:
+      return _transposed(x, kernel)
 
 
-def prepare(kernel, transposed, implementation="auto"):
-  """Returns what a implementation can make of a kernel once, to be used many times.
+def prepare(
+  kernel: jax.Array, implementation: str, *, transposed: bool
+) -> native.Planes | None:
+  """Returns what can be made of a kernel once, to be used many times.
 
   Args:
     kernel: [5, 5, Cin, Cout] of any float type.
+    implementation: what `choose` returned.
     transposed: whether it is for `transposed`, or for `strided`.
-    implementation: as there.
 
   Returns:
     Arrays for the argument `prepared`, or None where there is nothing to make.
     Values and gradients stay those of the kernel.
 
   Raises:
-    UserError: if `implementation` is unknown, or cannot be had on this machine.
+    ValueError: if `implementation` is none of `IMPLEMENTATIONS`.
   """
-  if _choose(implementation, kernel) == "native":
-    return native.prepare(kernel, transposed)
+  if _of_layer(implementation, kernel) == "native":
+    return native.prepare(kernel, transposed=transposed)
   return None
 
 
-def _choose(implementation, kernel):
-  """Returns the implementation of one layer."""
-  if implementation == "auto":
-    if jax.default_backend() != "cpu":
-      return "dense"
-    if jax.device_count() == 1 and native.available():
-      return "native"
+def _of_layer(implementation: str, kernel: jax.Array) -> str:
+  """Returns the implementation of the layer that has this kernel."""
+  if implementation not in IMPLEMENTATIONS:
+    raise ValueError(
+      f"unknown implementation of the convolutions {implementation!r}: one of "
+      f"{', '.join(map(repr, IMPLEMENTATIONS))}; `choose` resolves 'auto'"
+    )
+  if implementation == "by_channels":
     wide = min(kernel.shape[2:]) >= _WIDE
     return "winograd" if wide else "phases"
-  if implementation not in IMPLEMENTATIONS:
-    raise errors.UserError(
-      f"unknown implementation of the convolutions {implementation!r}: choose 'auto' or one of"
-      f" {', '.join(map(repr, IMPLEMENTATIONS))}"
-    )
-  if implementation == "native" and jax.default_backend() != "cpu":
-    raise errors.UserError(
-      "the implementation 'native' of the convolutions is for the CPU: choose 'auto'"
-    )
-  if implementation == "native" and not native.available():
-    raise errors.UserError(
-      "the implementation 'native' of the convolutions cannot be built on this machine"
-      f" ({native.problem()}): choose 'auto', or install a C++ compiler"
-    )
   return implementation
 
 
-def _convolve(x, kernel, padding, strides=(1, 1), rhs_dilation=None):
+def _convolve(
+  x: jax.Array,
+  kernel: jax.Array,
+  padding: str | Sequence[tuple[int, int]],
+  strides: tuple[int, int] = (1, 1),
+  rhs_dilation: tuple[int, int] | None = None,
+) -> jax.Array:
   return lax.conv_general_dilated(
     x,
     kernel,
@@ -153,10 +222,10 @@ def _convolve(x, kernel, padding, strides=(1, 1), rhs_dilation=None):
   )
 
 
-# The dense implementation: one 3x3 convolution at stride 1 over blocks of 2x2 pixels.
+# `dense`: one 3x3 convolution at stride 1 over blocks of 2x2 pixels.
 
 
-def _strided_dense(x, kernel):
+def _strided_dense(x: jax.Array, kernel: jax.Array) -> jax.Array:
   b, h, w, cin = x.shape
   cout = kernel.shape[3]
   blocks = x.reshape(b, h // 2, 2, w // 2, 2, cin).transpose(0, 1, 3, 2, 4, 5)
@@ -170,11 +239,11 @@ def _strided_dense(x, kernel):
   )
 
 
-def _transposed_dense(x, kernel):
+def _transposed_dense(x: jax.Array, kernel: jax.Array) -> jax.Array:
   return _from_blocks(_convolve(x, _block_kernel(kernel), "SAME"))
 
 
-def _block_kernel(kernel):
+def _block_kernel(kernel: jax.Array) -> jax.Array:
   """Returns [3, 3, Cin, 4 * Cout], which gives blocks of 2x2 pixels."""
   _, _, cin, cout = kernel.shape
   # Output 2i + phase reads the input i + tap - 1 at k = 2 tap + 1 - phase.
@@ -183,17 +252,17 @@ def _block_kernel(kernel):
   return kernel.transpose(0, 2, 4, 1, 3, 5).reshape(3, 3, cin, 4 * cout)
 
 
-def _from_blocks(blocks):
+def _from_blocks(blocks: jax.Array) -> jax.Array:
   """Maps [B, H, W, 4 * C] to [B, 2H, 2W, C]."""
   b, h, w, channels = blocks.shape
   blocks = blocks.reshape(b, h, w, 2, 2, channels // 4)
   return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, -1)
 
 
-# Winograd's implementation: the dense implementation's 3x3 convolution over tiles of 4x4 pixels.
+# `winograd`: the 3x3 convolution of `dense` over tiles of 4x4 pixels.
 
 
-def _winograd_matrices():
+def _winograd_matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Returns F(4, 3): four outputs of three taps by six products.
 
   Over polynomials, which are multiplied at the points below and at infinity,
@@ -212,7 +281,7 @@ def _winograd_matrices():
   return np.linalg.inv(evaluate(6)).T, evaluate(3), evaluate(4).T
 
 
-def _transposed_winograd(x, kernel):
+def _transposed_winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
   b, h, w, cin = x.shape
   # bfloat16 has too few digits for the transforms.
   dtype, wide = x.dtype, jnp.promote_types(x.dtype, jnp.float32)
@@ -240,7 +309,7 @@ def _transposed_winograd(x, kernel):
   return _from_blocks(y).astype(dtype)
 
 
-def _strided_winograd(x, kernel):
+def _strided_winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
   # As the adjoint, whose tiles lie on the side of the fewer pixels.
   b, h, w, _ = x.shape
   small = jnp.zeros((b, h // 2, w // 2, kernel.shape[3]), x.dtype)
@@ -251,12 +320,12 @@ def _strided_winograd(x, kernel):
 
 
 @jax.custom_vjp
-def _product(a, b):
+def _product(a: jax.Array, b: jax.Array) -> jax.Array:
   """Returns `a @ b`; its gradients come in an order that needs no copies."""
   return a @ b
 
 
-def _product_backward(factors, gradient):
+def _product_backward(factors: _Pair, gradient: jax.Array) -> _Pair:
   a, b = factors
   return (
     jnp.einsum("...nd,...cd->...nc", gradient, b),
@@ -267,12 +336,12 @@ def _product_backward(factors, gradient):
 _product.defvjp(lambda a, b: (a @ b, (a, b)), _product_backward)
 
 
-# The implementation without wasted taps. Each operation is the other's adjoint, and both
+# `phases`, without wasted taps. Each operation is the other's adjoint, and both
 # share one kernel gradient, so that XLA's own slow gradients are never used.
 
 
 @jax.custom_vjp
-def _strided(x, kernel):
+def _strided(x: jax.Array, kernel: jax.Array) -> jax.Array:
   b, h, w, cin = x.shape
   if cin >= _THIN:
     return _convolve(x, kernel, "SAME", (2, 2))
@@ -287,7 +356,7 @@ def _strided(x, kernel):
 
 
 @jax.custom_vjp
-def _transposed(x, kernel):
+def _transposed(x: jax.Array, kernel: jax.Array) -> jax.Array:
   b, h, w, _ = x.shape
   cout = kernel.shape[3]
   if cout < _THIN:
@@ -304,11 +373,11 @@ def _transposed(x, kernel):
   return jnp.stack(rows, axis=2).reshape(b, 2 * h, 2 * w, cout)
 
 
-def _adjoint(kernel):
+def _adjoint(kernel: jax.Array) -> jax.Array:
   return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
-def _kernel_gradient(image, gradient):
+def _kernel_gradient(image: jax.Array, gradient: jax.Array) -> jax.Array:
   """The gradient of `_strided` in its kernel.
 
   It is the correlation of the image with the gradient at its outputs, summed
@@ -328,7 +397,7 @@ def _kernel_gradient(image, gradient):
   return taps.transpose(1, 2, 0, 3)
 
 
-def _strided_backward(residuals, gradient):
+def _strided_backward(residuals: _Pair, gradient: jax.Array) -> _Pair:
   x, kernel = residuals
   return (
     _transposed(gradient, _adjoint(kernel)),
@@ -336,7 +405,7 @@ def _strided_backward(residuals, gradient):
   )
 
 
-def _transposed_backward(residuals, gradient):
+def _transposed_backward(residuals: _Pair, gradient: jax.Array) -> _Pair:
   x, kernel = residuals
   return (
     _strided(gradient, _adjoint(kernel)),

@@ -49,14 +49,14 @@ class Conv(nn.Module):
     transposed: doubles the sides instead of halving them.
     use_bias: whether a bias is added.
     dtype: the type that is computed in.
-    implementation: one of `convolutions.IMPLEMENTATIONS`, or 'auto'.
+    implementation: one of `convolutions.IMPLEMENTATIONS`.
   """
 
   features: int
-  transposed: bool
-  use_bias: bool
-  dtype: Any
-  implementation: str
+  transposed: bool = False
+  use_bias: bool = False
+  dtype: Any = jnp.float32
+  implementation: str = "plain"
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -87,13 +87,13 @@ class Generator(nn.Module):
     width: multiplies every channel count; 1 is the paper's.
     batch_norm_momentum: how much of the running statistics a step keeps.
     dtype: the type the layers compute in.
-    implementation: the implementation of the convolutions, see `convolutions`.
+    implementation: of the convolutions, one of `convolutions.IMPLEMENTATIONS`.
   """
 
   width: float = 1.0
   batch_norm_momentum: float = 0.9
   dtype: Any = jnp.float32
-  implementation: str = "auto"
+  implementation: str = "plain"
 
   def setup(self):
     """Makes the layers."""
@@ -109,8 +109,13 @@ class Generator(nn.Module):
         nn.BatchNorm(momentum=self.batch_norm_momentum, dtype=self.dtype),
       )
     for layer, features in enumerate([*others, 3], start=1):
-      last = layer == 4
-      conv = Conv(features, True, last, self.dtype, self.implementation)
+      conv = Conv(
+        features,
+        transposed=True,
+        use_bias=layer == 4,
+        dtype=self.dtype,
+        implementation=self.implementation,
+      )
       setattr(self, f"deconv_{layer}", conv)
 
   def __call__(self, z: jax.Array, *, train: bool) -> jax.Array:
@@ -161,7 +166,7 @@ class Discriminator(nn.Module):
   width: float = 1.0
   batch_norm_momentum: float = 0.9
   dtype: Any = jnp.float32
-  implementation: str = "auto"
+  implementation: str = "plain"
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -169,9 +174,12 @@ class Discriminator(nn.Module):
     channels = scaled(DISCRIMINATOR_CHANNELS, self.width)
     for layer, features in enumerate(channels):
       first = layer == 0
-      name = f"conv_{layer}"
       x = Conv(
-        features, False, first, self.dtype, self.implementation, name=name
+        features,
+        use_bias=first,
+        dtype=self.dtype,
+        implementation=self.implementation,
+        name=f"conv_{layer}",
       )(x)
       if not first:
         x = nn.BatchNorm(
@@ -191,15 +199,21 @@ class Discriminator(nn.Module):
 def create(config: Any, outputs: int) -> tuple[Generator, Discriminator]:
   """Returns the two networks that `config.model` describes.
 
+  The first call may build the convolutions (`convolutions.choose`), and comes
+  before anything is traced.
+
   Args:
     config: the section `config.model`.
     outputs: the discriminator's outputs, `AdversarialLoss.outputs`.
+
+  Raises:
+    errors.UserError: `config.model.convolution` cannot be had here.
   """
   common = {
     "width": config.width,
     "batch_norm_momentum": config.batch_norm_momentum,
     "dtype": jnp.dtype(config.dtype),
-    "implementation": config.convolution,
+    "implementation": convolutions.choose(config.convolution),
   }
   return Generator(**common), Discriminator(outputs=outputs, **common)
 
@@ -223,8 +237,8 @@ def prepare(
     name: {
       "kernel": convolutions.prepare(
         layer["kernel"].astype(network.dtype),
-        isinstance(network, Generator),
         network.implementation,
+        transposed=isinstance(network, Generator),
       )
     }
     for name, layer in variables["params"].items()

@@ -14,9 +14,8 @@ generator already completes the image well (Lahiri et al. 2019, arXiv
 1908.04968, predict z; the first activations say far more of a face than the
 100 values of z). Beside what is known 4x4 places are too coarse: there each of
 G's next three activations meets what E found at that size, as in a U-Net
-(Ronneberger et al. 2015, arXiv 1505.04597). Convolutions of the DCGAN's own
-kind have fast implementations, which others lack on the CPU, and so there is no other
-kind here.
+(Ronneberger et al. 2015, arXiv 1505.04597). All convolutions are of the DCGAN's
+own kind, which has fast implementations on the CPU; others lack them.
 
 What lies under the hole is not looked at, and an image's result does not depend
 on its neighbours.
@@ -126,7 +125,7 @@ class Encoder(nn.Module):
     rank: values between the two products of each dense pair; 0 = as many as
       the last convolution has channels.
     dtype: the type the layers compute in.
-    implementation: the implementation of the convolutions, see `convolutions`.
+    implementation: of the convolutions, one of `convolutions.IMPLEMENTATIONS`.
     skips: the channels of G's second, third and fourth activations, which E
       changes, too; () leaves them alone.
     dropout: share of the values in the middle of the dense pairs that a
@@ -137,7 +136,7 @@ class Encoder(nn.Module):
   width: float = 1.0
   rank: int = 0
   dtype: Any = jnp.float32
-  implementation: str = "auto"
+  implementation: str = "plain"
   skips: tuple[int, ...] = ()
   dropout: float = 0.0
 
@@ -165,25 +164,25 @@ class Encoder(nn.Module):
     """
     known = jnp.where(masks > 0.5, images, 0)
     x = jnp.concatenate([known, masks], axis=-1)
-    seen = []
-    for layer, count in enumerate(dcgan.scaled(CHANNELS, self.width)):
+    channels = dcgan.scaled(CHANNELS, self.width)
+    found = []
+    for layer, count in enumerate(channels):
       x = dcgan.Conv(
         count,
-        False,
-        False,
-        self.dtype,
-        self.implementation,
+        dtype=self.dtype,
+        implementation=self.implementation,
         name=f"conv_{layer}",
       )(x)
       x = nn.relu(self._norm(count, f"group_norm_{layer}")(x))
-      seen.append(x)
-    seen = tuple(seen[2::-1]) if self.skips else ()
+      found.append(x)
+    # From the smallest on, in the order of the generator's layers.
+    features = found[2::-1] if self.skips else []
     if self.is_initializing():
-      for layer, found in enumerate(seen, start=2):
-        blank = jnp.zeros((*found.shape[:3], self.skips[layer - 2]))
-        self.skip(found, blank, layer)
+      skips = zip(features, self.skips, strict=True)
+      for layer, (feature, count) in enumerate(skips, start=2):
+        self.skip(feature, jnp.zeros((*feature.shape[:3], count)), layer)
 
-    rank = self.rank or count
+    rank = self.rank or channels[-1]
     shape, x = x.shape, x.reshape(len(x), -1)
     mixed = self._dense(rank, "mix_in")(x)
     mixed = nn.relu(nn.LayerNorm(dtype=self.dtype, name="mix_norm")(mixed))
@@ -195,9 +194,11 @@ class Encoder(nn.Module):
     wide = self._dense(16 * self.features, "out", 1e-3)(wide)
     local = self._dense(self.features, "out_local", 1e-3)(x.reshape(shape))
     offset = jnp.float32(wide.reshape(-1, 4, 4, self.features) + local)
-    return EncoderOutput(offset, seen)
+    return EncoderOutput(offset, tuple(features))
 
-  def _dense(self, features: int, name: str, deviation: float = 0.0):
+  def _dense(
+    self, features: int, name: str, deviation: float = 0.0
+  ) -> nn.Dense:
     init = (
       nn.initializers.normal(deviation)
       if deviation
@@ -205,7 +206,7 @@ class Encoder(nn.Module):
     )
     return nn.Dense(features, dtype=self.dtype, kernel_init=init, name=name)
 
-  def _norm(self, channels: int, name: str):
+  def _norm(self, channels: int, name: str) -> GroupNorm:
     # Eight groups, or as many as divide the channels of a small width.
     return GroupNorm(math.gcd(8, channels), dtype=self.dtype, name=name)
 
@@ -220,7 +221,7 @@ def create(config: Any, generator: dcgan.Generator) -> Encoder:
   first, *later = dcgan.scaled(dcgan.GENERATOR_CHANNELS, generator.width)
   return Encoder(
     features=first,
-    # Encoders of before had neither skips nor dropout.
+    # Models of older formats have neither field.
     skips=tuple(later) if config.get("skips", False) else (),
     width=config.width,
     rank=config.rank,
@@ -228,6 +229,11 @@ def create(config: Any, generator: dcgan.Generator) -> Encoder:
     dtype=jnp.dtype(config.dtype),
     implementation=generator.implementation,
   )
+
+
+def _apply(network: Any, *arguments: Any, **options: Any) -> jax.Array:
+  """Returns what a frozen network gives; Flax's own type is wider."""
+  return network.apply(*arguments, **options)
 
 
 class Networks(NamedTuple):
@@ -257,14 +263,15 @@ class Networks(NamedTuple):
 
     Args:
       activations: [B, H, W, ...].
-      features: of E, for its skips (`Guess`); () is G alone.
+      features: of E, for its skips (`EncoderOutput`); () is G alone.
       last: `first` to 4.
       first: 1 to 4.
     """
     # The layers between two skips.
     ends = range(first + 1, last + 1) if features else [last]
     for end in ends:
-      activations = self.generator.apply(
+      activations = _apply(
+        self.generator,
         self.generator_variables,
         activations,
         train=False,
@@ -273,7 +280,8 @@ class Networks(NamedTuple):
         method="later_activations",
       )
       if features:
-        activations = self.encoder.apply(
+        activations = _apply(
+          self.encoder,
           self.encoder_variables,
           features[end - 2],
           activations,
@@ -296,7 +304,8 @@ class Networks(NamedTuple):
         activations, features, first=layer, last=4
       )
       layer = 4
-    return self.generator.apply(
+    return _apply(
+      self.generator,
       self.generator_variables,
       activations,
       train=False,

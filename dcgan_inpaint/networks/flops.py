@@ -1,11 +1,10 @@
 """How many operations a step takes, counted from the networks' layers.
 
-A multiplication and its addition are two operations. Counted is the products'
-share alone (convolutions and dense layers), all 25 taps of a kernel at every
-place, borders included, whatever computes them; normalisation,
-activations, losses and optimisers are a few operations a value and are left
-out. So the figure depends on the model, not on the program that XLA makes of
-it.
+A multiplication and its addition are two operations. Only products are counted
+(convolutions and dense layers), all 25 taps of a kernel at every place, borders
+included, whatever computes them; normalisation, activations, losses and
+optimisers are a few operations a value and are left out. So the count depends
+on the model, not on the program that XLA makes of it.
 """
 
 import itertools
@@ -44,8 +43,8 @@ def train_step(width: float, latent_size: int, outputs: int = 1) -> int:
 
   A pass forwards, one back to the activations and one to the kernels cost the
   same each. G goes through all three once. D does so for the real and for the
-  generated image, and without the kernels in G's turn. Gradients that nobody
-  asks for are left out: of the images in D's turn, and of the latents.
+  generated image, and without the kernels in G's turn. Gradients that are not
+  needed are left out: of the images in D's turn, and of the latents.
 
   Args:
     width: multiplies every channel count.

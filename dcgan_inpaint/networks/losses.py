@@ -17,9 +17,9 @@ D's outputs are called logits whatever the loss makes of them.
 
 The generator trains on -log D (Goodfellow et al. 2014, section 3: the form
 that does not saturate, and the one that DCGAN code runs); `minimax` is the form
-that does. The prior is log(1 - D(G(z))), as the paper's perceptual loss is
-printed. Least squares and
-hinge have no logarithm; their prior is what their generator minimises.
+that does. The prior is log(1 - D(G(z))), as the paper prints its perceptual
+loss. Least squares and hinge have no logarithm; their prior is what their
+generator minimises.
 """  # noqa: E501 (a table)
 
 from collections.abc import Callable
@@ -79,7 +79,9 @@ def _hinge(sign: float) -> Callable[[jax.Array], jax.Array]:
   )
 
 
-def _negated(loss: Callable[[jax.Array], jax.Array]):
+def _negated(
+  loss: Callable[[jax.Array], jax.Array],
+) -> Callable[[jax.Array], jax.Array]:
   return lambda logits: -loss(logits)
 
 
@@ -91,8 +93,8 @@ VARIANTS = {
     generator=_sigmoid(1.0),
     prior=_negated(_sigmoid(0.0)),
   ),
-  # The game as it was first written down, whose generator learns little while
-  # D tells its images easily (Goodfellow et al. 2014, equation 1).
+  # The original game, whose generator learns little while D tells its images
+  # easily (Goodfellow et al. 2014, equation 1).
   "minimax": AdversarialLoss(
     outputs=1,
     real=_sigmoid(1.0),
@@ -185,10 +187,10 @@ def contextual(
 def importance(mask: jax.Array, window: int = 7) -> jax.Array:
   """Weighs each known pixel by how much of its surroundings is missing.
 
-  Yeh et al. 2017, equation 3: the share of hole pixels among those within the
-  window that lie in the image; 0 in the hole. Here the known pixels' weights
-  are 1 in the mean, so that a lambda beside the contextual loss keeps its
-  meaning from one mask to another.
+  Yeh et al. 2017, equation 3: the fraction of hole pixels among those within
+  the window that lie in the image; 0 in the hole. Here the known pixels'
+  weights are 1 in the mean, so that a lambda beside the contextual loss keeps
+  its meaning from one mask to another.
 
   Args:
     mask: M, [..., H, W, 1], 1 = known.
@@ -199,16 +201,17 @@ def importance(mask: jax.Array, window: int = 7) -> jax.Array:
     hole, or where nothing is known.
   """
 
-  def box_sum(values):
+  def box_sum(values: jax.Array) -> jax.Array:
     for axis in (-3, -2):
       padding = [(0, 0)] * values.ndim
       padding[axis] = (window // 2, window // 2)
       padded = jnp.pad(values, padding)
       size = values.shape[axis]
-      values = sum(
+      first, *others = (
         jax.lax.slice_in_dim(padded, tap, tap + size, axis=axis)
         for tap in range(window)
       )
+      values = sum(others, start=first)
     return values
 
   weights = mask * box_sum(1 - mask) / box_sum(jnp.ones_like(mask))

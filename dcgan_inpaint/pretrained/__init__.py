@@ -12,6 +12,7 @@ The model of the package lies beside this file; MODEL_CARD.md tells what it was
 trained on, with which command, and what it does.
 """
 
+from collections.abc import Iterator
 import json
 import pathlib
 from typing import Any
@@ -23,8 +24,8 @@ from dcgan_inpaint.runtime import files
 
 # The value of `config.checkpoint.path` that means the package's own model.
 NAME = "pretrained"
-# Raised when an older reader could not make sense of the file. 1 had no int8,
-# and 2 neither four bits nor several encoders.
+# Raised when an older reader cannot make sense of the file. 1 has no int8, and
+# 2 neither four bits nor several encoders.
 FORMAT = 3
 # Values of an encoder's array above which it is int8, and above which it has
 # four bits a value, if it is a matrix.
@@ -138,8 +139,8 @@ def _in_four_bits(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   largest = np.abs(groups).max(axis=1, keepdims=True) / 7
   steps, scale = np.zeros_like(groups), np.zeros_like(largest)
   least = np.full_like(largest, np.inf)
-  for share in np.linspace(0.4, 1, 13, dtype=np.float32):
-    tried = np.float32(np.float16(largest * share))
+  for fraction in np.linspace(0.4, 1, 13, dtype=np.float32):
+    tried = np.float32(np.float16(largest * fraction))
     # Columns of zeros stay zeros, and what is too small for a float16.
     found = np.round(groups / np.where(tried > 0, tried, np.inf)).clip(-7, 7)
     error = np.sum((groups - found * tried) ** 2, axis=1, keepdims=True)
@@ -179,7 +180,9 @@ def _unflatten(flat: dict[str, np.ndarray]) -> dict[str, Any]:
   return arrays
 
 
-def _flatten(tree: dict[str, Any], prefix: str = ""):
+def _flatten(
+  tree: dict[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, np.ndarray]]:
   """Yields the leaves under their names with slashes; None is left out."""
   for name, value in tree.items():
     if isinstance(value, dict):

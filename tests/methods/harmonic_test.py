@@ -5,8 +5,8 @@ from scipy.sparse import linalg
 import skimage.data
 
 from dcgan_inpaint import pixels
-from dcgan_inpaint.methods import diffusion
 from dcgan_inpaint.methods import harmonic
+from dcgan_inpaint.search import blending
 
 
 def _solved_directly(image, hole):
@@ -38,7 +38,8 @@ def _images(count, height, width):
 
 
 def test_holes_of_every_kind_are_those_of_a_sparse_direct_solve(monkeypatch):
-  monkeypatch.setattr(diffusion, "_BATCH", 3)  # The second batch is padded.
+  # The second batch has an image of the first.
+  monkeypatch.setattr(blending, "_BATCH", 3)
   images = _images(4, 40, 33)
   masks = np.ones((4, 40, 33, 1), np.float32)
   masks[0, 10:20, 8:30] = 0

@@ -60,7 +60,7 @@ def _gradients(image, hole):
 
 
 def _expected(x, y, mask):
-  """Returns the figures of one float64 pair [H, W, 3] and its hole."""
+  """Returns the metrics of one float64 pair [H, W, 3] and its hole."""
   hole = mask[..., 0] == 0
   options = dict(channel_axis=-1, data_range=255)
   similarity = skimage.metrics.structural_similarity
@@ -86,22 +86,22 @@ def _expected(x, y, mask):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("pair", _PAIRS)
-def test_every_figure_equals_scikit_images_or_numpys(pair, dtype):
+def test_every_metric_equals_scikit_images_or_numpys(pair, dtype):
   images, references = (x.astype(dtype) for x in _PAIRS[pair])
   if dtype == np.float32:  # Off the whole steps, where sums are inexact.
     images, references = images * np.float32(0.9937), references + 0.123
   masks = _holes()
-  figures = pixel_errors.evaluate(images, references, masks)
+  metrics = pixel_errors.evaluate(images, references, masks)
   expected = [
     _expected(x.astype(np.float64), y.astype(np.float64), mask)
     for x, y, mask in zip(images, references, masks, strict=True)
   ]
-  assert set(figures) == set(expected[0])
-  for name, values in figures.items():
+  assert set(metrics) == set(expected[0])
+  for name, values in metrics.items():
     assert values.dtype == np.float32
     np.testing.assert_allclose(
       values,
-      [figure[name] for figure in expected],
+      [metric[name] for metric in expected],
       # MSE reaches 65025, where float32 itself has no 1e-5 to give.
       rtol=1e-6 if name.endswith(("mse", "sharpness")) else 0,
       atol=1e-5,
@@ -112,16 +112,16 @@ def test_every_figure_equals_scikit_images_or_numpys(pair, dtype):
 def test_evaluate_is_the_single_functions():
   images, references = _PAIRS["photographs"]
   masks = _holes()
-  figures = pixel_errors.evaluate(images, references, masks)
+  metrics = pixel_errors.evaluate(images, references, masks)
   for name in ("mse", "psnr", "ssim"):
     function = getattr(pixel_errors, name)
     for prefix, mask in (("", None), ("hole_", masks)):
       np.testing.assert_allclose(
-        figures[prefix + name], function(images, references, mask), rtol=1e-5
+        metrics[prefix + name], function(images, references, mask), rtol=1e-5
       )
 
 
-def test_an_image_s_figures_do_not_depend_on_its_neighbours():
+def test_an_image_s_metrics_do_not_depend_on_its_neighbours():
   images, references = _PAIRS["photographs"]
   masks = _holes()
   batch = pixel_errors.evaluate(images, references, masks)
@@ -137,25 +137,25 @@ def test_the_hole_s_error_is_blind_to_the_known_pixels():
   images, references = _PAIRS["photographs"]
   masks = _holes()
   other = np.where(masks == 1, 255 - images, images)
-  for figure in (pixel_errors.mse, pixel_errors.psnr):
+  for metric in (pixel_errors.mse, pixel_errors.psnr):
     np.testing.assert_array_equal(
-      figure(images, references, masks), figure(other, references, masks)
+      metric(images, references, masks), metric(other, references, masks)
     )
 
 
 def test_identical_images_are_perfect():
   images, _ = _PAIRS["photographs"]
-  figures = pixel_errors.evaluate(images, images, _holes())
+  metrics = pixel_errors.evaluate(images, images, _holes())
   for name, perfect in {"mse": 0, "psnr": np.inf, "ssim": 1}.items():
-    np.testing.assert_array_equal(figures[name], np.full(4, perfect))
-    np.testing.assert_array_equal(figures["hole_" + name], np.full(4, perfect))
+    np.testing.assert_array_equal(metrics[name], np.full(4, perfect))
+    np.testing.assert_array_equal(metrics["hole_" + name], np.full(4, perfect))
 
 
-def test_a_mask_without_a_hole_has_no_hole_figure():
+def test_a_mask_without_a_hole_has_no_hole_metric():
   images, references = _PAIRS["photographs"]
-  figures = pixel_errors.evaluate(images, references, np.ones((4, 40, 48, 1)))
-  for name in figures:
-    assert np.isnan(figures[name]).all() == name.startswith("hole_")
+  metrics = pixel_errors.evaluate(images, references, np.ones((4, 40, 48, 1)))
+  for name in metrics:
+    assert np.isnan(metrics[name]).all() == name.startswith("hole_")
 
 
 def test_a_blur_is_less_sharp_and_noise_is_sharper():
@@ -174,7 +174,7 @@ def test_an_image_smaller_than_the_window_is_refused():
     pixel_errors.ssim(small, small, gaussian=True)
 
 
-def test_no_figure_multiplies_matrices():
+def test_no_metric_multiplies_matrices():
   # On an accelerator those would be rounded to TF32 or bfloat16.
   images, references = _PAIRS["photographs"]
   program = jax.jit(pixel_errors.evaluate).lower(images, references, _holes())

@@ -325,7 +325,7 @@ def example(network, implementation="auto"):
 @every_network
 @pytest.mark.parametrize("implementation", convolutions.IMPLEMENTATIONS)
 def test_equals_flaxs_own_layers(network, implementation):
-  if implementation == "native" and native.problem():
+  if implementation == "native" and native.build():
     pytest.skip("needs the CPU and a C++ compiler")
   module, plain, variables, inputs = example(network, implementation)
   actual = jax.jit(lambda v, x: module.apply(v, x, train=False))

@@ -140,7 +140,7 @@ def test_softmax_over_two_logits_is_sigmoid_of_their_difference(term):
 
 MODULE = """
 import jax.numpy as jnp
-from dcgan_inpaint import losses
+from dcgan_inpaint.networks import losses
 
 def wasserstein():
   return losses.AdversarialLoss(

@@ -32,7 +32,7 @@ OPERATIONS = {
 }
 every_operation = pytest.mark.parametrize("operation", OPERATIONS)
 needs_native = pytest.mark.skipif(
-  bool(native.problem()), reason="needs the CPU and a C++ compiler"
+  bool(native.build()), reason="needs the CPU and a C++ compiler"
 )
 
 
@@ -67,7 +67,7 @@ every_shape = pytest.mark.parametrize(
 @needs_native
 @every_operation
 @every_shape
-def test_values_and_gradients_equal_the_dense_form(operation, shape):
+def test_values_and_gradients_equal_the_dense_implementation(operation, shape):
   *image, cin, cout = shape
   arrays = normal(0, (*image, cin)), normal(1, (5, 5, cin, cout))
   expected = value_and_gradients(operation, "dense", *arrays)
@@ -84,7 +84,7 @@ def test_a_prepared_kernel_changes_nothing(operation, shape):
   *image, cin, cout = shape
   arrays = normal(0, (*image, cin)), normal(1, (5, 5, cin, cout))
   prepared = convolutions.prepare(
-    arrays[1], operation == "transposed", "native"
+    arrays[1], "native", transposed=operation == "transposed"
   )
   expected = value_and_gradients(operation, "native", *arrays)
   actual = value_and_gradients(operation, "native", *arrays, prepared)
@@ -181,23 +181,49 @@ def test_a_scan_runs_it():
   np.testing.assert_array_equal(scanned, x)
 
 
-# What another process makes of it, with one device, as users have it.
+# What another process makes of it, with one device, as users have it: it makes
+# the networks, and then traces them where a compiler would be noticed.
 PROGRAM = """
+  import subprocess
+  from absl import logging
   import jax, jax.numpy as jnp
-  from dcgan_inpaint import convolutions, errors, native
-  x, kernel = jnp.ones((1, 4, 4, 3)), jnp.ones((5, 5, 3, 4))
-  program = str(jax.make_jaxpr(convolutions.strided)(x, kernel))
+  from dcgan_inpaint import config
+  from dcgan_inpaint.networks import convolutions, dcgan
+  from dcgan_inpaint.runtime import errors
+
+  def refuse(*arguments, **options):
+    raise AssertionError(f"tracing started {arguments}")
+
+  logging.set_verbosity(logging.INFO)
+  settings = config.model()
+  settings.width = 0.03
+  generator, discriminator = dcgan.create(settings, 1)
+  dcgan.create(settings, 1)
+  subprocess.run = subprocess.Popen = refuse
+
+  def apply(key):
+    z = jnp.zeros((2, 100))
+    variables = generator.init(key, z, train=False)
+    variables = dcgan.prepare(generator, variables)
+    images = generator.apply(variables, z, train=False)
+    variables = discriminator.init(key, images, train=False)
+    return discriminator.apply(variables, images, train=False)
+
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  program = str(jax.make_jaxpr(apply)(key))
+  jax.eval_shape(apply, key)
+  jax.jit(apply).lower(key)
   print("called" if "dcgan_inpaint_Convolve" in program else "not called")
   try:
-    convolutions.strided(x, kernel, "native")
+    convolutions.choose("native")
   except errors.UserError as error:
     print(f"refused: {error}")
 """
 
 
-def start(home, **environment):
+def start(home, program=PROGRAM, **environment):
   return subprocess.Popen(
-    [sys.executable, "-c", textwrap.dedent(PROGRAM)],
+    [sys.executable, "-c", textwrap.dedent(program)],
     cwd=ROOT,
     env={
       **os.environ, "JAX_PLATFORMS": "cpu", "HOME": str(home), **environment
@@ -208,7 +234,23 @@ def start(home, **environment):
   )  # fmt: skip
 
 
-def test_without_a_compiler_the_other_forms_serve(tmp_path):
+def test_nothing_is_built_while_a_program_is_traced(tmp_path):
+  script = """
+    import jax
+    from dcgan_inpaint.networks import convolutions
+    try:
+      jax.eval_shape(lambda: len(convolutions.choose("auto")))
+    except RuntimeError as error:
+      print(error)
+  """
+  process = start(tmp_path, script)
+  out, log = process.communicate(timeout=120)
+  assert process.returncode == 0, log
+  assert "jax.eval_shape" in out
+  assert not (tmp_path / ".cache").exists()
+
+
+def test_without_a_compiler_the_other_implementations_serve(tmp_path):
   process = start(tmp_path, PATH="", CXX="")
   out, log = process.communicate(timeout=120)
   assert process.returncode == 0, log
@@ -217,6 +259,7 @@ def test_without_a_compiler_the_other_forms_serve(tmp_path):
   assert "no C++ compiler" in lines[1]
   assert lines[1].startswith("refused: ")
   assert log.count("slower convolutions serve") == 1
+  assert log.count("convolutions: ") == 1 and "'by_channels'" in log
   assert "Traceback" not in log
 
 
@@ -241,6 +284,7 @@ def test_processes_build_it_together_and_later_ones_find_it(tmp_path):
   for process in together:
     out, log = process.communicate(timeout=240)
     assert out == "called\n", log
+    assert log.count("convolutions: ") == 1 and "'native'" in log
   folder = tmp_path / ".cache/dcgan_inpaint/native"
   (library,) = folder.glob("*.so")
   assert [x.suffix for x in sorted(folder.iterdir())] == [".checked", ".so"]

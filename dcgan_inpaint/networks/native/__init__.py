@@ -1,8 +1,9 @@
-"""The implementation `native`: fused Winograd kernels in C++, called by XLA on the CPU.
+"""Fused Winograd kernels in C++, which XLA calls on the CPU.
 
-`convolutions.cc` is compiled for this machine at first use, which takes some
-ten seconds, and kept in `~/.cache/dcgan_inpaint/native` for all later runs.
-Where that cannot be done, `available` says so, and the other implementations serve.
+`build` compiles `convolutions.cc` for this machine, which takes some ten
+seconds, and keeps it in `~/.cache/dcgan_inpaint/native` for all later runs. It
+comes before everything else here, and before anything is traced. Where it
+cannot be done it says why, and the other implementations serve.
 
 All is computed in float32. Gradients of any order come from the same two
 operations, whose kernels' gradient is linear in both factors as well; forward
@@ -10,7 +11,7 @@ mode (`jax.jvp`) is not supported. A vmap over images is one call; a vmap over
 kernels is a loop. A program over several devices works, but is not split.
 """
 
-import concurrent.futures
+from collections.abc import Callable
 import contextlib
 import ctypes
 import functools
@@ -22,8 +23,9 @@ import subprocess
 
 from absl import logging
 import jax
+import jax.core
 import jax.numpy as jnp
-import jaxlib
+import jaxlib.version
 import numpy as np
 
 from dcgan_inpaint.runtime import files
@@ -35,18 +37,26 @@ _FLAGS = (
 _CACHE = "~/.cache/dcgan_inpaint/native"
 _TARGETS = ("Convolve", "Prepare", "ConvolvePrepared", "KernelGradient")
 
-
-def available() -> bool:
-  """Returns whether the kernels can be used, after building them if need be.
-
-  Where they cannot, one line of the log says why.
-  """
-  return not problem()
+# What `prepare` returns.
+Planes = tuple[jax.Array, jax.Array]
 
 
 @functools.cache
-def problem() -> str:
-  """Returns why the kernels cannot be used here, or an empty text."""
+def build() -> str:
+  """Builds the kernels if need be, loads them and checks them, once a process.
+
+  Returns:
+    Why they cannot be used here, which a line of the log says as well; an empty
+    text where they can.
+
+  Raises:
+    RuntimeError: called for the first time while a program is traced.
+  """
+  if isinstance(jnp.zeros(()), jax.core.Tracer):
+    raise RuntimeError(
+      "C++ kernels are not built while a program is traced: make the networks "
+      "outside of `jax.jit` and `jax.eval_shape`"
+    )
   try:
     library, path = _library()
     for target in _TARGETS:
@@ -57,9 +67,7 @@ def problem() -> str:
       )
     checked = path.with_suffix(".checked")
     if not checked.exists():
-      # On a thread of its own, as a program may be traced on this one.
-      with concurrent.futures.ThreadPoolExecutor(1) as executor:
-        executor.submit(_check).result()
+      _check()
       with contextlib.suppress(OSError):
         checked.touch()
   except Exception as error:  # Whatever it is, there are other implementations.
@@ -73,14 +81,21 @@ def problem() -> str:
 
 @functools.cache
 def _library() -> tuple[ctypes.CDLL, pathlib.Path]:
-  path = _build()
+  path = _compile()
   library = ctypes.CDLL(str(path))
   library.DcganPreparedSize.argtypes = [ctypes.c_int64, ctypes.c_int64]
   library.DcganPreparedSize.restype = ctypes.c_int64
   return library, path
 
 
-def _build() -> pathlib.Path:
+def _loaded() -> ctypes.CDLL:
+  """Returns the library, and never builds it."""
+  if not _library.cache_info().currsize:
+    raise RuntimeError("the C++ kernels are used before `native.build`")
+  return _library()[0]
+
+
+def _compile() -> pathlib.Path:
   """Returns the library of this source, compiler and machine."""
   compiler = os.environ.get("CXX") or next(
     filter(shutil.which, ("c++", "g++", "clang++")), None
@@ -88,7 +103,7 @@ def _build() -> pathlib.Path:
   if compiler is None:
     raise FileNotFoundError("there is no C++ compiler (c++, g++ or clang++)")
 
-  def run(*arguments):
+  def run(*arguments: str) -> str:
     done = subprocess.run(
       [*compiler.split(), *arguments], capture_output=True, text=True
     )
@@ -101,7 +116,7 @@ def _build() -> pathlib.Path:
     compiler,
     run("--version"),
     _FLAGS,
-    jaxlib.__version__,
+    jaxlib.version.__version__,
     _cpu(),
   ]
   digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
@@ -140,7 +155,14 @@ def _check() -> None:
     raise ArithmeticError("a convolution came out wrong")
 
 
-def _call(target, result, *operands, **attributes):
+def _call(
+  target: str,
+  result: tuple[int, ...],
+  *operands: jax.Array,
+  **attributes: bool,
+) -> jax.Array:
+  """Calls one of `_TARGETS`, whose result is float32 of the given shape."""
+  _loaded()
   shape = jax.ShapeDtypeStruct(result, jnp.float32)
   call = jax.ffi.ffi_call(
     f"dcgan_inpaint_{target}", shape, vmap_method="sequential"
@@ -149,13 +171,15 @@ def _call(target, result, *operands, **attributes):
 
 
 @functools.cache
-def _convolution(strided, features, target, **attributes):
+def _convolution(
+  target: str, features: int, *, strided: bool, **attributes: bool
+) -> Callable[[jax.Array, jax.Array], jax.Array]:
   """Returns either convolution, as a function that vmap knows.
 
   Args:
-    strided: whether it halves the sides, or doubles them.
-    features: channels of what comes out.
     target: 'Convolve', of a kernel, or 'ConvolvePrepared', of its planes.
+    features: channels of what comes out.
+    strided: whether it halves the sides, or doubles them.
     **attributes: of the target.
   """
 
@@ -179,25 +203,34 @@ def _convolution(strided, features, target, **attributes):
   return convolve
 
 
-def _convolve(strided, big_first, x, kernel):
+# `big` is the image of twice the sides, `small` the other; with `big_first` the
+# kernel is [5, 5, channels of big, channels of small].
+
+
+def _convolve(
+  x: jax.Array, kernel: jax.Array, *, strided: bool, big_first: bool
+) -> jax.Array:
   features = kernel.shape[3 if strided == big_first else 2]
-  return _convolution(strided, features, "Convolve", big_first=big_first)(
-    x, kernel
+  convolve = _convolution(
+    "Convolve", features, strided=strided, big_first=big_first
   )
+  return convolve(x, kernel)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _strided(x, kernel, big_first):
-  return _convolve(True, big_first, x, kernel)
+def _strided(x: jax.Array, kernel: jax.Array, big_first: bool) -> jax.Array:
+  return _convolve(x, kernel, strided=True, big_first=big_first)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _transposed(x, kernel, big_first):
-  return _convolve(False, big_first, x, kernel)
+def _transposed(x: jax.Array, kernel: jax.Array, big_first: bool) -> jax.Array:
+  return _convolve(x, kernel, strided=False, big_first=big_first)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _kernel_gradient(big, small, big_first):
+def _kernel_gradient(
+  big: jax.Array, small: jax.Array, big_first: bool
+) -> jax.Array:
   tiles = small.shape[0] * -(-small.shape[1] // 4) * -(-small.shape[2] // 4)
   slices = -(-small.shape[3] // 64) * -(-4 * big.shape[3] // 128)
   # Sums of a part each: enough parts to share the work, whatever the threads.
@@ -213,27 +246,36 @@ def _kernel_gradient(big, small, big_first):
   return sums.sum(0)
 
 
-def _strided_backward(big_first, residuals, gradient):
+_Pair = tuple[jax.Array, jax.Array]
+
+
+def _strided_backward(
+  big_first: bool, residuals: _Pair, gradient: jax.Array
+) -> _Pair:
   x, kernel = residuals
   return (
-    _transposed(gradient, kernel, big_first),
-    _kernel_gradient(x, gradient, big_first),
+    _transposed(gradient, kernel, big_first=big_first),
+    _kernel_gradient(x, gradient, big_first=big_first),
   )
 
 
-def _transposed_backward(big_first, residuals, gradient):
+def _transposed_backward(
+  big_first: bool, residuals: _Pair, gradient: jax.Array
+) -> _Pair:
   x, kernel = residuals
   return (
-    _strided(gradient, kernel, big_first),
-    _kernel_gradient(gradient, x, big_first),
+    _strided(gradient, kernel, big_first=big_first),
+    _kernel_gradient(gradient, x, big_first=big_first),
   )
 
 
-def _kernel_gradient_backward(big_first, residuals, gradient):
+def _kernel_gradient_backward(
+  big_first: bool, residuals: _Pair, gradient: jax.Array
+) -> _Pair:
   big, small = residuals
   return (
-    _transposed(small, gradient, big_first),
-    _strided(big, gradient, big_first),
+    _transposed(small, gradient, big_first=big_first),
+    _strided(big, gradient, big_first=big_first),
   )
 
 
@@ -252,24 +294,47 @@ for _function, _backward in (
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _prepared(x, kernel, planes, strided, big_first):
+def _prepared(
+  x: jax.Array,
+  kernel: jax.Array,
+  planes: Planes,
+  strided: bool,
+  big_first: bool,
+) -> jax.Array:
   """Convolves with the first of the two planes of `prepare`."""
   features = kernel.shape[3 if strided == big_first else 2]
-  convolve = _convolution(strided, features, "ConvolvePrepared")
+  convolve = _convolution("ConvolvePrepared", features, strided=strided)
   return convolve(x, planes[0])
 
 
-def _prepared_forward(x, kernel, planes, strided, big_first):
-  y = _prepared(x, kernel, planes, strided, big_first)
+def _prepared_forward(
+  x: jax.Array,
+  kernel: jax.Array,
+  planes: Planes,
+  strided: bool,
+  big_first: bool,
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Planes]]:
+  y = _prepared(x, kernel, planes, strided=strided, big_first=big_first)
   return y, (x, kernel, planes)
 
 
-def _prepared_backward(strided, big_first, residuals, gradient):
+def _prepared_backward(
+  strided: bool,
+  big_first: bool,
+  residuals: tuple[jax.Array, jax.Array, Planes],
+  gradient: jax.Array,
+) -> tuple[jax.Array, jax.Array, Planes]:
   x, kernel, planes = residuals
   big, small = (x, gradient) if strided else (gradient, x)
   return (
-    _prepared(gradient, kernel, planes[::-1], not strided, big_first),
-    _kernel_gradient(big, small, big_first),
+    _prepared(
+      gradient,
+      kernel,
+      planes[::-1],
+      strided=not strided,
+      big_first=big_first,
+    ),
+    _kernel_gradient(big, small, big_first=big_first),
     jax.tree.map(jnp.zeros_like, planes),
   )
 
@@ -277,39 +342,48 @@ def _prepared_backward(strided, big_first, residuals, gradient):
 _prepared.defvjp(_prepared_forward, _prepared_backward)
 
 
-def strided(x, kernel, planes=None):
-  """As `convolutions.strided`."""
-  return _in_float32(_strided, True, x, kernel, planes)
+def strided(
+  x: jax.Array, kernel: jax.Array, planes: Planes | None = None
+) -> jax.Array:
+  """As `convolutions.strided`; `planes` are what `prepare` returned."""
+  return _in_float32(x, kernel, planes, strided=True)
 
 
-def transposed(x, kernel, planes=None):
-  """As `convolutions.transposed`."""
-  return _in_float32(_transposed, False, x, kernel, planes)
+def transposed(
+  x: jax.Array, kernel: jax.Array, planes: Planes | None = None
+) -> jax.Array:
+  """As `convolutions.transposed`; `planes` are what `prepare` returned."""
+  return _in_float32(x, kernel, planes, strided=False)
 
 
-def _in_float32(convolve, big_first, x, kernel, planes):
-  arguments = x.astype(jnp.float32), kernel.astype(jnp.float32)
-  if planes is None:
-    y = convolve(*arguments, big_first)
+def _in_float32(
+  x: jax.Array, kernel: jax.Array, planes: Planes | None, *, strided: bool
+) -> jax.Array:
+  image, weights = x.astype(jnp.float32), kernel.astype(jnp.float32)
+  # A kernel is [5, 5, Cin, Cout], and a strided convolution's input is big.
+  if planes is not None:
+    y = _prepared(image, weights, planes, strided=strided, big_first=strided)
+  elif strided:
+    y = _strided(image, weights, big_first=True)
   else:
-    y = _prepared(*arguments, planes, big_first, big_first)
+    y = _transposed(image, weights, big_first=False)
   return y.astype(x.dtype)
 
 
-def prepare(kernel, transposed):
-  """Returns what `planes` may be: a kernel's transforms, twelve times its size.
+def prepare(kernel: jax.Array, *, transposed: bool) -> Planes:
+  """Returns a kernel's transforms, which have twelve times its size.
 
   Args:
     kernel: [5, 5, Cin, Cout].
-    transposed: for which of the two convolutions.
+    transposed: whether it is for `transposed`, or for `strided`.
 
   Returns:
     float32 arrays, for the convolution and for its gradient in the image.
   """
   big, small = kernel.shape[:1:-1] if transposed else kernel.shape[2:]
-  library, _ = _library()
+  library = _loaded()
 
-  def planes(strided):
+  def planes(*, strided: bool) -> jax.Array:
     channels = (4 * big, small) if strided else (small, 4 * big)
     return _call(
       "Prepare",
@@ -319,4 +393,4 @@ def prepare(kernel, transposed):
       big_first=not transposed,
     )
 
-  return planes(not transposed), planes(transposed)
+  return planes(strided=not transposed), planes(strided=transposed)
