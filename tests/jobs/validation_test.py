@@ -11,7 +11,9 @@ from dcgan_inpaint.jobs import validation
 from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.networks import losses
 from dcgan_inpaint.search import blending
-from dcgan_inpaint.search import latent_search
+from dcgan_inpaint.search import bundle
+from dcgan_inpaint.search import ensemble
+from dcgan_inpaint.search import settings as search_settings
 from dcgan_inpaint.search import trained_model
 from dcgan_inpaint.training import encoder as encoder_training
 from dcgan_inpaint.training import gan
@@ -24,8 +26,15 @@ def mean_squared_error(images, originals):
 def test_completions_are_scored_as_they_are_blended():
   encoder, variables, _ = tiny_encoder.networks()
   weights = tiny.weights(tiny_encoder.GENERATOR, tiny_encoder.DISCRIMINATOR)
+  networks = bundle.NetworkBundle(
+    tiny_encoder.GENERATOR,
+    tiny_encoder.DISCRIMINATOR,
+    losses.get("sigmoid_cross_entropy"),
+    tiny.LATENT_SIZE,
+  )
   model = trained_model.TrainedModel(
     weights=weights,
+    networks=networks,
     config=tiny.train_config(),
     step=0,
     mean_image=np.zeros((64, 64, 3), np.uint8),
@@ -63,9 +72,10 @@ def test_inversions_are_scored_without_a_hole_and_shown_with_one():
   weights = tiny.weights(generator, discriminator)
   config = tiny.train_config(train__validation_images=3)
   mesh = tiny.mesh(2)
-  validate = validation.inversion(
-    config, generator, discriminator, losses.get(config.train.loss), mesh
+  networks = bundle.NetworkBundle(
+    generator, discriminator, losses.get(config.train.loss), tiny.LATENT_SIZE
   )
+  validate = validation.inversion(config, networks, mesh)
   state = gan.GanState(
     step=np.int32(0),
     generator=(),
@@ -87,14 +97,7 @@ def test_inversions_are_scored_without_a_hole_and_shown_with_one():
   # The same search by its own interface.
   settings = config_lib.search()
   settings.update(steps=2, learning_rate=0.1, prior_weight=0.0, batch_size=16)
-  search = latent_search.Search(
-    generator,
-    discriminator,
-    losses.get(config.train.loss),
-    settings,
-    tiny.LATENT_SIZE,
-    mesh,
-  )
+  search = ensemble.Search(networks, search_settings.resolve(settings), mesh)
   known = np.ones((3, dcgan.IMAGE_SIZE, dcgan.IMAGE_SIZE, 1), np.float32)
   found = search(weights, pixels.to_float(held_out[:3]), known, size=16)
   assert error == pytest.approx(
@@ -104,7 +107,6 @@ def test_inversions_are_scored_without_a_hole_and_shown_with_one():
 
 def test_nothing_is_validated_without_held_out_images():
   config = tiny.train_config(train__validation_images=0)
-  nothing = (None, None, None, None)
-  assert validation.inversion(config, *nothing) is None
+  assert validation.inversion(config, None, None) is None
   config = tiny.encoder_config("", encoder__validation_images=0)
   assert validation.completion(config, None, None, None) is None
