@@ -190,7 +190,7 @@ def test_an_unknown_method_is_refused_before_anything_is_loaded(tmp_path):
     ({"mask__size": 99.0}, "config.mask.size is 99.0"),
     ({"search__optimizer": "adamm"}, "config.search.optimizer='adamm'"),
     ({"search__batch_size": 3}, "config.search.batch_size=3: 4 devices"),
-    ({"search__loss": "softmax_cross_entropy"}, "wants 2 logits.* gives 1"),
+    ({"search__loss": "softmax_cross_entropy"}, "wants 2 logits.* 1: leave"),
   ],
 )
 def test_what_scoring_would_refuse_is_refused_before_training(fields, message):

@@ -25,7 +25,9 @@ def mean_squared_error(images, originals):
 
 def test_completions_are_scored_as_they_are_blended():
   encoder, variables, _ = tiny_encoder.networks()
-  weights = tiny.weights(tiny_encoder.GENERATOR, tiny_encoder.DISCRIMINATOR)
+  weights = jax.device_put(
+    tiny.weights(tiny_encoder.GENERATOR, tiny_encoder.DISCRIMINATOR)
+  )
   networks = bundle.NetworkBundle(
     tiny_encoder.GENERATOR,
     tiny_encoder.DISCRIMINATOR,
