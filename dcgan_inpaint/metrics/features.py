@@ -116,7 +116,9 @@ def principal_components(
 
   Returns:
     A function from images, uint8 [N, H, W, 3], to their coordinates along the
-    components, float32 [N, D], less the mean image's, on the 8-bit scale.
+    components, float32 [N, D], less the mean image's. All are divided by one
+    number, which makes the real images' variances 1 in the mean: KID's kernel
+    asks for values of that order.
   """
   if hole is None:
     hole = np.ones(reference.shape[1:3], bool)
@@ -134,6 +136,9 @@ def principal_components(
   # Of what rounding leaves of no variance, no direction can be made.
   kept = max(1, min(components, int(np.sum(variances > 1e-6 * variances[-1]))))
   basis, _ = np.linalg.qr(fitted.T @ vectors[:, ::-1][:, :kept])
+  variance = np.mean(variances[::-1][:kept]) / count
+  if variance > 0:
+    basis /= np.sqrt(variance)
 
   def extract(images: np.ndarray) -> np.ndarray:
     parts = [

@@ -223,7 +223,7 @@ def read(path: str) -> dict[str, Any]:
     )
   try:
     with np.load(pathlib.Path(path).expanduser(), allow_pickle=False) as file:
-      arrays = {name: np.float32(file[name]) for name in file.files}
+      arrays = {name: np.asarray(file[name], np.float32) for name in file.files}
   # numpy and zipfile raise many kinds.
   except Exception as error:  # noqa: BLE001
     raise errors.UserError(
