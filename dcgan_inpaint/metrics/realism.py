@@ -1,0 +1,187 @@
+"""Whether completed and generated faces look like real ones, and like whom.
+
+Squared error asks how far a completion is from the one original, and the mean
+of all that might be there wins, a blur. These figures ask instead whether the
+completions are distributed as real faces are (`distances`), whether they are
+still the same person, and how much several completions of one hole differ. All
+are taken on features of the whole image, known pixels included; see
+`features`.
+
+How many images: the Fréchet distance, precision and recall change with the
+number, and compare only between sets of one size. Below 10,000 images KID is
+the one to read, with its standard error.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+import numpy as np
+
+from dcgan_inpaint.metrics import distances
+from dcgan_inpaint.metrics import features as features_lib
+from dcgan_inpaint.metrics import pixel_errors
+
+
+def evaluate(
+  completed: np.ndarray,
+  originals: np.ndarray,
+  masks: np.ndarray,
+  features: Sequence[features_lib.Features],
+  original_features: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, float]:
+  """Returns the figures of a set of completed images.
+
+  Args:
+    completed: uint8 [N, H, W, 3].
+    originals: uint8 [N, H, W, 3], the images before their holes were cut.
+    masks: [N, H, W, 1], 1 = known, 0 = hole. Images without a hole say nothing
+      and are left out.
+    features: of `features.create`.
+    original_features: {name: float [N, D]}, what `extract` made of the
+      originals, for those who score several methods; otherwise it is done here.
+
+  Returns:
+    The figures of `compare`, completions and originals as pairs. From features
+    that tell persons apart also those of `identity`.
+  """
+  holed = (np.asarray(masks) < 0.5).any(axis=(1, 2, 3))
+  result: dict[str, float] = {}
+  for feature in features:
+    if original_features and feature.name in original_features:
+      reference = original_features[feature.name][holed]
+    else:
+      reference = feature.extract(originals[holed])
+    found = feature.extract(completed[holed])
+    result |= compare(feature.name, found, reference, paired=True)
+    if feature.same_person is not None:
+      result |= identity(found, reference, feature.same_person)
+  return result
+
+
+def score_samples(
+  generated: np.ndarray,
+  reference: np.ndarray,
+  features: Sequence[features_lib.Features],
+) -> dict[str, float]:
+  """Returns the figures of samples of a generator.
+
+  Args:
+    generated: uint8 [N, H, W, 3]; the field's number for CelebA at 64x64 is
+      50,000.
+    reference: uint8 [M, H, W, 3], real images, which may be fewer or more.
+    features: of `features.create`.
+
+  Returns:
+    The figures of `compare`.
+  """
+  result: dict[str, float] = {}
+  for feature in features:
+    result |= compare(
+      feature.name, feature.extract(generated), feature.extract(reference)
+    )
+  return result
+
+
+def compare(
+  name: str,
+  generated: np.ndarray,
+  reference: np.ndarray,
+  paired: bool = False,
+) -> dict[str, float]:
+  """Returns how two sets of features compare.
+
+  Args:
+    name: of the features.
+    generated: float [N, D].
+    reference: float [M, D] of real images.
+    paired: whether row i of both belongs to one face.
+
+  Returns:
+    {`NAME_frechet`, `NAME_kid`, `NAME_kid_se` (its standard error),
+    `NAME_precision`, `NAME_recall`, `NAME_n` (images generated),
+    `NAME_n_reference`}; NaN where the images are too few for a figure.
+  """
+  kid, error = distances.kid(generated, reference, paired)
+  precision, recall = distances.precision_recall(
+    generated, reference, paired=paired
+  )
+  return {
+    f"{name}_frechet": distances.frechet(generated, reference),
+    f"{name}_kid": kid,
+    f"{name}_kid_se": error,
+    f"{name}_precision": precision,
+    f"{name}_recall": recall,
+    f"{name}_n": len(generated),
+    f"{name}_n_reference": len(reference),
+  }
+
+
+def identity(
+  completed: np.ndarray, originals: np.ndarray, same_person: float
+) -> dict[str, float]:
+  """Returns whether completed faces are still the same persons.
+
+  Args:
+    completed: float [N, D], features that tell persons apart.
+    originals: float [N, D], of the same faces before.
+    same_person: the distance below which two are taken for one person.
+
+  Returns:
+    {`identity`: the mean distance of a completed face from its original, less
+    is better; `identity_ci95`: the half width of its interval; `identity_kept`:
+    the share of faces within `same_person` of their original;
+    `identity_of_others`: the mean distance of an original from another one, for
+    the scale}.
+  """
+  apart = np.linalg.norm(completed - originals, axis=1)
+  others = np.linalg.norm(originals - np.roll(originals, 1, axis=0), axis=1)
+  mean, half_width = pixel_errors.summarise(apart)
+  return {
+    "identity": mean,
+    "identity_ci95": half_width,
+    "identity_kept": float(np.mean(apart < same_person))
+    if len(apart)
+    else np.nan,
+    "identity_of_others": float(others.mean()) if len(others) > 1 else np.nan,
+  }
+
+
+def score_diversity(
+  samples: np.ndarray, features: Sequence[features_lib.Features]
+) -> dict[str, float]:
+  """Returns how much several completions of each hole differ.
+
+  Args:
+    samples: uint8 [N, S, H, W, 3], S completions of each of N images.
+    features: of `features.create`.
+
+  Returns:
+    {`NAME_diversity`: the mean of `diversity`, `NAME_diversity_ci95`}.
+  """
+  result: dict[str, float] = {}
+  for feature in features:
+    flat = feature.extract(samples.reshape(-1, *samples.shape[2:]))
+    values = diversity(flat.reshape(*samples.shape[:2], -1))
+    mean, half_width = pixel_errors.summarise(values)
+    result[f"{feature.name}_diversity"] = mean
+    result[f"{feature.name}_diversity_ci95"] = half_width
+  return result
+
+
+def diversity(samples: np.ndarray) -> np.ndarray:
+  """Returns the mean distance between two samples of one image, [N].
+
+  As the diversity of BicycleGAN and PIC (Zhu et al. 2017, arXiv 1711.11586;
+  Zheng et al. 2019, arXiv 1903.04227), which take LPIPS for the distance. More
+  is not better by itself: noise is diverse.
+
+  Args:
+    samples: float [N, S, D], features of S samples of each image; NaN for
+      S = 1.
+  """
+  n, count, _ = samples.shape
+  first, second = np.triu_indices(count, k=1)
+  if not len(first):
+    return np.full(n, np.nan)
+  pairs = samples[:, first] - samples[:, second]
+  return np.linalg.norm(pairs, axis=2).mean(axis=1)
