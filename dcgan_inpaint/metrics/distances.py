@@ -61,8 +61,8 @@ def kid(
   any size compare, and two of one distribution give 0 in the mean (a single
   figure may lie below). The paper takes the mean over random subsets of 1,000
   images, to save time; this is what that mean tends to, all pairs of images. It
-  is quadratic in them: 10,000 take seconds with 128 values each, and half a
-  minute with 2,048. Tables often print 1,000 times it.
+  is quadratic in them: 10,000 take a CPU core 7 s with 128 values each, and
+  about 45 s with 2,048. Tables often print 1,000 times it.
 
   The standard error is the jackknife's (Efron & Stein 1981): the images are
   split at random into up to 100 subsets, and each is left out in turn.
