@@ -2,7 +2,7 @@
 
 Every loss trains a DCGAN from every seed with the same images, steps and
 settings, searches with the same protocol, and is scored on the same faces and
-holes. What has been trained and scored already is not done again.
+holes. Runs that are trained and scored already are not repeated.
 """
 
 import pathlib
@@ -18,16 +18,16 @@ from dcgan_inpaint.jobs import train
 from dcgan_inpaint.networks import losses
 from dcgan_inpaint.reports import results
 from dcgan_inpaint.runtime import errors
-from dcgan_inpaint.training import checkpoints as checkpoints_lib
+from dcgan_inpaint.training import checkpoints
 
-# The paper's table: MSE and SSIM of the completed image. Its mask, region, crop
-# and number of images are not stated.
+# The paper's table: MSE and SSIM of the completed image. The paper does not
+# state its mask, region, crop and number of images.
 PAPER = {
   "mean_squared_error": (441.68, 0.73),
   "softmax_cross_entropy": (125.10, 0.84),
   "sigmoid_cross_entropy": (105.76, 0.87),
 }
-_FIGURES = ("mse", "psnr", "ssim", "hole_mse", "hole_psnr")
+_METRICS = ("mse", "psnr", "ssim", "hole_mse", "hole_psnr")
 
 
 def run(
@@ -35,16 +35,16 @@ def run(
 ) -> list[dict[str, Any]]:
   """Trains and scores every loss of `config.compare` from every seed.
 
-  Leaves a training run in `workdir`/LOSS/seed_S for each.
+  Each leaves a training run in `workdir`/LOSS/seed_S.
 
   Args:
     config: the whole config.
-    workdir: where the runs live.
+    workdir: the folder of the runs.
     mesh: the devices.
 
   Returns:
     A row for each run, then a row for each loss: the mean over its seeds and
-    their standard deviation, beside the paper's figures.
+    their standard deviation, beside the paper's values.
 
   Raises:
     errors.UserError: a loss or a seed is wrong.
@@ -67,25 +67,25 @@ def run(
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-  """Returns a row for each loss, the best first, and says which one wins.
+  """Returns a row for each loss, the best first, and logs which one is best.
 
   Args:
-    rows: those of single runs.
+    rows: of the single runs.
   """
-  by_loss = {}
+  by_loss: dict[str, list[dict[str, Any]]] = {}
   for row in rows:
     by_loss.setdefault(row["loss"], []).append(row)
   means = []
   for name, runs in by_loss.items():
     paper_mse, paper_ssim = PAPER.get(name, (None, None))
     row = {"loss": name, "seeds": len(runs), "n": runs[0]["n"]}
-    for figure in _FIGURES:
-      values = [run[figure] for run in runs]
-      row[figure] = float(np.mean(values))
-      if figure in ("mse", "ssim"):
-        # The sample's deviation; of one seed there is none.
+    for metric in _METRICS:
+      values = [run[metric] for run in runs]
+      row[metric] = float(np.mean(values))
+      if metric in ("mse", "ssim"):
+        # The sample's deviation, which one seed does not have.
         spread = np.std(values, ddof=1) if len(values) > 1 else np.nan
-        row[f"{figure}_spread"] = float(spread)
+        row[f"{metric}_spread"] = float(spread)
     means.append(row | {"paper_mse": paper_mse, "paper_ssim": paper_ssim})
   means.sort(key=lambda row: row["mse"])
   if len(means) > 1:
@@ -93,10 +93,10 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     lead = second["mse"] - first["mse"]
     spread = np.max([first["mse_spread"], second["mse_spread"]])
     logging.info(
-      "%s is ahead of %s by %.1f of MSE; over its seeds either differs by %.1f "
-      "(standard deviation): %s",
-      first["loss"], second["loss"], lead, spread,
-      "more than the spread" if lead > spread else "not more than the spread",
+      "%s is better than %s by %.1f of MSE, which is %s the standard deviation "
+      "over the seeds, %.1f",
+      first["loss"], second["loss"], lead,
+      "more than" if lead > spread else "not more than", spread,
     )  # fmt: skip
   return means
 
@@ -108,9 +108,9 @@ def _run(
   folder: pathlib.Path,
   mesh: jax.sharding.Mesh,
 ) -> dict[str, Any]:
-  """Trains and scores one loss from one seed, where that is not done yet."""
+  """Trains and scores one loss from one seed, unless that is done already."""
   run = ml_collections.ConfigDict(config.to_dict())
-  del run.compare  # Whatever else is compared, a run stays what it is.
+  del run.compare  # A run does not depend on what else is compared.
   run.job, run.seed, run.train.loss = "train", seed, name
   run.checkpoint.path, run.checkpoint.loss = str(folder), name
   logging.info("%s, seed %s", name, seed)
@@ -118,7 +118,7 @@ def _run(
   done = folder / "results.json"
   if done.exists():
     earlier = results.read(done)
-    if earlier["config"] == checkpoints_lib.as_json(run):
+    if earlier["config"] == checkpoints.as_json(run):
       return earlier["rows"][0]
   (row,) = evaluate.run(run, str(folder), mesh)
   row = {
@@ -136,5 +136,5 @@ def _listed(text: str) -> list[str]:
 
 
 def _folder_name(loss: str) -> str:
-  """A loss of the user's own is named 'package.module:function'."""
+  """Returns the folder of a loss, which may be 'package.module:function'."""
   return loss.replace(":", ".")

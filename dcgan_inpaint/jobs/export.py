@@ -8,13 +8,13 @@ import ml_collections
 
 from dcgan_inpaint import pretrained
 from dcgan_inpaint.search import trained_model
-from dcgan_inpaint.training import checkpoints as checkpoints_lib
+from dcgan_inpaint.training import checkpoints
 
 
 def run(
   config: ml_collections.ConfigDict, workdir: str, mesh: jax.sharding.Mesh
 ) -> list[dict[str, Any]]:
-  """The job `export`: writes a model as plain arrays, see `pretrained`.
+  """Writes a trained model, with its encoder if it has one; see `pretrained`.
 
   Args:
     config: the whole config.
@@ -22,7 +22,10 @@ def run(
     mesh: the devices.
 
   Returns:
-    A row with the size of what was written, for results.json.
+    One row, for results.json: the model's folder, step and size in bytes.
+
+  Raises:
+    errors.UserError: the checkpoint is missing or cannot be read.
   """
   model = trained_model.load(config.checkpoint, mesh)
   folder = pathlib.Path(config.output or pathlib.Path(workdir) / "model")
@@ -33,9 +36,9 @@ def run(
       "rank": model.encoder.rank,
       "skips": bool(model.encoder.skips),
     }
-  # What the networks are; where the images lay is nobody's business.
+  # Nothing about the training images, whose paths may be private.
   about = {
-    "config": checkpoints_lib.as_json(
+    "config": checkpoints.as_json(
       ml_collections.ConfigDict(
         {name: model.config[name] for name in ("seed", "model", "train")}
       )

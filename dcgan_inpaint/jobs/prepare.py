@@ -1,8 +1,8 @@
 """The job `prepare`: a data set of CelebA, or of faces cut out of photographs.
 
-CelebA is `data.celeba`'s. In a folder of photographs every face is found and
-brought to the training crop as for inpainting (`photographs`), and written as a
-PNG of 64x64 pixels; `config.data.name='folder'` reads that folder.
+`data.celeba` prepares CelebA. In a folder of photographs every face is found
+and cropped as for inpainting (`photographs`), and written as a PNG of 64x64
+pixels; `config.data.name='folder'` reads the result.
 """
 
 import collections
@@ -36,7 +36,7 @@ def run(
     mesh: not used.
 
   Returns:
-    One row, for results.json: what was counted, and the data's digest.
+    One row, for results.json: the counts, and the data's digest.
 
   Raises:
     errors.UserError: of `celeba.prepare` or `cut_faces`.
@@ -52,10 +52,10 @@ def run(
 def cut_faces(source: str, output: str, detector: str) -> dict[str, int]:
   """Cuts the faces out of photographs.
 
-  The face of NAME.jpg becomes NAME.png, with its sub folders; where there are
-  several, NAME_1.png, NAME_2.png and so on, the surest first. Faces of fewer
-  than 64 pixels a side are left out: enlarged, they would teach blur. A
-  photograph that was done already is passed over.
+  The face of NAME.jpg becomes NAME.png, with its subfolders; several faces
+  become NAME_1.png, NAME_2.png and so on, the most certain first. Faces of
+  fewer than 64 pixels a side are left out: enlarged, they would teach blur. A
+  photograph that is done already is skipped.
 
   Args:
     source: folders, zips and image files, with commas between.
@@ -64,12 +64,12 @@ def cut_faces(source: str, output: str, detector: str) -> dict[str, int]:
 
   Returns:
     `photographs` were read in this run and `faces` written; `skipped` were done
-    already; `without_face` and `failed`, which are no readable images, were
-    left out and named.
+    already; photographs `without_face`, and files that cannot be read
+    (`failed`), were named and left out.
 
   Raises:
-    errors.UserError: a path is missing, holds no image, two of one name, or is
-      the other's; or nothing at all came out.
+    errors.UserError: a path is missing, holds no image or two of one name; the
+      output lies in the source; or there is no face at all.
   """
   if not output:
     raise errors.UserError(
@@ -101,7 +101,7 @@ def cut_faces(source: str, output: str, detector: str) -> dict[str, int]:
       bar.update(1)
   if counts["skipped"]:
     logging.info(
-      "%s of %s photographs have their faces in %s already",
+      "the faces of %s of %s photographs are in %s already",
       f"{counts['skipped']:,}", f"{len(files):,}", root,
     )  # fmt: skip
   if not counts["faces"] + counts["skipped"]:
@@ -115,12 +115,12 @@ def cut_faces(source: str, output: str, detector: str) -> dict[str, int]:
 def _cut(
   file: folder.File, stem: str, root: pathlib.Path, detect: detection.Detector
 ) -> dict[str, int]:
-  """Writes the faces of one photograph; returns what is to be counted."""
+  """Writes the faces of one photograph; returns the counts to add."""
   image = np.asarray(decoding.open_rgb(file.read()))
-  nothing_missing = np.zeros(image.shape[:2], bool)
+  no_hole = np.zeros(image.shape[:2], bool)
   faces = [
     face
-    for face in detect(image, nothing_missing)
+    for face in detect(image, no_hole)
     if alignment.side(face.matrix) >= alignment.SIZE
   ]
   if not faces:
@@ -129,7 +129,7 @@ def _cut(
   names = [f"{stem}_{number + 1}.png" for number in range(len(faces))]
   if len(faces) == 1:
     names = [f"{stem}.png"]
-  # The first comes last: it says that all are there, should the job be cut.
+  # The first is written last: it shows an interrupted job that all exist.
   for name, face in reversed(list(zip(names, faces, strict=True))):
     pictures.save_png(root / name, alignment.crop(image, face.matrix))
   return {"photographs": 1, "faces": len(faces)}

@@ -1,0 +1,203 @@
+"""What the job `inpaint` writes: results, pictures beside them, and rows."""
+
+from collections.abc import Sequence
+import pathlib
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from dcgan_inpaint import pixels
+from dcgan_inpaint.photographs import alignment
+from dcgan_inpaint.photographs import photograph as photograph_lib
+from dcgan_inpaint.reports import pictures
+
+# Of results.csv.
+COLUMNS = (
+  "name",
+  "status",
+  "faces",
+  "aligned_by",
+  "hole_share",
+  "left_share",
+  "loss",
+  "seconds",
+  "reason",
+)
+
+
+class Writer:
+  """Writes the results, and the pictures beside them."""
+
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    output: pathlib.Path,
+    blending: str,
+  ):
+    """Writes nothing yet.
+
+    Args:
+      config: the whole config.
+      workdir: where the pictures go.
+      output: where the results go.
+      blending: how generated pixels are blended into a photograph.
+    """
+    self.workdir = workdir
+    self._config, self._output, self._blending = config, output, blending
+    self._columns = []  # Of the contact sheet.
+
+  def save(
+    self,
+    names: Sequence[str],
+    photograph: photograph_lib.Photograph,
+    generated: np.ndarray,
+  ) -> np.ndarray:
+    """Saves the results of an image, one for each sample, and its strips.
+
+    Args:
+      names: of the results.
+      photograph: the image.
+      generated: float32 [samples, F, 64, 64, 3], G(z) for each of its faces.
+
+    Returns:
+      bool [H, W], what is left of the hole.
+    """
+    config, left = self._config, photograph.hole
+    for name, sample in zip(names, generated, strict=True):
+      completed, left = photograph_lib.complete(
+        photograph, sample, self._blending, config.rest
+      )
+      # A missing sample is made, and those beside it stay.
+      path = self._output / name
+      if config.overwrite or not path.exists():
+        pictures.save_png(path, completed)
+      if config.strips:
+        masked = config.strips == "masked"
+        view = _strip(photograph, completed, masked)
+        pictures.save_png(self.workdir / "strips" / name, view)
+      if len(self._columns) < config.contact_sheet:
+        self._columns += _columns(photograph, sample, completed)
+    return left
+
+  def save_film(
+    self, photograph: photograph_lib.Photograph, path: np.ndarray
+  ) -> None:
+    """Saves path.gif of the search's path, float [T, 64, 64, 3]."""
+    frames = _film(photograph, path)
+    pictures.save_gif(self.workdir / "path.gif", frames)
+
+  def save_contact_sheet(self) -> None:
+    """Saves contact_sheet.png of the images so far, in the first process."""
+    if not self._columns or jax.process_index():
+      return
+    columns = self._columns[: self._config.contact_sheet]
+    labels = ("original", "masked", "G(z)", "completed")
+    rows = map(np.stack, zip(*columns, strict=True))
+    pictures.contact_sheet(
+      self.workdir / "contact_sheet.png", dict(zip(labels, rows, strict=True))
+    )
+
+
+def status(
+  photograph: photograph_lib.Photograph, left: np.ndarray, rest: str
+) -> dict[str, Any]:
+  """Returns what became of a photograph, for its row of results.csv.
+
+  Args:
+    photograph: the photograph.
+    left: bool [H, W], the part of its hole that no face covers.
+    rest: what was done with that part, one of `photograph.RESTS`.
+  """
+  reasons = []
+  if any(face.how == "box" for face in photograph.faces):
+    reasons.append(
+      "aligned by the detector's box: eyes or mouth lie in the hole, or the "
+      "detector knows no landmarks"
+    )
+  word = "completed"
+  if not photograph.hole.any():
+    word = "no hole"
+    reasons.append("the mask leaves no hole, and the image comes back as it is")
+  if left.any():
+    part = f"{100 * left.sum() / photograph.hole.sum():.2g} % of the hole"
+    if rest == "leave":
+      word = "partly"
+      reasons.append(f"{part} lies outside of every face and stays as it was")
+    else:
+      reasons.append(f"{part} lies outside of every face: filled smoothly")
+  return {
+    "status": word,
+    "faces": photograph.found,
+    "aligned_by": " ".join(face.how for face in photograph.faces),
+    "hole_share": f"{photograph.hole.mean():.6g}",
+    "left_share": f"{left.mean():.6g}",
+    "reason": "; ".join(reasons),
+  }
+
+
+def _strip(
+  photograph: photograph_lib.Photograph, completed: np.ndarray, masked: bool
+) -> np.ndarray:
+  """Returns an image, its mask (white is the hole) and the result in a row.
+
+  Args:
+    photograph: the photograph.
+    completed: uint8 [H, W, 3], the result.
+    masked: whether a pattern covers the hole of the image.
+
+  Returns:
+    uint8, the three side by side.
+  """
+  image, hole = photograph.pixels, photograph.hole[..., None]
+  if masked:
+    (image,) = pictures.masked_view(image[None], ~hole)
+  mask = np.where(hole, np.uint8(255), np.zeros_like(image))
+  return pictures.grid([image, mask, completed], 3)
+
+
+def _columns(
+  photograph: photograph_lib.Photograph,
+  generated: np.ndarray,
+  completed: np.ndarray,
+) -> list[tuple[np.ndarray, ...]]:
+  """Returns a column of the contact sheet for each face.
+
+  Args:
+    photograph: the photograph.
+    generated: float32 [F, 64, 64, 3], G(z) for each of its faces.
+    completed: uint8 [H, W, 3], the result.
+
+  Returns:
+    The original, the masked, the generated and the completed crop of each face,
+    uint8 [64, 64, 3].
+  """
+  made = []
+  for face, mask, crop in zip(
+    photograph.faces, photograph.masks, generated, strict=True
+  ):
+    original = alignment.crop(photograph.pixels, face.matrix)
+    (masked,) = pictures.masked_view(original[None], mask)
+    result = alignment.crop(completed, face.matrix)
+    made.append((original, masked, pixels.to_uint8(crop), result))
+  return made
+
+
+def _film(
+  photograph: photograph_lib.Photograph, path: np.ndarray
+) -> list[np.ndarray]:
+  """Returns frames of G(z) beside the completed crop, for the first face.
+
+  Args:
+    photograph: the photograph.
+    path: float [T, 64, 64, 3], G(z) along the search's path.
+  """
+  crop, mask = photograph.crops[0], photograph.masks[0]
+  frames = []
+  for generated in pixels.to_uint8(path):
+    pair = [generated, np.where(mask > 0.5, crop, generated)]
+    large = np.repeat(np.repeat(pair, 4, axis=1), 4, axis=2)
+    frames.append(pictures.grid(large, 2, padding=8))
+  return frames
