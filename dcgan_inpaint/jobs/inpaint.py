@@ -28,7 +28,6 @@ from dcgan_inpaint import data
 from dcgan_inpaint import pixels
 from dcgan_inpaint.data import decoding
 from dcgan_inpaint.data import folder
-from dcgan_inpaint.masks import mask_sets
 from dcgan_inpaint.masks import readers
 from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.photographs import alignment
@@ -119,8 +118,8 @@ def run(
   )
   # Of files; a family is drawn from the config.
   mask_digest = None
-  if config.masks != "alpha" and config.masks not in mask_sets.FAMILIES:
-    mask_digest = data.digest_files(config.masks)
+  if mask_files := readers.files(config.masks, config.mask):
+    mask_digest = data.digest_files(mask_files)
   names = {stem: _names(stem, config.samples) for stem in sources}
   pending = [
     stem
