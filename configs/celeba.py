@@ -1,4 +1,4 @@
-"""The paper's training: a DCGAN on CelebA at 64x64, 20 epochs.
+r"""The paper's training: a DCGAN on CelebA at 64x64, 20 epochs.
 
 With CelebA prepared by `configs/prepare.py`:
 
@@ -12,9 +12,9 @@ CelebA's face box, any other to its centre square, and by a hash of their names
   python -m dcgan_inpaint.main --config=configs/celeba.py \
       --config.data.name=folder --config.data.path=faces.zip
 
-Full width wants a GPU (bfloat16: --config.model.dtype=bfloat16); the faces take
-2 GB of its memory. On two CPU cores take a quarter of the width: 450,000 images
-in about an hour, with
+Full width needs a GPU (bfloat16: --config.model.dtype=bfloat16); the faces take
+2 GB of its memory. How long that takes has not been measured. On two CPU cores
+take a quarter of the width: 450,000 images in about an hour, with
 
   --config.model.width=0.25 --config.train.batch_size=64 \
       --config.train.steps=7000
@@ -23,11 +23,12 @@ in about an hour, with
 from dcgan_inpaint import config as defaults
 
 
-def get_config():
+def get_config() -> defaults.ConfigDict:
   """Returns the config."""
   config = defaults.train_job()
+  # Made by `configs/prepare.py`.
   config.data.name = "celeba"
-  # The loss with the paper's best figures, and its number of epochs.
+  # The loss with the paper's best results, and its number of epochs.
   config.train.loss = "sigmoid_cross_entropy"
   config.train.epochs = 20.0
   # After training, a look at some held-out faces; `configs/evaluate.py` scores

@@ -1,15 +1,16 @@
-"""Writes a trained model, with its encoder, as plain arrays to be given away.
+r"""Writes a trained model, with its encoder, as plain arrays to be given away.
 
   python -m dcgan_inpaint.main --config=configs/export.py \
       --config.checkpoint.path=runs/celeba \
       --config.checkpoint.encoder=runs/encoder --config.output=model
 
-Every config takes the folder as --config.checkpoint.path=model. Takes seconds.
+Needs the two trainings, and seconds. Every config takes the folder as
+--config.checkpoint.path=model.
 """
 
 from dcgan_inpaint import config as defaults
 
 
-def get_config():
+def get_config() -> defaults.ConfigDict:
   """Returns the config."""
   return defaults.export_job()

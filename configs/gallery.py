@@ -1,11 +1,12 @@
-"""Every family of holes over the same faces, completed and with its figures.
+r"""Every family of holes over the same faces, completed and with its errors.
 
   python -m dcgan_inpaint.main --config=configs/gallery.py \
       --config.data.path=faces --workdir=runs/gallery
 
-The faces are a folder or a zip, cropped as for training (configs/prepare.py).
-Leaves a picture a family in contact_sheets/, all of them in contact_sheet.png,
-report.html with the figures of every image, and a row a family in results.json.
+Needs faces, a folder or a zip, cropped as for training (configs/prepare.py),
+and about a minute on two CPU cores. Leaves a picture a family in
+contact_sheets/, all of them in contact_sheet.png, report.html with the errors
+of every image, and a row a family in results.json.
 docs/masks.md shows such a run.
 
 `--config.benchmark.masks` takes other sizes and shares, and your own mask:
@@ -23,16 +24,19 @@ from dcgan_inpaint import config as defaults
 from dcgan_inpaint.masks import mask_sets
 
 
-def get_config():
+def get_config() -> defaults.ConfigDict:
   """Returns the config."""
   config = defaults.benchmark_job()
+  # The model of the package, by the search with the lowest error.
   config.checkpoint.path = "pretrained"
   config.search.mode = "fidelity"
+  # Every image of a folder or zip.
   config.data.name = "folder"
   config.data.split = "all"
   config.benchmark.methods = "dcgan"
   # All but `file`, which needs one.
   families = [family for family in mask_sets.FAMILIES if family != "file"]
-  config.benchmark.masks = ",".join(families)
+  config.benchmark.masks = tuple(families)
+  # The first faces, which is what the pictures show.
   config.benchmark.images = 8
   return config

@@ -1,4 +1,4 @@
-"""Makes a data set of 64x64 face crops, from CelebA or from your photographs.
+r"""Makes a data set of 64x64 face crops, from CelebA or from your photographs.
 
 From CelebA as you downloaded it:
 
@@ -22,6 +22,6 @@ DIR is then read by --config.data.name=folder --config.data.path=DIR.
 from dcgan_inpaint import config as defaults
 
 
-def get_config():
+def get_config() -> defaults.ConfigDict:
   """Returns the config."""
   return defaults.prepare_job()

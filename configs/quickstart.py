@@ -1,19 +1,20 @@
-"""A DCGAN in four minutes: synthetic faces, nothing to download.
+r"""A DCGAN in four minutes: synthetic faces, nothing to download.
 
   python -m dcgan_inpaint.main --config=configs/quickstart.py \
       --workdir=runs/quickstart
 
 Trains a small DCGAN on cartoon faces drawn from a seed, fills a hole of a
 quarter of 64 held-out faces, and prints the errors beside those of two methods
-that do not learn. Needs a CPU of two cores and 4 minutes.
+that do not learn. Needs two CPU cores and 4 minutes.
 """
 
 from dcgan_inpaint import config as defaults
 
 
-def get_config():
+def get_config() -> defaults.ConfigDict:
   """Returns the config."""
   config = defaults.train_job()
+  # Drawn from a seed: nothing to download.
   config.data.name = "synthetic"
   # A quarter of the paper's channels.
   config.model.width = 0.25
@@ -23,6 +24,7 @@ def get_config():
   config.train.steps = 1000
   # Cartoon faces have a side that the light comes from.
   config.train.flip = False
+  # Four pictures of what G makes on the way.
   config.train.sample_every = 250
   # Two checkpoints, each validated on a few faces.
   config.train.save_every = 500
@@ -31,5 +33,6 @@ def get_config():
   config.search.starts = 2
   config.search.steps = 120
   config.search.learning_rate = 0.1
+  # Enough faces to rank the methods.
   config.evaluation.images = 64
   return config

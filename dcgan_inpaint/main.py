@@ -1,20 +1,20 @@
 """The command line: flags, devices, then the job that the config names.
 
-  python -m dcgan_inpaint.main --config=configs/quickstart.py \
-      [--workdir=DIR] [--config.FIELD=VALUE ...]
+  python -m dcgan_inpaint.main --config=quickstart [--workdir=DIR] \
+      [--config.FIELD=VALUE ...]
 
-Kept short on purpose: everything that a job does is in the job's own module.
+`--help` explains the flags, and with a config its fields. Kept short on
+purpose: everything that a job does is in the job's own module.
 """
 
-import ctypes
 import importlib
-import itertools
 import os
 import pathlib
 import sys
 import traceback
 import types
 from typing import Any
+from typing import NamedTuple
 from typing import NoReturn
 
 from absl import app
@@ -23,33 +23,49 @@ from absl import logging
 import jax
 from ml_collections import config_flags
 
+from dcgan_inpaint import command_line
 from dcgan_inpaint import config as config_lib
+from dcgan_inpaint.jobs import names
 from dcgan_inpaint.reports import results
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import files
 from dcgan_inpaint.runtime import lock
+from dcgan_inpaint.runtime import process
 from dcgan_inpaint.runtime import sharding
 
-# The function of each job. It takes the config, the workdir and the devices,
-# and returns the rows of results.json.
+
+class _Job(NamedTuple):
+  """A job.
+
+  Attributes:
+    function: 'module:function'. It takes the config, the workdir and the
+      devices, and returns the rows of results.json.
+    shared: whether several processes may share the work.
+  """
+
+  function: str
+  shared: bool = False
+
+
 _JOBS = types.MappingProxyType(
   {
-    "train": "dcgan_inpaint.jobs.train:run_and_evaluate",
-    "train_encoder": "dcgan_inpaint.jobs.train_encoder:run",
-    "compare": "dcgan_inpaint.jobs.compare:run",
-    "evaluate": "dcgan_inpaint.jobs.evaluate:run",
-    "benchmark": "dcgan_inpaint.jobs.benchmark:run",
-    "benchmark_throughput": "dcgan_inpaint.jobs.throughput:run",
-    "inpaint": "dcgan_inpaint.jobs.inpaint:run",
-    "export": "dcgan_inpaint.jobs.export:run",
-    "prepare": "dcgan_inpaint.jobs.prepare:run",
+    "train": _Job("dcgan_inpaint.jobs.train:run_and_evaluate", shared=True),
+    "train_encoder": _Job("dcgan_inpaint.jobs.train_encoder:run"),
+    "compare": _Job("dcgan_inpaint.jobs.compare:run"),
+    "evaluate": _Job("dcgan_inpaint.jobs.evaluate:run", shared=True),
+    "benchmark": _Job("dcgan_inpaint.jobs.benchmark:run"),
+    "benchmark_throughput": _Job("dcgan_inpaint.jobs.throughput:run"),
+    "inpaint": _Job("dcgan_inpaint.jobs.inpaint:run", shared=True),
+    "export": _Job("dcgan_inpaint.jobs.export:run"),
+    "prepare": _Job("dcgan_inpaint.jobs.prepare:run"),
   }
 )
-# Those that several processes share.
-_TOGETHER = ("train", "evaluate", "inpaint")
 
 _CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "What to do: a file of configs/.", lock_config=True
+  "config",
+  None,
+  "What to do: a config of the package by its name, or a file.",
+  lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string(
   "workdir",
@@ -87,29 +103,21 @@ _COMPILATION_CACHE = flags.DEFINE_string(
 )
 
 
-def _run(config, workdir: str) -> None:
+def _run(config: Any, workdir: str) -> None:
   """Runs the job, and leaves its rows in results.json."""
-  if jax.process_count() > 1 and config.job not in _TOGETHER:
+  job = _JOBS[config.job]
+  if jax.process_count() > 1 and not job.shared:
     raise errors.UserError(
       f"config.job={config.job!r} is the work of one process: run it once, on "
       "one host (--num_processes=1)"
     )
-  module, _, function = _JOBS[config.job].partition(":")
+  module, _, function = job.function.partition(":")
   run = getattr(importlib.import_module(module), function)
   rows = run(config, workdir, sharding.create_mesh())
 
   if jax.process_index() == 0:
     path = results.write(workdir, config.job, config, rows)
-    # Rows of one kind make a table; the file has every column.
-    for names, kind in itertools.groupby(rows, key=list):
-      kind = list(kind)
-      shown = [
-        x
-        for x in names
-        if not x.endswith(("_ci95", "_digest"))
-        and not isinstance(kind[0][x], (dict, list))
-      ]
-      print(results.table(kind, shown), end="\n\n")
+    print(results.tables(rows))
     print(f"results: {path}")
   failed = sum(row.get("failed", 0) for row in rows)
   if failed:
@@ -127,33 +135,18 @@ def _check(argv: list[str]) -> tuple[Any, str]:
     )
   config = _CONFIG.value
   if config is None:
-    raise errors.UserError("name a config: --config=configs/quickstart.py")
-  # What follows a colon is for the file's own get_config.
-  name = config_flags.get_config_filename(flags.FLAGS["config"])
-  path = pathlib.Path(name.partition(":")[0])
-  # ml_collections would say so only when a field is read, and with a traceback.
-  if not path.is_file():
     raise errors.UserError(
-      f"--config={path} does not exist: name a file such as "
-      "configs/quickstart.py"
+      "name a config, such as --config=quickstart; --help lists all"
     )
+  config_lib.check_fields(config)
   config_lib.validate(config)
-  workdir = os.path.expanduser(
-    _WORKDIR.value or os.path.join("runs", path.stem)
-  )
+  names.check(config)
+  # What follows a colon is for the file's own get_config.
+  path = config_flags.get_config_filename(flags.FLAGS["config"])
+  stem = pathlib.Path(path.partition(":")[0]).stem
+  workdir = os.path.expanduser(_WORKDIR.value or os.path.join("runs", stem))
   files.make_folder(workdir, "--workdir")
   return config, workdir
-
-
-def _ours(record: Any) -> bool:
-  """Tells whether a log record is for the user: our own, or a warning.
-
-  Orbax and tfds log each step of their work as information, through absl too.
-  """
-  package = os.path.dirname(os.path.abspath(__file__))
-  return record.levelno >= logging.converter.STANDARD_WARNING or (
-    os.path.abspath(record.pathname).startswith(package)
-  )
 
 
 def _check_devices(workdir: str, processes: int) -> None:
@@ -180,35 +173,6 @@ def _check_devices(workdir: str, processes: int) -> None:
     )
 
 
-def _keep_freed_memory() -> None:
-  """Lets the process keep the memory that a step frees, for the next step.
-
-  Where glibc gives it back, Linux clears every page of it anew: 20,000 of them,
-  a tenth of the time of a training step at a quarter of the width on the CPU.
-  """
-  try:
-    mallopt = ctypes.CDLL(None).mallopt
-  except (AttributeError, OSError, TypeError):  # Another libc, another system.
-    return
-  mallopt(-1, -1)  # M_TRIM_THRESHOLD: never shrink the heap.
-  mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap, too,
-  mallopt(-8, 1)  # M_ARENA_MAX: which is one for all threads.
-
-
-def _own_standard_output() -> None:
-  """Leaves standard output to what Python prints; the rest goes to the errors.
-
-  Gloo, which connects CPUs, greets there from several threads at once, and its
-  halves of lines would come between those of a table.
-  """
-  sys.stdout.flush()
-  ours = os.dup(1)
-  os.dup2(2, 1)
-  sys.stdout = os.fdopen(
-    ours, "w", 1, encoding=sys.stdout.encoding, errors=sys.stdout.errors
-  )
-
-
 def main(argv: list[str]) -> None:
   """Joins the processes, checks flags and devices, then runs the job."""
   if _DETERMINISTIC.value:
@@ -218,17 +182,17 @@ def main(argv: list[str]) -> None:
   try:
     # Before anything else: threads keep the settings that they start with, and
     # what JAX computes before processes are joined, it computes alone.
-    _keep_freed_memory()
+    process.keep_freed_memory()
     processes = sharding.start_processes(
       _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
     )
     if processes > 1:
-      _own_standard_output()
+      process.own_standard_output()
     config, workdir = _check(argv)
     if _COMPILATION_CACHE.value:
       cache = os.path.expanduser(_COMPILATION_CACHE.value)
       jax.config.update("jax_compilation_cache_dir", cache)
-    logging.get_absl_handler().addFilter(_ours)
+    logging.get_absl_handler().addFilter(process.is_for_the_user)
     _check_devices(workdir, processes)
     with lock.hold(workdir):
       _run(config, workdir)
@@ -243,10 +207,10 @@ def main(argv: list[str]) -> None:
       # A line of its own, at once: what is left of a save may be in the middle
       # of a traceback, and would fail again, at length.
       sys.stderr.write(f"\nerror: {advice}\n")
-      _leave(2)
+      process.leave(2)
     if jax.distributed.is_initialized():
       traceback.print_exc()
-      _leave(1)
+      process.leave(1)
     raise
 
 
@@ -260,37 +224,16 @@ def _smaller_batches(config: Any) -> str:
 def _parse(argv: list[str]) -> list[str]:
   """Parses the flags; a wrong one ends in a line, not in a traceback."""
   try:
-    return flags.FLAGS(argv)
-  # ml_collections raises these for a field that is not there, a value of the
-  # wrong type and a file that is not there, and what a config file raises.
-  except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
-    # The first line names the flag, the last one the remedy; a traceback of a
-    # config file may lie between. A KeyError's own text is in quotes, and a
-    # UserError in such a file has its line breaks spelt out.
-    text = error.args[0] if isinstance(error, KeyError) else str(error)
-    lines = text.replace("\\n", "\n").strip().splitlines()
-    lines = lines or [type(error).__name__]
-    message = " ".join(dict.fromkeys([lines[0], lines[-1]]))
-    # Raised by a config file, such as configs/again.py.
-    _fail(message.replace("dcgan_inpaint.runtime.errors.UserError: ", ""))
+    return command_line.parse(flags.FLAGS, argv)
+  except errors.UserError as error:
+    _fail(str(error))
 
 
 def _fail(message: str) -> NoReturn:
   print(f"error: {message}", file=sys.stderr)
   if jax.distributed.is_initialized():
-    _leave(2)
+    process.leave(2)
   sys.exit(2)
-
-
-def _leave(status: int) -> NoReturn:
-  """Ends a process that has failed, at once.
-
-  Python's own way out would first wait for what is under way, such as the other
-  processes of a job, which wait for this one. Once it is gone, JAX stops them.
-  """
-  sys.stdout.flush()
-  sys.stderr.flush()
-  os._exit(status)
 
 
 if __name__ == "__main__":

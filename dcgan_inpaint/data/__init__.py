@@ -18,6 +18,7 @@ import ml_collections
 import numpy as np
 
 from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import lists
 from dcgan_inpaint.runtime import sharding
 
 NAMES = ("celeba", "folder", "synthetic")
@@ -86,7 +87,8 @@ def load(
   if config.name == "celeba":
     from dcgan_inpaint.data import celeba
 
-    return celeba.load(config.path, split, image_size, max_images, rows)
+    path = lists.one_path(config.path, "config.data.path")
+    return celeba.load(path, split, image_size, max_images, rows)
   if config.name == "folder":
     from dcgan_inpaint.data import folder
 
@@ -129,7 +131,8 @@ def open_source(config: ml_collections.ConfigDict, split: str) -> Source:
   if config.name == "celeba":
     from dcgan_inpaint.data import celeba
 
-    count, read = celeba.open_split(config.path, split)
+    path = lists.one_path(config.path, "config.data.path")
+    count, read = celeba.open_split(path, split)
   elif config.name == "folder":
     from dcgan_inpaint.data import folder
 

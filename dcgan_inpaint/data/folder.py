@@ -19,6 +19,7 @@ from absl import logging
 from dcgan_inpaint import data
 from dcgan_inpaint.data import decoding
 from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import lists
 
 HELD_OUT = 5  # Per cent that goes to validation, and as much to test.
 
@@ -43,13 +44,13 @@ class File(NamedTuple):
 
 
 def load(
-  path: str,
+  path: str | Sequence[str],
   split: str,
   image_size: int = 64,
   max_images: int = 0,
   *,
-  validation_path: str = "",
-  test_path: str = "",
+  validation_path: str | Sequence[str] = "",
+  test_path: str | Sequence[str] = "",
   rows: data.Rows | None = None,
 ) -> data.ImageSet:
   """Loads the images of one split.
@@ -60,7 +61,7 @@ def load(
 
   Args:
     path: a folder (searched with its subfolders), a zip, an image file, or
-      several of them with commas between.
+      several of them: a tuple, or text with commas between.
     split: 'train', 'validation', 'test' or 'all', which is every file of the
       three paths.
     image_size: side of the images in pixels; see `decoding` for the crops.
@@ -101,13 +102,20 @@ def load(
 
 
 def list_split(
-  path: str, split: str, validation_path: str = "", test_path: str = ""
+  path: str | Sequence[str],
+  split: str,
+  validation_path: str | Sequence[str] = "",
+  test_path: str | Sequence[str] = "",
 ) -> list[File]:
   """Returns the files of one split; arguments and errors are as in `load`."""
   own = {"validation": validation_path, "test": test_path}
   if split == "all":
     return list_files(
-      ",".join(filter(None, [path, validation_path, test_path]))
+      [
+        one
+        for several in (path, validation_path, test_path)
+        for one in lists.paths(several)
+      ]
     )
   if own.get(split):
     return list_files(own[split])
@@ -123,14 +131,17 @@ def list_split(
   return files
 
 
-def list_files(paths: str, field: str = "config.data.path") -> list[File]:
+def list_files(
+  paths: str | Sequence[str], field: str = "config.data.path"
+) -> list[File]:
   """Returns the image files in folders and zips, sorted by name in each.
 
   Files whose suffix is not an image's are left out, and so are hidden ones
   (macOS puts a hidden twin of each file into its zips).
 
   Args:
-    paths: folders, zips and image files, with commas between.
+    paths: folders, zips and image files: a sequence, or text with commas
+      between (`lists.paths`).
     field: the config's name for `paths`, for messages.
 
   Raises:
@@ -138,7 +149,7 @@ def list_files(paths: str, field: str = "config.data.path") -> list[File]:
       or it is a zip that no honest program makes (see `_find_fault`).
   """
   files: list[File] = []
-  for path in filter(None, (part.strip() for part in paths.split(","))):
+  for path in lists.paths(paths):
     path = pathlib.Path(path).expanduser()
     if path.is_dir():
       found = _list_folder(path)
@@ -185,22 +196,25 @@ def by_stem(files: Sequence[File]) -> dict[str, File]:
 
 
 def check_apart(
-  output: str | os.PathLike[str], field: str, inputs: str, inputs_field: str
+  output: str | os.PathLike[str],
+  field: str,
+  inputs: str | Sequence[str],
+  inputs_field: str,
 ) -> None:
   """Refuses an output folder in which the input itself lies.
 
   Args:
     output: the folder that is written to.
     field: the config's name for it.
-    inputs: folders, zips and image files, with commas between.
+    inputs: folders, zips and image files, as for `list_files`.
     inputs_field: the config's name for them.
 
   Raises:
     errors.UserError: names both.
   """
   output = pathlib.Path(output).expanduser()
-  for path in inputs.split(","):
-    path = pathlib.Path(path.strip()).expanduser().resolve()
+  for path in lists.paths(inputs):
+    path = pathlib.Path(path).expanduser().resolve()
     if path.is_dir() and output.resolve().is_relative_to(path):
       raise errors.UserError(
         f"{field}={str(output)!r} lies in {inputs_field}={str(path)!r}, and "
@@ -285,7 +299,7 @@ def _is_image(name: str) -> bool:
   return bool(_IMAGE.fullmatch(name)) and not hidden
 
 
-def _split_by_hash(name: str, own: dict[str, str]) -> str:
+def _split_by_hash(name: str, own: dict[str, str | Sequence[str]]) -> str:
   """Returns the split of a file; a split with a path of its `own` gets none."""
   # Without its folder: a folder and a zip of it are split alike.
   own_name = name.rpartition("/")[2].encode(errors="surrogateescape")
@@ -298,7 +312,7 @@ def _split_by_hash(name: str, own: dict[str, str]) -> str:
 
 
 def _report(
-  paths: str,
+  paths: str | Sequence[str],
   files: Sequence[File],
   failures: dict[int, Exception],
   allowed: float,

@@ -38,6 +38,7 @@ from dcgan_inpaint.jobs import benchmark_parts
 from dcgan_inpaint.jobs import benchmark_report
 from dcgan_inpaint.jobs import evaluate
 from dcgan_inpaint.masks import mask_sets
+from dcgan_inpaint.masks import mask_settings
 from dcgan_inpaint.reports import progress
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.search import settings as search_settings
@@ -48,7 +49,7 @@ def check(
   config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
 ) -> tuple[
   list[str],
-  dict[str, ml_collections.ConfigDict],
+  dict[str, mask_settings.MaskSettings],
   search_settings.SearchSettings,
 ]:
   """Refuses what cannot be run, before anything is loaded.
@@ -62,14 +63,8 @@ def check(
     the search.
 
   Raises:
-    errors.UserError: a method, a mask or the search has a wrong value, or there
-      is more than one process.
+    errors.UserError: a method, a mask or the search has a wrong value.
   """
-  if jax.process_count() > 1:
-    raise errors.UserError(
-      "the job 'benchmark' times its methods in one process: start it on one "
-      "host"
-    )
   names, search = evaluate.check_methods(
     config.benchmark.methods, "config.benchmark.methods", config, mesh
   )
@@ -79,7 +74,7 @@ def check(
       f"{', '.join(methods.METHODS)}"
     )
   field = "config.benchmark.masks"
-  settings = mask_sets.parse(config.benchmark.masks, config.mask, field)
+  settings = mask_sets.parse_several(config.benchmark.masks, config.mask, field)
   for mask, of_mask in settings.items():
     try:
       mask_sets.make(of_mask, [0])

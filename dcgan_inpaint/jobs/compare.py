@@ -13,11 +13,13 @@ import jax
 import ml_collections
 import numpy as np
 
+from dcgan_inpaint import config as config_lib
 from dcgan_inpaint.jobs import evaluate
 from dcgan_inpaint.jobs import train
 from dcgan_inpaint.networks import losses
 from dcgan_inpaint.reports import results
 from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import lists
 from dcgan_inpaint.training import checkpoints
 
 # The paper's table: MSE and SSIM of the completed image. The paper does not
@@ -49,10 +51,10 @@ def run(
   Raises:
     errors.UserError: a loss or a seed is wrong.
   """
-  names = _listed(config.compare.losses)
+  names = lists.words(config.compare.losses)
   for name in names:
     losses.get(name, "config.compare.losses")
-  seeds = _listed(config.compare.seeds)
+  seeds = lists.words(config.compare.seeds)
   if not names or not seeds or not all(seed.isdecimal() for seed in seeds):
     raise errors.UserError(
       "config.compare: name losses and seeds, such as "
@@ -112,15 +114,17 @@ def _run(
   run = ml_collections.ConfigDict(config.to_dict())
   del run.compare  # A run does not depend on what else is compared.
   run.job, run.seed, run.train.loss = "train", seed, name
-  run.checkpoint.path, run.checkpoint.loss = str(folder), name
   logging.info("%s, seed %s", name, seed)
   training = train.run(run, str(folder), mesh)
   done = folder / "results.json"
   if done.exists():
     earlier = results.read(done)
-    if earlier["config"] == checkpoints.as_json(run):
+    stored = config_lib.of_results(earlier)
+    if checkpoints.as_json(stored) == checkpoints.as_json(run):
       return earlier["rows"][0]
-  (row,) = evaluate.run(run, str(folder), mesh)
+  (row,) = evaluate.run(
+    evaluate.of_training(run, str(folder)), str(folder), mesh
+  )
   row = {
     "loss": name,
     "seed": seed,
@@ -129,10 +133,6 @@ def _run(
   }
   results.write(folder, "train", run, [row])
   return row
-
-
-def _listed(text: str) -> list[str]:
-  return [item.strip() for item in text.split(",") if item.strip()]
 
 
 def _folder_name(loss: str) -> str:

@@ -186,14 +186,30 @@ def check(
   names, settings = check_methods(
     config.evaluation.methods, "config.evaluation.methods", config, mesh
   )
-  mask_sets.make(config.mask, [0])
+  mask_sets.make(mask_sets.parse(config.masks, config.mask), [0])
   if "train" in config:
     trained_model.search_loss(settings.loss, losses.get(config.train.loss))
   return names, settings
 
 
+def of_training(
+  config: ml_collections.ConfigDict, workdir: str
+) -> ml_collections.ConfigDict:
+  """Returns the config by which `run` scores what a training left.
+
+  Args:
+    config: the whole config of the training; `checkpoint` names only the step.
+    workdir: where the training lives.
+  """
+  scored = ml_collections.ConfigDict(config.to_dict())
+  scored.checkpoint.path = workdir
+  scored.checkpoint.loss = config.train.loss
+  scored.checkpoint.encoder = ""
+  return scored
+
+
 def check_methods(
-  text: str,
+  listed: str | tuple[str, ...],
   field: str,
   config: ml_collections.ConfigDict,
   mesh: jax.sharding.Mesh,
@@ -201,7 +217,7 @@ def check_methods(
   """Refuses what the methods that a field lists would refuse.
 
   Args:
-    text: the field's value.
+    listed: the field's value.
     field: its name, for messages.
     config: the whole config.
     mesh: the devices.
@@ -213,7 +229,7 @@ def check_methods(
     errors.UserError: a method or the search has a wrong value, or a method
       would be scored on the images that it is fitted to.
   """
-  names = methods.names(text, field)
+  names = methods.names(listed, field)
   for name in names:
     if methods.METHODS[name].fits and config.data.split in ("train", "all"):
       raise errors.UserError(
@@ -270,14 +286,15 @@ def run(
       f"{jax.process_count()} processes: take fewer processes"
     )
   images = pixels.to_float(originals)
-  masks = mask_sets.make(config.mask, np.arange(count), *images.shape[1:3])
+  holes = mask_sets.parse(config.masks, config.mask)
+  masks = mask_sets.make(holes, np.arange(count), *images.shape[1:3])
   mask_digest = mask_sets.digest(masks)
   mine = range(count)[sharding.process_slice(count)]
   masks = masks[mine]
   data_digest = data.digest(originals, mine)
   logging.info(
     "%s images, masks %s (%s, %.1f %% hole), model of step %s",
-    f"{count:,}", mask_sets.label(config.mask), mask_digest,
+    f"{count:,}", mask_sets.label(holes), mask_digest,
     100 * float(np.mean(mask_sets.hole_share(masks))), f"{model.step:,}",
   )  # fmt: skip
 
@@ -308,7 +325,7 @@ def run(
     rows.append(
       {
         "method": name,
-        "mask": mask_sets.label(config.mask),
+        "mask": mask_sets.label(holes),
         "mask_digest": mask_digest,
         "data_digest": data_digest,
         "n": count - failures,

@@ -24,7 +24,6 @@ from dcgan_inpaint import pixels
 from dcgan_inpaint.data import decoding
 from dcgan_inpaint.data import folder
 from dcgan_inpaint.jobs import inpaint_report
-from dcgan_inpaint.masks import mask_sets
 from dcgan_inpaint.masks import readers
 from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.photographs import batches
@@ -230,8 +229,8 @@ def _digests(
   )
   # Of mask files; a family is drawn from the config.
   mask_digest = None
-  if config.masks != "alpha" and config.masks not in mask_sets.FAMILIES:
-    mask_digest = data.digest_files(config.masks)
+  if mask_files := readers.files(config.masks, config.mask):
+    mask_digest = data.digest_files(mask_files)
   return {"mask_digest": mask_digest, "data_digest": data_digest}
 
 

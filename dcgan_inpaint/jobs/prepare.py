@@ -23,6 +23,7 @@ from dcgan_inpaint.photographs import detection
 from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.reports import progress
 from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import lists
 
 
 def run(
@@ -45,11 +46,14 @@ def run(
   if config.data.name == "folder":
     row = cut_faces(config.data.source, config.data.path, config.faces)
   else:
-    row = celeba.prepare(config.data.source, config.data.path)
+    source = lists.one_path(config.data.source, "config.data.source")
+    row = celeba.prepare(source, config.data.path)
   return [{**row, "data_digest": data.digest_files(config.data.path)}]
 
 
-def cut_faces(source: str, output: str, detector: str) -> dict[str, int]:
+def cut_faces(
+  source: str | tuple[str, ...], output: str, detector: str
+) -> dict[str, int]:
   """Cuts the faces out of photographs.
 
   The face of NAME.jpg becomes NAME.png, with its subfolders; several faces
@@ -58,7 +62,7 @@ def cut_faces(source: str, output: str, detector: str) -> dict[str, int]:
   photograph that is done already is skipped.
 
   Args:
-    source: folders, zips and image files, with commas between.
+    source: folders, zips and image files, as `folder.list_files` takes them.
     output: folder for the faces.
     detector: one of `detection.DETECTORS`.
 

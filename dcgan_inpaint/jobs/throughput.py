@@ -36,15 +36,16 @@ import ml_collections
 import numpy as np
 
 import dcgan_inpaint
-from dcgan_inpaint import config as config_lib
 from dcgan_inpaint.data import batches
 from dcgan_inpaint.masks import mask_sets
+from dcgan_inpaint.masks import mask_settings
 from dcgan_inpaint.networks import convolutions
 from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.networks import flops
 from dcgan_inpaint.reports import results
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import files
+from dcgan_inpaint.runtime import lists
 from dcgan_inpaint.runtime import sharding
 from dcgan_inpaint.search import bundle
 from dcgan_inpaint.search import compiled_search
@@ -172,20 +173,19 @@ def cells(
   return list(dict.fromkeys(found))
 
 
-def _listed(text: str, field: str, kind: type) -> list[Any]:
-  """Returns the values of a list with commas.
+def _listed(value: str | tuple, field: str, kind: type) -> list[Any]:
+  """Returns the values that a field lists.
 
   Raises:
     errors.UserError: one is no number, or not above 0.
   """
-  words = [word.strip() for word in text.split(",") if word.strip()]
   try:
-    values = [kind(word) for word in words]
+    values = [kind(word) for word in lists.words(value)]
   except ValueError:
     values = [0]
   if kind is not str and not all(value > 0 for value in values):
     raise errors.UserError(
-      f"config.throughput.{field}={text!r}: list numbers above 0 with commas"
+      f"config.throughput.{field}={value!r}: list numbers above 0 with commas"
     )
   return values
 
@@ -464,7 +464,9 @@ def _search(
   shape = (cell.batch, dcgan.IMAGE_SIZE, dcgan.IMAGE_SIZE, 3)
   rng = np.random.default_rng(config.seed)
   images = rng.uniform(-1, 1, shape).astype(np.float32)
-  masks = mask_sets.make(config_lib.mask(), np.arange(cell.batch), *shape[1:3])
+  masks = mask_sets.make(
+    mask_settings.MaskSettings(), np.arange(cell.batch), *shape[1:3]
+  )
   start = time.perf_counter()
   lowered = compiled_search.lower(search.compiled, weights, shape)
   compiled = lowered.compile()

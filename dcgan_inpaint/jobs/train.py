@@ -46,9 +46,7 @@ def run_and_evaluate(
   # done anew.
   signal.signal(signal.SIGTERM, signal.SIG_DFL)
   if config.evaluation.methods:
-    config.checkpoint.path = workdir
-    config.checkpoint.loss = config.train.loss
-    rows += evaluate.run(config, workdir, mesh)
+    rows += evaluate.run(evaluate.of_training(config, workdir), workdir, mesh)
   return rows
 
 

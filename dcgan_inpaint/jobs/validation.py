@@ -58,7 +58,9 @@ def inversion(
   count = min(count, len(held_out))
   shown = held_out[:_SHOWN]
   originals = np.concatenate([held_out[:count], shown])
-  holes = mask_sets.make(config.mask, range(len(shown)))
+  holes = mask_sets.make(
+    mask_sets.parse(config.masks, config.mask), range(len(shown))
+  )
   known = np.ones((count, *holes.shape[1:]), np.float32)
   masks = np.concatenate([known, holes])
   mesh = sharding.local_mesh(mesh)
@@ -118,7 +120,9 @@ def completion(
   if not count:
     return None
   originals = data.load(config.data, "validation", limit=count).images
-  masks = mask_sets.make(config.mask, range(len(originals)))
+  masks = mask_sets.make(
+    mask_sets.parse(config.masks, config.mask), range(len(originals))
+  )
   mesh = sharding.local_mesh(mesh)
   settings = dataclasses.replace(
     search_settings.resolve(config_lib.search(), "fidelity"),

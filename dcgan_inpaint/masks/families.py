@@ -22,9 +22,10 @@ from PIL import ImageFont
 
 from dcgan_inpaint.data import decoding
 from dcgan_inpaint.masks import drawing
+from dcgan_inpaint.masks import mask_settings
 from dcgan_inpaint.runtime import errors
 
-Settings: TypeAlias = Any  # With the fields of `config.mask`.
+Settings: TypeAlias = mask_settings.MaskSettings
 Rng: TypeAlias = np.random.Generator
 
 # What a `size` or `share` of 0 stands for, in each family that reads it.

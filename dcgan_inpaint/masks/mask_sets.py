@@ -1,29 +1,31 @@
 """The holes: masks by family and seed, or from a user's file.
 
 A mask is float32 [H, W, 1] with 1 = known and 0 = hole, the paper's M. A mask
-depends on `config.mask`, the size and its image's index alone, so that a set
-of masks is the same for every method, batch size, device and run.
+depends on its settings, the size and its image's index alone, so that a set of
+masks is the same for every method, batch size, device and run.
 docs/masks.md shows every family.
 """
 
 from collections.abc import Sequence
 import csv
+import dataclasses
 import hashlib
 import pathlib
 import re
+from typing import Any
 
-import ml_collections
 import numpy as np
 
 from dcgan_inpaint.masks import families
+from dcgan_inpaint.masks import mask_settings
 from dcgan_inpaint.runtime import errors
 
 FAMILIES = (*families.FIXED, *families.RANDOM)
 
 
 def make(
-  config: ml_collections.ConfigDict,
-  indices: Sequence[int],
+  config: mask_settings.MaskSettings,
+  indices: Sequence[int] | np.ndarray,
   height: int = 64,
   width: int = 64,
   *,
@@ -32,8 +34,7 @@ def make(
   """Returns the masks of some images.
 
   Args:
-    config: `config.mask`: `family` is one of `FAMILIES`; the other fields are
-      described in `mask_families`, at the family that reads them.
+    config: the family, and how it is drawn.
     indices: the images' places in their data set, ints >= 0 [n]. The mask of
       an image is drawn from (`config.seed`, its index), never from its
       neighbours.
@@ -47,13 +48,9 @@ def make(
     float32 [n, height, width, 1], 1 = known, 0 = hole.
 
   Raises:
-    errors.UserError: a field of `config.mask` has a wrong value.
+    errors.UserError: a field has a wrong value.
   """
-  if config.family not in FAMILIES:
-    raise errors.UserError(
-      f"config.mask.family is {config.family!r}: choose one of "
-      f"{', '.join(map(repr, FAMILIES))}"
-    )
+  errors.check_choice("config.masks", config.family, FAMILIES)
   if config.seed < 0:
     raise errors.UserError(
       f"config.mask.seed is {config.seed!r}: it must be 0 or more"
@@ -73,14 +70,14 @@ def make(
     for hole, index in zip(holes, indices, strict=True):
       rng = np.random.default_rng((config.seed, int(index)))
       hole[:] = draw(config, rng, height, width)
-  return np.float32(~holes[..., None])
+  return (~holes[..., None]).astype(np.float32)
 
 
-def label(config: ml_collections.ConfigDict) -> str:
-  """Returns the mask's name in tables: its family and what sizes it.
+def label(config: mask_settings.MaskSettings) -> str:
+  """Returns the masks' name in tables: their family and what sizes them.
 
   Args:
-    config: `config.mask`.
+    config: the family, and how it is drawn.
   """
   family = config.family
   if family == "file":
@@ -88,8 +85,8 @@ def label(config: ml_collections.ConfigDict) -> str:
   if family == "half":
     return f"{config.side} half"
   name = "random" if family == "random_pixels" else family.replace("_", " ")
-  size = config.size or families.DEFAULT_SIZES.get(family)
-  share = config.share or families.DEFAULT_SHARES.get(family)
+  size = config.size or families.DEFAULT_SIZES.get(family, 0)
+  share = config.share or families.DEFAULT_SHARES.get(family, 0)
   if family not in families.DEFAULT_SHARES:
     return f"{name} {size:g}"
   if config.size and family in families.DEFAULT_SIZES:
@@ -98,65 +95,90 @@ def label(config: ml_collections.ConfigDict) -> str:
 
 
 def parse(
-  text: str, base: ml_collections.ConfigDict, field: str
-) -> dict[str, ml_collections.ConfigDict]:
-  """Returns the settings of several sets of masks, written in one line.
+  text: str, base: Any, field: str = "config.masks"
+) -> mask_settings.MaskSettings:
+  """Returns the settings of one set of masks.
 
-  Sets stand between commas, each as `FAMILY[:FIELD=VALUE]...`: for instance
-  `centre,random_pixels:share=0.5:seed=3`. A set in double quotes may hold
-  commas, as in a file of comma-separated values: `"box:position=8,8",half`.
+  A set is written as `FAMILY[:FIELD=VALUE]...`, such as `centre` or
+  `strokes:share=0.3:seed=3`, or as the path of a mask file.
 
   Args:
-    text: the sets.
-    base: `config.mask`, whose fields hold where a set names none.
+    text: the set.
+    base: the section `config.mask`, whose fields hold where the set names none.
     field: the config field that `text` is of, for messages.
 
+  Raises:
+    errors.UserError: the family or a field is unknown, a value has the wrong
+      type, or a path is that of no file.
+  """
+  # A colon that no `FIELD=` follows is of a value, such as a path.
+  family, *assignments = re.split(r":(?=\w+=)", text.strip())
+  settings = mask_settings.MaskSettings(
+    **{"family": family, **dict(base.items())}
+  )
+  if family not in FAMILIES:
+    path = pathlib.Path(text).expanduser()
+    if text and path.is_file():
+      return dataclasses.replace(settings, family="file", path=str(path))
+    raise errors.UserError(
+      f"{field}={text!r}: choose among {', '.join(FAMILIES)}, and set a field "
+      "as in 'centre:size=20', or give a mask file (in the job inpaint also a "
+      "folder of masks, or alpha)"
+    )
+  for assignment in assignments:
+    name, _, value = assignment.partition("=")
+    if name not in base:
+      raise errors.UserError(
+        f"{field}={text!r} sets {name!r}: choose among "
+        f"{', '.join(sorted(base))}"
+      )
+    kind = type(base[name])
+    try:
+      settings = dataclasses.replace(settings, **{name: kind(value)})
+    except ValueError:
+      raise errors.UserError(
+        f"{field}={text!r}: {name} must be of type {kind.__name__}, not "
+        f"{value!r}"
+      ) from None
+  return settings
+
+
+def parse_several(
+  value: str | Sequence[str], base: Any, field: str
+) -> dict[str, mask_settings.MaskSettings]:
+  """Returns the settings of several sets of masks.
+
+  Args:
+    value: a tuple of sets, each as `parse` reads it; or a text with commas
+      between. There a set in double quotes may hold commas, as in a file of
+      comma-separated values: `"box:position=8,8",half`.
+    base: as for `parse`.
+    field: as for `parse`.
+
   Returns:
-    {name: settings as `config.mask`}, in order. The name is the set's `label`,
-    or what was written where two have one label.
+    {name: its settings}, in order. The name is the set's `label`, or what was
+    written where two have one label.
 
   Raises:
-    errors.UserError: a family or field is unknown, a value has the wrong type,
-      there is no set at all, or one stands there twice.
+    errors.UserError: as `parse`; or there is no set at all, or one stands there
+      twice.
   """
+  written = value
+  if isinstance(value, str):
+    (written,) = csv.reader([value], skipinitialspace=True)
   sets = {}
-  (written,) = csv.reader([text], skipinitialspace=True)
-  for words in filter(None, map(str.strip, written)):
-    # A colon that no `FIELD=` follows is of a value, such as a path.
-    family, *assignments = re.split(r":(?=\w+=)", words)
-    settings = base.copy_and_resolve_references()
-    settings.family = family
-    if family not in FAMILIES:
-      raise errors.UserError(
-        f"{field} names the holes {family!r}: choose among "
-        f"{', '.join(FAMILIES)}, and set a field as in 'centre:size=20'"
-      )
-    for assignment in assignments:
-      name, _, value = assignment.partition("=")
-      if name not in base or name == "family":
-        raise errors.UserError(
-          f"{field}={words!r} sets {name!r}: choose among "
-          f"{', '.join(x for x in sorted(base) if x != 'family')}"
-        )
-      kind = type(base[name])
-      try:
-        settings[name] = kind(value)
-      except ValueError:
-        raise errors.UserError(
-          f"{field}={words!r}: {name} must be of type {kind.__name__}, not "
-          f"{value!r}"
-        ) from None
-    if words in sets:
-      raise errors.UserError(f"{field} names {words!r} twice: leave one out")
-    sets[words] = settings
+  for text in filter(None, map(str.strip, written)):
+    if text in sets:
+      raise errors.UserError(f"{field} names {text!r} twice: leave one out")
+    sets[text] = parse(text, base, field)
   if not sets:
     raise errors.UserError(
       f"{field} is empty: name holes with commas, such as 'centre,half'"
     )
   labels = [label(settings) for settings in sets.values()]
   return {
-    name if labels.count(name) == 1 else words: settings
-    for name, (words, settings) in zip(labels, sets.items(), strict=True)
+    name if labels.count(name) == 1 else text: settings
+    for name, (text, settings) in zip(labels, sets.items(), strict=True)
   }
 
 

@@ -67,6 +67,7 @@ import numpy as np
 
 from dcgan_inpaint import pixels
 from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import lists
 from dcgan_inpaint.search import settings as search_settings
 from dcgan_inpaint.search import trained_model
 
@@ -142,19 +143,22 @@ class Completion(NamedTuple):
 Method = Callable[..., Completion]
 
 
-def names(text: str, field: str = "config.evaluation.methods") -> list[str]:
+def names(
+  listed: str | Sequence[str], field: str = "config.evaluation.methods"
+) -> list[str]:
   """Returns the methods that a config field lists.
 
   Args:
-    text: names with commas between. 'all' stands for every method whose
-      library is installed; the log names those that are left out.
+    listed: names, as text with commas between or as a tuple. 'all' stands for
+      every method whose library is installed; the log names those that are left
+      out.
     field: the field, for messages.
 
   Raises:
     errors.UserError: one is unknown, or its library is missing.
   """
-  listed = [name.strip() for name in text.split(",") if name.strip()]
-  if listed == ["all"]:
+  wanted = list(lists.words(listed))
+  if wanted == ["all"]:
     left_out = {name for name in METHODS if _missing_library(name)}
     for name in sorted(left_out):
       logging.warning(
@@ -163,7 +167,7 @@ def names(text: str, field: str = "config.evaluation.methods") -> list[str]:
         field, name, _missing_library(name), METHODS[name].extra,
       )  # fmt: skip
     return [name for name in METHODS if name not in left_out]
-  for name in listed:
+  for name in wanted:
     if name not in METHODS:
       raise errors.UserError(
         f"{field} names {name!r}: choose among {', '.join(METHODS)}"
@@ -173,7 +177,7 @@ def names(text: str, field: str = "config.evaluation.methods") -> list[str]:
         f"{field} names {name!r}, which needs {library}: pip install "
         f"'dcgan-inpaint[{METHODS[name].extra}]'"
       )
-  return listed
+  return wanted
 
 
 def _missing_library(name: str) -> str:

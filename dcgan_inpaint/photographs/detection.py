@@ -100,10 +100,7 @@ def create(name: str, field: str = "config.faces") -> Detector:
   Raises:
     errors.UserError: there is no such detector, or the extra is missing.
   """
-  if name not in DETECTORS:
-    raise errors.UserError(
-      f"{field}={name!r}: choose one of {', '.join(DETECTORS)}"
-    )
+  errors.check_choice(field, name, DETECTORS)
   if name == "dlib" and not _has_dlib():
     raise errors.UserError(
       f"{field}='dlib' needs dlib and its models: pip install "

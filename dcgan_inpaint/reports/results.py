@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import datetime
 import importlib.metadata
+import itertools
 import json
 import math
 import numbers
@@ -61,6 +62,28 @@ def table(rows: Rows, columns: Sequence[str] | None = None) -> str:
     ).rstrip()
     for line in lines
   )
+
+
+def tables(rows: Rows) -> str:
+  """Returns the rows of a job as text, a table for each kind of row.
+
+  Intervals, digests and nested values are left out; results.json has them.
+
+  Args:
+    rows: dicts from a column's name to a value; those of one kind have the same
+      columns.
+  """
+  text = ""
+  for columns, group in itertools.groupby(rows, key=list):
+    kind = list(group)
+    shown = [
+      name
+      for name in columns
+      if not name.endswith(("_ci95", "_digest"))
+      and not isinstance(kind[0][name], (dict, list))
+    ]
+    text += f"{table(kind, shown)}\n\n"
+  return text.removesuffix("\n")
 
 
 def _cells(

@@ -1,5 +1,6 @@
 """The exceptions whose messages are written for the user."""
 
+from collections.abc import Iterable
 import errno
 import re
 
@@ -40,6 +41,22 @@ class Stopped(Exception):
   Its message says how far it came. `main` prints that line and how to continue,
   and exits with status 0.
   """
+
+
+def check_choice(field: str, value: str, choices: Iterable[str]) -> None:
+  """Refuses a name that is none of those that there are.
+
+  Args:
+    field: where it stands, such as 'config.faces'.
+    value: the name.
+    choices: the names that there are.
+
+  Raises:
+    UserError: names the field, the value and the choices.
+  """
+  choices = tuple(choices)
+  if value not in choices:
+    raise UserError(f"{field}={value!r}: choose one of {', '.join(choices)}")
 
 
 def advice(error: BaseException) -> str | None:

@@ -8,6 +8,7 @@ comes with the package.
 import dataclasses
 import functools
 import hashlib
+import os
 import pathlib
 from typing import Any
 from typing import NamedTuple
@@ -25,6 +26,7 @@ from dcgan_inpaint.networks import encoder as encoder_lib
 from dcgan_inpaint.networks import losses
 from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import lists
 from dcgan_inpaint.runtime import sharding
 from dcgan_inpaint.search import bundle
 from dcgan_inpaint.search import ensemble
@@ -245,10 +247,10 @@ def load_encoder(
 ) -> TrainedModel:
   """Returns the model with the encoders of `config.encoder`.
 
-  What stands between commas becomes one encoder, the mean of their weights
-  (Wortsman et al. 2022, "Model soups", arXiv 2203.05482), which is of use where
-  each training went on from the one before. What stands between plus signs
-  stays apart, and a search takes the mean of what they give.
+  Several workdirs in the place of one become one encoder, the mean of their
+  weights (Wortsman et al. 2022, "Model soups", arXiv 2203.05482), which is of
+  use where each training went on from the one before. Several encoders stay
+  apart, and a search takes the mean of what they give.
 
   Args:
     model: the model whose generator the encoders were trained for.
@@ -262,10 +264,9 @@ def load_encoder(
   """
   first = None
   encoders: list[dcgan.Variables] = []
-  for term in config.encoder.split("+"):
+  for workdirs in _encoders(config.encoder):
     means: list[dcgan.Variables] = []
-    for count, name in enumerate(term.split(","), start=1):
-      name = name.strip()
+    for count, name in enumerate(workdirs, start=1):
       encoder, variables = _read_encoders(model, name, mesh)
       first = first or encoder
       # Dropout is of the training alone.
@@ -293,6 +294,22 @@ def load_encoder(
     ),
     networks=dataclasses.replace(model.networks, encoder=first),
   )
+
+
+def _encoders(value: str | tuple[Any, ...]) -> list[tuple[str, ...]]:
+  """Returns the workdirs whose weights make each of several encoders.
+
+  Args:
+    value: `config.checkpoint.encoder`: a path; or a tuple of encoders, each a
+      path, or a tuple of those whose mean is taken. Text that is no path may
+      have plus signs in the place of the first commas: 'A,B+C' is
+      (('A', 'B'), 'C').
+  """
+  if not isinstance(value, str):
+    return [(x,) if isinstance(x, str) else tuple(x) for x in value]
+  if os.path.exists(os.path.expanduser(value)):
+    return [(value,)]
+  return [lists.words(term) or ("",) for term in value.split("+")]
 
 
 def _read_encoders(

@@ -1,21 +1,25 @@
 """The holes that an encoder is trained with."""
 
+import dataclasses
 import sys
 
 import numpy as np
 import PIL
 
-from dcgan_inpaint import config as config_lib
+from dcgan_inpaint.masks import drawing
 from dcgan_inpaint.masks import families as mask_families
 from dcgan_inpaint.masks import mask_sets
+from dcgan_inpaint.masks import mask_settings
 from dcgan_inpaint.runtime import cache
+from dcgan_inpaint.runtime import lists
 
 
-def load(families: str, count: int, seed: int) -> np.ndarray:
+def load(families: str | tuple[str, ...], count: int, seed: int) -> np.ndarray:
   """Returns what `draw` returns, from the user's cache if it is there."""
+  made_by = [drawing, mask_families, mask_sets, mask_settings, np, PIL]
   pool = cache.array(
     lambda: draw(families, count, seed) > 0.5,
-    [sys.modules[__name__], config_lib, mask_sets, mask_families, np, PIL],
+    [sys.modules[__name__], *made_by],
     families,
     count,
     seed,
@@ -23,14 +27,15 @@ def load(families: str, count: int, seed: int) -> np.ndarray:
   return pool.astype(np.float32)
 
 
-def draw(families: str, count: int, seed: int) -> np.ndarray:
+def draw(families: str | tuple[str, ...], count: int, seed: int) -> np.ndarray:
   """Draws the holes that an encoder is trained with.
 
   Half of them have their family's usual size, the others from half of it to
   one and a half.
 
   Args:
-    families: names with commas; one that stands twice is drawn twice as often.
+    families: names, as text with commas or a tuple; one that stands twice is
+      drawn twice as often.
     count: how many masks.
     seed: what they are drawn from.
 
@@ -40,22 +45,25 @@ def draw(families: str, count: int, seed: int) -> np.ndarray:
   Raises:
     errors.UserError: a family is unknown.
   """
-  names = [name.strip() for name in families.split(",")]
+  names = lists.words(families)
   rng = np.random.default_rng(seed)
   masks = []
-  settings = config_lib.mask()
-  settings.seed, usual = seed, (settings.share, settings.size)
   for index in range(count):
-    settings.family = names[index % len(names)]
-    settings.share, settings.size = usual
-    settings.side = str(rng.choice(["left", "right", "top", "bottom"]))
+    family = names[index % len(names)]
+    settings = mask_settings.MaskSettings(
+      family,
+      side=str(rng.choice(["left", "right", "top", "bottom"])),
+      seed=seed,
+    )
     factor = rng.uniform(0.5, 1.5)
     if rng.random() < 0.5:
-      share = mask_families.DEFAULT_SHARES.get(settings.family)
-      size = mask_families.DEFAULT_SIZES.get(settings.family)
+      share = mask_families.DEFAULT_SHARES.get(family)
+      size = mask_families.DEFAULT_SIZES.get(family)
       if share:
-        settings.share = min(0.95, factor * share)
+        share = min(0.95, factor * share)
+        settings = dataclasses.replace(settings, share=share)
       elif size and size >= 1:
-        settings.size = float(max(2, round(factor * size)))
+        size = float(max(2, round(factor * size)))
+        settings = dataclasses.replace(settings, size=size)
     masks.append(mask_sets.make(settings, [index])[0])
   return np.stack(masks)

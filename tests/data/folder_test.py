@@ -129,15 +129,28 @@ def test_an_animation_is_named(tmp_path, caplog):
   assert line.startswith("moving.gif ") and "2 frames" in line
 
 
-def test_several_paths_follow_one_another(tmp_path):
+@pytest.mark.parametrize("as_text", [True, False])
+def test_several_paths_follow_one_another(tmp_path, as_text):
   archive = write_zip(
     tmp_path / "z.zip", {"z.png": image_files.encode(noise(0))}
   )
-  root = write(tmp_path / "a", {"a.png": image_files.encode(noise(1))})
+  name = "a" if as_text else "a, b + c"
+  root = write(tmp_path / name, {"a.png": image_files.encode(noise(1))})
   single = write(tmp_path, {"me.png": image_files.encode(noise(2))}) + "/me.png"
-  loaded = folder.load(f"{archive}, {root},{single}", "all")
+  paths = f"{archive}, {root},{single}" if as_text else (archive, root, single)
+  loaded = folder.load(paths, "all")
   assert loaded.names == ["z.png", "a.png", "me.png"]
   np.testing.assert_array_equal(loaded.images, [noise(0), noise(1), noise(2)])
+
+
+def test_a_path_may_have_commas(tmp_path):
+  root = write(tmp_path / "a, b", {"a.png": image_files.encode(noise(1))})
+  for path in (root, (root,)):
+    assert folder.load(path, "all").names == ["a.png"]
+    with pytest.raises(errors.UserError, match="config.output=.*config.input="):
+      folder.check_apart(
+        f"{root}/completed", "config.output", path, "config.input"
+      )
 
 
 def test_max_images_takes_the_first(tmp_path):
@@ -180,6 +193,11 @@ def test_a_split_with_its_own_path_takes_nothing_from_another(tmp_path):
   assert load("validation") == ["own.png"]
   assert sorted(load("train") + load("test")) == names
   assert load("all") == [*names, "own.png"]
+  assert folder.load((path, path), "all", validation_path=(own,)).names == [
+    *names,
+    *names,
+    "own.png",
+  ]
 
 
 @pytest.mark.parametrize(

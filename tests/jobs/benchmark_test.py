@@ -116,7 +116,7 @@ def test_a_row_for_each_method_and_mask_with_means_of_its_images(
     (mask, method) for mask in LABELS for method in ("grey", "white")
   ]
   originals = synthetic.load("test", 4)
-  settings = mask_sets.parse(MASKS, config_lib.mask(), "masks")
+  settings = mask_sets.parse_several(MASKS, config_lib.mask(), "masks")
   for row in rows:
     masks = mask_sets.make(settings[row["mask"]], range(4))
     value, n = {"grey": (0.0, 4), "white": (1.0, 2)}[row["method"]]

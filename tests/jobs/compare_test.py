@@ -77,7 +77,7 @@ def test_what_is_done_is_not_done_again(compared, monkeypatch):
   again = compare.run(compare_config(), str(workdir), tiny.mesh(4))
   assert again == rows
   # Nor when fewer are asked for.
-  some = compare_config(compare__losses="hinge", compare__seeds="5")
+  some = compare_config(compare__losses=("hinge",), compare__seeds=(5,))
   assert compare.run(some, str(workdir), tiny.mesh(4))[0] == rows[1]
   with pytest.raises(AssertionError, match="evaluated again"):
     compare.run(compare_config(search__steps=4), str(workdir), tiny.mesh(4))

@@ -14,8 +14,10 @@ from dcgan_inpaint import pixels
 from dcgan_inpaint.data import synthetic
 from dcgan_inpaint.jobs import evaluate
 from dcgan_inpaint.masks import mask_sets
+from dcgan_inpaint.masks import mask_settings
 from dcgan_inpaint.methods import ppca
 from dcgan_inpaint.methods import ridge
+from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.search import blending
 from dcgan_inpaint.search import settings as search_settings
@@ -116,7 +118,7 @@ def outcome(trained_run, tmp_path_factory):
   workdir = tmp_path_factory.mktemp("evaluate")
   config = config_lib.evaluate_job()
   config.checkpoint.path = str(trained_run)
-  config.mask.family, config.mask.size = "box", 20
+  config.masks, config.mask.size = "box", 20
   config.evaluation.images = 3
   config.evaluation.methods = "mean_image, dcgan"
   config.search.update({"steps": 2, "batch_size": 4})
@@ -234,14 +236,45 @@ def test_methods_whose_library_is_missing_are_refused_at_once(monkeypatch):
     evaluate.check(config, tiny.mesh(4))
 
 
+@pytest.mark.parametrize(
+  "masks, fields, label",
+  [
+    ("half", {"side": "top"}, "top half"),
+    ("half:side=top", {}, "top half"),
+    ("file:path=mask.png", {}, "mask.png"),
+    ("mask.png", {}, "mask.png"),
+    ("file", {"path": "mask.png"}, "mask.png"),
+  ],
+)
+def test_one_field_names_the_holes(
+  trained_run, tmp_path, monkeypatch, masks, fields, label
+):
+  monkeypatch.chdir(tmp_path)
+  top = np.zeros((64, 64), np.uint8)
+  top[:32] = 255
+  pictures.save_png(tmp_path / "mask.png", top)
+  config = config_lib.evaluate_job()
+  config.checkpoint.path = str(trained_run)
+  config.masks = masks
+  config.mask.update(fields)
+  config.evaluation.update(
+    {"images": 2, "methods": ("mean_image",), "contact_sheet": 0}
+  )
+  (row,) = evaluate.run(config, str(tmp_path), tiny.mesh(4))
+  assert row["mask"] == label
+  holes = np.tile(np.float32(top[None, ..., None] == 0), (2, 1, 1, 1))
+  assert row["mask_digest"] == mask_sets.digest(holes)
+
+
 @pytest.mark.parametrize("mode", blending.MODES)
 def test_what_the_search_found_is_blended_as_the_config_says(trained_run, mode):
-  config = tiny.train_config(search__blending=mode)
-  config.checkpoint.path = str(trained_run)
+  config = evaluate.of_training(
+    tiny.train_config(search__blending=mode), str(trained_run)
+  )
   mesh = tiny.mesh(4)
   model = trained_model.load(config.checkpoint, mesh)
   images = pixels.to_float(synthetic.load("test", 3))
-  masks = mask_sets.make(config.mask, range(3))
+  masks = mask_sets.make(mask_settings.MaskSettings(), range(3))
   settings = search_settings.resolve(config.search)
   method = methods.create("dcgan", model, settings, mesh, images.shape)
   completion = method(images, masks)

@@ -210,6 +210,39 @@ def test_one_mask_file_serves_all_images(job, photos, tmp_path):
 
 
 @pytest.mark.parametrize(
+  "masks, family, fields",
+  [
+    ("strokes:share=0.3", "strokes", {"mask__share": 0.3}),
+    ("half:side=top", "half", {"mask__side": "top"}),
+  ],
+)
+def test_a_family_may_have_its_fields_beside_it(
+  job, photos, tmp_path, masks, family, fields
+):
+  assert job(photos, masks)["mask_digest"] is None
+  job(photos, family, output=tmp_path / "apart", **fields)
+  made = results(tmp_path / "out")
+  assert len(made) == 3
+  for name, image in results(tmp_path / "apart").items():
+    np.testing.assert_array_equal(image, made[name])
+
+
+def test_a_mask_file_may_be_named_as_one(job, photos, tmp_path):
+  path = tmp_path / "mask, a+b.png"
+  save_mask(path, hole_of(3, 20, 30, 60))
+  rows = [
+    job(photos, path),
+    job(photos, f"file:path={path}", output=tmp_path / "as_file"),
+    job(photos, "file", tmp_path / "as_field", mask__path=str(path)),
+  ]
+  assert {row["mask_digest"] for row in rows} == {data.digest_files(path)}
+  made = results(tmp_path / "out")
+  for folder in ("as_file", "as_field"):
+    for name, image in results(tmp_path / folder).items():
+      np.testing.assert_array_equal(image, made[name])
+
+
+@pytest.mark.parametrize(
   "width, height, box",
   # The part of a mask that is filled: the centre square of a wide photograph,
   # and the face of an aligned one of CelebA.
@@ -296,6 +329,8 @@ def test_two_images_of_one_name_are_refused(job, photos, tmp_path):
   pictures.save_png(tmp_path / "ann.png", np.zeros((64, 64, 3), np.uint8))
   with pytest.raises(errors.UserError, match="ann.png and ann.png have one"):
     job(f"{photos},{tmp_path / 'ann.png'}")
+  with pytest.raises(errors.UserError, match="ann.png and ann.png have one"):
+    job(photos, input=(str(photos), str(tmp_path / "ann.png")))
 
 
 def rows(folder):

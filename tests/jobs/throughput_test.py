@@ -87,7 +87,7 @@ def test_what_was_measured_is_not_measured_again(measured, monkeypatch):
     throughput.run(other, str(workdir), sharding.create_mesh())
 
 
-def test_a_list_varies_one_thing_and_forms_meet_every_batch():
+def test_a_list_varies_one_thing_and_implementations_meet_every_batch():
   config = throughput_config(
     throughput__devices="1,2",
     throughput__implementations="dense",
@@ -118,6 +118,15 @@ def test_a_list_varies_one_thing_and_forms_meet_every_batch():
     ("auto", 1, tiny.WIDTH, 4, 3, 2),
     ("auto", 1, tiny.WIDTH, 4, 1, 5),
   ]
+
+
+def test_a_list_may_be_a_tuple():
+  lists = {"train_batches": (16, 32), "implementations": ("dense", "plain")}
+  tuples = {f"throughput__{name}": value for name, value in lists.items()}
+  texts = {name: ",".join(map(str, value)) for name, value in tuples.items()}
+  assert throughput.cells(throughput_config(**tuples), 8) == throughput.cells(
+    throughput_config(**texts), 8
+  )
 
 
 @pytest.mark.parametrize(

@@ -266,8 +266,9 @@ def test_several_trainings_may_stay_encoders_of_their_own(
   config = config_lib.export_job()
   config.checkpoint.path = str(trained_run)
   config.checkpoint.step = "latest"
-  for name, encoder in (("three", "+".join(map(str, runs))), ("one", runs[0])):
-    config.checkpoint.encoder = str(encoder)
+  three = tuple(map(str, runs))
+  for name, encoder in (("three", three), ("one", str(runs[0]))):
+    config.checkpoint.encoder = encoder
     config.output = str(tmp_path / name)
     export.run(config, "", tiny.mesh(1))
   settings = config_lib.checkpoint()
@@ -281,7 +282,7 @@ def test_several_trainings_may_stay_encoders_of_their_own(
   jax.tree.map(close, there := read(), [first, second, third])
   settings.encoder = f"{settings.path}+{tmp_path / 'one'}"
   jax.tree.map(np.testing.assert_array_equal, read(), [*there, there[0]])
-  settings.encoder = f"{settings.path},{tmp_path / 'one'}"
+  settings.encoder = ((settings.path, str(tmp_path / "one")),)
   with pytest.raises(errors.UserError, match="has 1 encoders, and what stands"):
     read()
   # The exported generator was rounded.

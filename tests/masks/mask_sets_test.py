@@ -6,6 +6,7 @@ from scipy import ndimage
 
 from dcgan_inpaint import config
 from dcgan_inpaint.masks import mask_sets
+from dcgan_inpaint.masks import mask_settings
 from dcgan_inpaint.runtime import errors
 
 FAMILIES = [family for family in mask_sets.FAMILIES if family != "file"]
@@ -22,6 +23,11 @@ RANDOM = [
 
 
 def _config(**fields):
+  return mask_settings.MaskSettings(**fields)
+
+
+def _section(**fields):
+  """Returns `config.mask`, from which sets take what they leave out."""
   section = config.mask()
   section.update(fields)
   return section
@@ -98,15 +104,15 @@ def test_low_resolution_keeps_one_pixel_of_every_square(size, rows, columns):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_masks_are_one_where_known_and_depend_on_their_index_alone(family):
-  section = _config(family=family)
-  made = mask_sets.make(section, range(20), 32, 48)
+  settings = _config(family=family)
+  made = mask_sets.make(settings, range(20), 32, 48)
   assert made.shape == (20, 32, 48, 1) and made.dtype == np.float32
   assert set(np.unique(made)) == {0, 1}
   shuffled = np.random.default_rng(0).permutation(20)[:7]
   np.testing.assert_array_equal(
-    mask_sets.make(section, shuffled, 32, 48), made[shuffled]
+    mask_sets.make(settings, shuffled, 32, 48), made[shuffled]
   )
-  assert mask_sets.make(section, [], 32, 48).shape == (0, 32, 48, 1)
+  assert mask_sets.make(settings, [], 32, 48).shape == (0, 32, 48, 1)
 
 
 @pytest.mark.parametrize("family", RANDOM)
@@ -203,9 +209,9 @@ def test_strokes_are_as_wide_as_their_brushes(size):
   "family, size", [("strokes", 1 / 8), ("scratches", 1 / 32)]
 )
 def test_drawings_are_the_same_at_every_resolution(family, size):
-  section = _config(family=family, size=size)
-  small = mask_sets.make(section, range(8), 64, 64)
-  large = mask_sets.make(section, range(8), 128, 128)
+  settings = _config(family=family, size=size)
+  small = mask_sets.make(settings, range(8), 64, 64)
+  large = mask_sets.make(settings, range(8), 128, 128)
   assert (small != large[:, ::2, ::2]).mean() < 0.01
 
 
@@ -321,7 +327,6 @@ def test_transparent_pixels_are_the_hole(tmp_path, polarity):
 @pytest.mark.parametrize(
   "fields, field, remedy",
   [
-    (dict(family="center"), "family", "'random_pixels'"),
     (dict(seed=-1), "seed", "0 or more"),
     (dict(size=65), "size", "1..64"),
     (dict(size=2.5), "size", "whole pixels"),
@@ -358,12 +363,17 @@ def test_transparent_pixels_are_the_hole(tmp_path, polarity):
   ],
 )
 def test_wrong_values_are_refused_by_name(fields, field, remedy):
-  section = _config(**fields)
+  settings = _config(**fields)
   with pytest.raises(errors.UserError) as refused:
-    mask_sets.make(section, range(3))
-  message = str(refused.value)
-  assert message.startswith(f"config.mask.{field} is {section[field]!r}: ")
+    mask_sets.make(settings, range(3))
+  message, value = str(refused.value), getattr(settings, field)
+  assert message.startswith(f"config.mask.{field} is {value!r}: ")
   assert remedy in message and "\n" not in message
+
+
+def test_an_unknown_family_is_refused():
+  with pytest.raises(errors.UserError, match="'center'.*random_pixels"):
+    mask_sets.make(_config(family="center"), range(3))
 
 
 @pytest.mark.parametrize(
@@ -437,12 +447,12 @@ def test_a_mask_file_may_have_any_name(tmp_path, name):
 def test_a_mask_file_without_a_hole_is_refused_unless_allowed(tmp_path):
   path = tmp_path / "mask.png"
   Image.fromarray(np.eye(8, dtype=np.uint8)).save(path)
-  section = _config(family="file", path=str(path))
+  settings = _config(family="file", path=str(path))
   with pytest.raises(
     errors.UserError, match="config.mask.path .* no hole .*'white_is_hole'"
   ):
-    mask_sets.make(section, range(2))
-  known = mask_sets.make(section, range(2), allow_empty=True)
+    mask_sets.make(settings, range(2))
+  known = mask_sets.make(settings, range(2), allow_empty=True)
   np.testing.assert_array_equal(known, np.ones((2, 64, 64, 1)))
 
 
@@ -466,13 +476,49 @@ def test_a_mask_is_named_by_what_sizes_it(fields, label):
   assert mask_sets.label(_config(**fields)) == label
 
 
-def test_sets_of_masks_are_read_from_a_line():
-  base = _config(seed=7, side="top")
-  sets = mask_sets.parse(
+@pytest.mark.parametrize(
+  "text, fields",
+  [
+    ("centre", dict()),
+    (" strokes ", dict(family="strokes")),
+    ("strokes:share=0.3:seed=3", dict(family="strokes", share=0.3, seed=3)),
+    ("half", dict(family="half")),
+    ("half:side=left", dict(family="half", side="left")),
+    ("box:position=8,9", dict(family="box", position="8,9")),
+    ("file:path=a:b.png", dict(family="file", path="a:b.png")),
+  ],
+)
+def test_a_set_is_its_family_and_fields(text, fields):
+  base = dict(seed=7, side="top")
+  expected = _config(**{**base, **fields})
+  section = _section(**base)
+  assert mask_sets.parse(text, section) == expected
+  assert section == _section(**base)  # The base is as it was.
+
+
+@pytest.mark.parametrize("name", ["mask.png", "a,b c.png", "a:b=c.png"])
+def test_a_set_may_be_the_path_of_a_file(tmp_path, name):
+  path = tmp_path / name
+  path.touch()
+  settings = mask_sets.parse(str(path), _section(seed=7))
+  assert settings == _config(family="file", path=str(path), seed=7)
+
+
+@pytest.mark.parametrize(
+  "value",
+  [
     'centre, half,random_pixels:share=0.5:seed=3, "box:position=8,9:size=20"',
-    base,
-    "config.benchmark.masks",
-  )
+    (
+      "centre",
+      "half",
+      "random_pixels:share=0.5:seed=3",
+      "box:position=8,9:size=20",
+    ),
+  ],
+)
+def test_several_sets_are_read_from_a_line_or_a_tuple(value):
+  base = _section(seed=7, side="top")
+  sets = mask_sets.parse_several(value, base, "config.benchmark.masks")
   assert list(sets) == ["centre 32", "top half", "random 50 %", "box 20"]
   settings = list(sets.values())
   assert [x.family for x in settings] == [
@@ -483,37 +529,43 @@ def test_sets_of_masks_are_read_from_a_line():
   ]
   assert [x.seed for x in settings] == [7, 7, 3, 7]
   assert settings[2].share == 0.5 and settings[3].position == "8,9"
-  # The base is as it was.
-  assert base == _config(seed=7, side="top")
 
 
 def test_sets_of_one_label_are_told_apart_by_what_was_written():
-  sets = mask_sets.parse("text,half,text:seed=2", _config(), "field")
+  sets = mask_sets.parse_several("text,half,text:seed=2", _section(), "field")
   assert list(sets) == ["text", "left half", "text:seed=2"]
-
-
-def test_a_path_may_hold_colons(tmp_path):
-  path = tmp_path / "a:b c.png"
-  (settings,) = mask_sets.parse(
-    f"file:path={path}", _config(), "field"
-  ).values()
-  assert settings.path == str(path)
 
 
 @pytest.mark.parametrize(
   "text, message",
   [
-    ("", "field is empty"),
-    (" , ", "field is empty"),
-    ("center", "field names the holes 'center': choose among centre, "),
-    ("centre:siez=3", "'centre:siez=3' sets 'siez': choose among .*share, si"),
+    ("", "field=''.*centre"),
+    ("center", "field='center'.*centre, "),
+    ("none.png", "field='none.png'.*mask file"),
+    ("centre,half", "field='centre,half'"),
+    ("centre:siez=3", "'centre:siez=3' sets 'siez'.*share, si"),
     ("centre:family=half", "sets 'family'"),
     ("centre:size=big", "size must be of type float, not 'big'"),
     ("text:seed=1.5", "seed must be of type int, not '1.5'"),
-    ("half,half", "names 'half' twice"),
-    ("box:position=8,8", "names the holes '8'"),
   ],
 )
-def test_a_line_of_masks_that_cannot_be_meant_is_refused(text, message):
+def test_a_set_that_cannot_be_meant_is_refused(text, message):
   with pytest.raises(errors.UserError, match=message):
-    mask_sets.parse(text, _config(), "field")
+    mask_sets.parse(text, _section(), "field")
+
+
+@pytest.mark.parametrize(
+  "value, message",
+  [
+    ("", "field is empty"),
+    (" , ", "field is empty"),
+    ((), "field is empty"),
+    ("center", "field='center'"),
+    ("half,half", "names 'half' twice"),
+    (("half", "half"), "names 'half' twice"),
+    ("box:position=8,8", "field='8'"),
+  ],
+)
+def test_sets_that_cannot_be_meant_are_refused(value, message):
+  with pytest.raises(errors.UserError, match=message):
+    mask_sets.parse_several(value, _section(), "field")

@@ -6,10 +6,10 @@ from scipy import ndimage
 import scipy.sparse
 import scipy.sparse.linalg
 
-from dcgan_inpaint import config
 from dcgan_inpaint import pixels
 from dcgan_inpaint.data import synthetic
 from dcgan_inpaint.masks import mask_sets
+from dcgan_inpaint.masks import mask_settings
 from dcgan_inpaint.search import blending
 
 FAMILIES = [family for family in mask_sets.FAMILIES if family != "file"]
@@ -23,9 +23,8 @@ def pair():
 
 
 def make_masks(family, count=4, height=64, width=64, **fields):
-  section = config.mask()
-  section.update({"family": family, **fields})
-  return mask_sets.make(section, range(count), height, width)
+  settings = mask_settings.MaskSettings(family, **fields)
+  return mask_sets.make(settings, range(count), height, width)
 
 
 def holes(*boxes, height=64, width=64):

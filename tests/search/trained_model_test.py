@@ -125,3 +125,24 @@ def test_the_search_generates_what_the_trained_generator_does(model):
   np.testing.assert_allclose(found.generated, generated, atol=1e-5)
   known = np.broadcast_to(masks > 0, images.shape)
   np.testing.assert_array_equal(found.completed[known], images[known])
+
+
+@pytest.mark.parametrize(
+  "value, expected",
+  [
+    ("A", [("A",)]),
+    ("A,B", [("A", "B")]),
+    ("A, B + C", [("A", "B"), ("C",)]),
+    (("A", "B"), [("A",), ("B",)]),
+    ((("A", "B"), "C"), [("A", "B"), ("C",)]),
+    (("a, b + c",), [("a, b + c",)]),
+    # The text is the name of a folder.
+    ("here, there + now", [("here, there + now",)]),
+  ],
+)
+def test_several_encoders_are_named_in_tuples_or_text(
+  tmp_path, monkeypatch, value, expected
+):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "here, there + now").mkdir()
+  assert trained_model._encoders(value) == expected

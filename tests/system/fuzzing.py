@@ -52,15 +52,16 @@ def _image(content: bytes, scratch: pathlib.Path) -> None:
 def _mask(content: bytes, scratch: pathlib.Path) -> None:
   import numpy as np
 
-  from dcgan_inpaint import config
   from dcgan_inpaint.masks import mask_sets
+  from dcgan_inpaint.masks import mask_settings
 
-  settings = config.mask()
-  settings.family = "file"
-  settings.path = str(_write(scratch / "mask.png", content))
   # By the content, so that one input does one thing.
   choice = zlib.crc32(content)
-  settings.file_polarity = ("white_is_hole", "white_is_known")[choice % 2]
+  settings = mask_settings.MaskSettings(
+    "file",
+    path=str(_write(scratch / "mask.png", content)),
+    file_polarity=("white_is_hole", "white_is_known")[choice % 2],
+  )
   height, width = ((64, 64), (48, 30))[choice // 2 % 2]
   (mask,) = mask_sets.make(settings, [0], height, width)
   assert mask.shape == (height, width, 1) and mask.dtype == np.float32

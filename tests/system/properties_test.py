@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import tiny_search
 
-from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import methods
 from dcgan_inpaint import pixels
 from dcgan_inpaint.data import decoding
 from dcgan_inpaint.masks import mask_sets
+from dcgan_inpaint.masks import mask_settings
 from dcgan_inpaint.photographs import alignment
 from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.search import blending
@@ -181,9 +181,8 @@ HOLES = hnp.arrays(bool, st.tuples(SIDES, SIDES))
 
 
 def read_mask(path, polarity, height, width):
-  settings = config_lib.mask()
-  settings.update(
-    {"family": "file", "path": str(path), "file_polarity": polarity}
+  settings = mask_settings.MaskSettings(
+    "file", path=str(path), file_polarity=polarity
   )
   (mask,) = mask_sets.make(settings, [0], height, width, allow_empty=True)
   return mask[..., 0]

@@ -20,6 +20,7 @@ from dcgan_inpaint import pixels
 from dcgan_inpaint.data import folder
 from dcgan_inpaint.jobs import evaluate
 from dcgan_inpaint.masks import mask_sets
+from dcgan_inpaint.masks import mask_settings
 from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.networks import losses
 from dcgan_inpaint.reports import progress
@@ -50,7 +51,7 @@ def main() -> None:
   faces = folder.load(
     str(arguments.shared / "celeba/faces64/test.zip"), "all"
   ).images[: arguments.images]
-  holes = mask_sets.make(config_lib.mask(), np.arange(len(faces)))
+  holes = mask_sets.make(mask_settings.MaskSettings(), np.arange(len(faces)))
   with progress.Progress(len(faces), description="search") as bar:
     found = search(
       reference_weights.load(arguments.shared / "reference/dcgan_width0.5.npz"),

@@ -10,6 +10,7 @@ from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import data
 from dcgan_inpaint import pixels
 from dcgan_inpaint.masks import mask_sets
+from dcgan_inpaint.masks import mask_settings
 from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.networks import losses
 from dcgan_inpaint.search import bundle
@@ -94,7 +95,7 @@ def test_a_short_search_beats_the_mean_face(reference, faces):
     search_settings.resolve(config),
     tiny.mesh(4),
   )
-  masks = mask_sets.make(config_lib.mask(), np.arange(4))
+  masks = mask_sets.make(mask_settings.MaskSettings(), np.arange(4))
   found = search(weights, pixels.to_float(originals), masks)
 
   def hole_error(completed):

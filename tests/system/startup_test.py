@@ -49,8 +49,8 @@ def test_no_job_imports_a_library_of_data_before_it_needs_one():
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's own")
 def test_memory_that_a_step_frees_is_not_cleared_for_the_next():
   faults = run_python(
-    "import resource, numpy as np; from dcgan_inpaint import main\n"
-    "main._keep_freed_memory()\n"
+    "import resource, numpy as np; from dcgan_inpaint.runtime import process\n"
+    "process.keep_freed_memory()\n"
     "for _ in range(4):\n"
     "  before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
     "  np.ones(50_000_000, np.uint8)\n"

@@ -6,8 +6,8 @@ import pytest
 import tiny
 import tiny_encoder
 
-from dcgan_inpaint import config as config_lib
 from dcgan_inpaint.masks import mask_sets
+from dcgan_inpaint.masks import mask_settings
 from dcgan_inpaint.networks import encoder as encoder_lib
 from dcgan_inpaint.training import encoder as encoder_training
 from dcgan_inpaint.training import loop
@@ -61,7 +61,7 @@ def test_training_brings_the_error_in_the_hole_down(generated_share, mirrored):
   latents = np.random.default_rng(1).uniform(-1, 1, (2, tiny.LATENT_SIZE))
   faces = GENERATOR.apply(weights, np.float32(latents), train=False)
   images = np.uint8(np.round((np.asarray(faces) + 1) * 127.5))
-  masks = mask_sets.make(config_lib.mask(), range(2))
+  masks = mask_sets.make(mask_settings.MaskSettings(), range(2))
   step = compiled_step(encoder, config)
   errors_ = []
   for _ in range(40):
@@ -115,7 +115,7 @@ def test_the_error_is_that_of_the_holes_pixels(mirrored):
   state = state.replace(variables=variables)
   rng = np.random.default_rng(2)
   images = rng.integers(0, 256, (4, 64, 64, 3), np.uint8)
-  mask = mask_sets.make(config_lib.mask(), [0])
+  mask = mask_sets.make(mask_settings.MaskSettings(), [0])
   step = compiled_step(encoder, config)
   _, error = step(state, weights, images, mask, np.uint32(0))
   apply = jax.jit(GENERATOR.apply, static_argnames=("train", "method"))

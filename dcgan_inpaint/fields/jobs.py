@@ -1,0 +1,194 @@
+"""Jobs: the sections and fields that each takes."""
+
+import dataclasses
+
+from dcgan_inpaint.fields import filling
+from dcgan_inpaint.fields import spec
+from dcgan_inpaint.fields import training
+
+_HOLES = (
+  "centre, box, half, random_pixels, pattern, strokes, scratches, text, "
+  "blocks, lines, border, low_resolution or file, with fields of mask after "
+  "colons, such as strokes:share=0.3"
+)
+_SCORED = ("placement", "workers")  # Of training images.
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainJob:
+  """Trains a DCGAN, then inpaints held-out images."""
+
+  config_name = "celeba"
+  seed: int = spec.field(
+    0,
+    "One seed for the weights, the latents, the flips and the order of images.",
+    spec.SEED,
+  )
+  masks: str = spec.field(
+    "centre", f"The holes: {_HOLES}; or the path of a mask file."
+  )
+  model: training.Model = spec.section()
+  data: training.Data = spec.section()
+  train: training.Train = spec.section()
+  mask: filling.Mask = spec.section()
+  search: filling.Search = spec.section()
+  evaluation: filling.Evaluation = spec.section()
+  checkpoint: filling.Checkpoint = spec.section(only=["step"])
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareJob(TrainJob):
+  """Trains every loss from every seed, and scores each as `evaluate` does."""
+
+  config_name = "paper_losses"
+  evaluation: filling.Evaluation = spec.section(methods="dcgan")
+  compare: filling.Compare = spec.section()
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainEncoderJob:
+  """Trains an encoder for the generator of a checkpoint."""
+
+  config_name = "encoder"
+  seed: int = spec.field(
+    0,
+    "One seed for the weights, the flips, the holes and the order of images.",
+    spec.SEED,
+  )
+  masks: str = spec.field(
+    "centre",
+    f"The holes of the validation: {_HOLES}; or the path of a mask file.",
+  )
+  checkpoint: filling.Checkpoint = spec.section()
+  encoder: training.Encoder = spec.section()
+  data: training.Data = spec.section(without=["split"])
+  mask: filling.Mask = spec.section()
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateJob:
+  """Fills the holes of a data set by every method, and scores them."""
+
+  config_name = "evaluate"
+  masks: str = spec.field(
+    "centre", f"The holes: {_HOLES}; or the path of a mask file."
+  )
+  checkpoint: filling.Checkpoint = spec.section()
+  data: training.Data = spec.section(without=_SCORED)
+  mask: filling.Mask = spec.section()
+  search: filling.Search = spec.section()
+  evaluation: filling.Evaluation = spec.section()
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarkJob:
+  """Scores methods x masks over one data set."""
+
+  config_name = "benchmark"
+  checkpoint: filling.Checkpoint = spec.section()
+  data: training.Data = spec.section(without=_SCORED)
+  mask: filling.Mask = spec.section()
+  search: filling.Search = spec.section()
+  benchmark: filling.Benchmark = spec.section()
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarkThroughputJob:
+  """Measures how fast training and search are; nothing trained is needed."""
+
+  config_name = "benchmark_throughput"
+  seed: int = spec.field(0, "Draws weights and images.", spec.SEED)
+  model: training.Model = spec.section()
+  train: training.Train = spec.section(
+    only=[
+      "loss",
+      "batch_size",
+      "learning_rate",
+      "beta1",
+      "beta2",
+      "ema_decay",
+      "flip",
+      "steps_per_call",
+    ]
+  )
+  search: filling.Search = spec.section()
+  throughput: filling.Throughput = spec.section()
+
+
+@dataclasses.dataclass(frozen=True)
+class InpaintJob:
+  """Completes a user's own images; the networks are the checkpoint's."""
+
+  config_name = "inpaint"
+  input: spec.OneOrSeveral = spec.field(
+    "", "Images to complete: a folder, a zip or an image file, or several."
+  )
+  masks: str = spec.field(
+    "centre",
+    "The holes: a mask file for all images; a folder with a mask for each, of "
+    "the same name but for the suffix; alpha, the images' own transparent "
+    f"pixels; or {_HOLES}.",
+  )
+  output: str = spec.field(
+    "", "Where the completed images go; '' = completed/ in the workdir."
+  )
+  overwrite: bool = spec.field(False, "Make anew what is there already.")
+  samples: int = spec.field(
+    1,
+    "Different completions of each image: NAME_1.png, NAME_2.png and so on; 1 "
+    "makes NAME.png. search.spread says how different.",
+    spec.at_least(1),
+  )
+  faces: str = spec.field(
+    "auto",
+    "How faces are found: dlib (the extra faces), cascade (scikit-image's own, "
+    "worse), whole (each image is one face, its centre square), or auto: dlib "
+    "where it is there, else cascade, but images of 64x64, and CelebA's "
+    "aligned ones of 178x218, are faces as they are.",
+  )
+  rest: str = spec.field(
+    "leave",
+    "What becomes of a hole that no face covers: leave, or biharmonic (slow "
+    "where such a hole has more than some thousand pixels).",
+    spec.one_of("leave", "biharmonic"),
+  )
+  strips: str = spec.field(
+    "",
+    "Leave strips/NAME.png in the workdir, image, mask and result side by "
+    "side: '' = none, original or masked says how the image is shown.",
+    spec.one_of("", "original", "masked"),
+  )
+  gif: str = spec.field(
+    "",
+    "The name of an image (without suffix) whose search is left as path.gif.",
+  )
+  contact_sheet: int = spec.field(
+    12, "Columns of contact_sheet.png, a face each; 0 = none.", spec.at_least(0)
+  )
+  checkpoint: filling.Checkpoint = spec.section()
+  mask: filling.Mask = spec.section()
+  search: filling.Search = spec.section()
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportJob:
+  """Writes a trained model as plain arrays."""
+
+  config_name = "export"
+  output: str = spec.field(
+    "", "The folder that the model is written to; '' = model/ in the workdir."
+  )
+  checkpoint: filling.Checkpoint = spec.section()
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareJob:
+  """Makes a data set of CelebA, or of faces cut out of photographs."""
+
+  config_name = "prepare"
+  faces: str = spec.field(
+    "auto",
+    "folder: how faces are found: dlib, cascade, whole or auto; see the job "
+    "inpaint.",
+  )
+  data: training.PreparedData = spec.section()

@@ -1,0 +1,262 @@
+"""Fields of networks, their data and their training."""
+
+import dataclasses
+
+from dcgan_inpaint.fields import spec
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """The networks; a checkpoint remembers these."""
+
+  width: float = spec.field(
+    1.0, "Multiplies every channel count; 1.0 is the paper's.", spec.above(0)
+  )
+  latent_size: int = spec.field(100, "Values of z.", spec.at_least(1))
+  dtype: str = spec.field(
+    "float32",
+    "What the layers compute in. Parameters, statistics and losses stay "
+    "float32.",
+    spec.DTYPE,
+  )
+  batch_norm_momentum: float = spec.field(
+    0.9, "How much of BatchNorm's running statistics a step keeps.", spec.SHARE
+  )
+  convolution: str = spec.field(
+    "auto",
+    "Implementation of the 5x5 convolutions: plain, dense, phases, winograd, "
+    "native, or auto, the fastest for the backend.",
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+  """Where the images come from."""
+
+  name: str = spec.field(
+    "synthetic",
+    "celeba is made by the job prepare; folder reads folders and zips of image "
+    "files; synthetic draws cartoon faces.",
+    spec.one_of("celeba", "folder", "synthetic"),
+  )
+  path: spec.OneOrSeveral = spec.field(
+    "",
+    "celeba: the folder of the prepared set. folder: a folder, a zip or an "
+    "image file, or several.",
+  )
+  validation_path: spec.OneOrSeveral = spec.field(
+    "",
+    "folder: images that are held out for validation, as path; '' holds out a "
+    "part of path, by a hash of each file's name.",
+  )
+  test_path: spec.OneOrSeveral = spec.field(
+    "", "folder: images that are held out for testing, likewise."
+  )
+  split: str = spec.field(
+    "test",
+    "The split that is inpainted; all is everything that path holds.",
+    spec.one_of("train", "validation", "test", "all"),
+  )
+  max_images: int = spec.field(
+    0, "The first images of a split, so many; 0 = all.", spec.at_least(0)
+  )
+  seed: int = spec.field(0, "Draws the synthetic faces.", spec.SEED)
+  placement: str = spec.field(
+    "auto",
+    "Training images: device loads them into the devices' memory once, stream "
+    "reads them from disk as they are needed (celeba and folder; the extra "
+    "stream), in the same order; auto streams what does not fit.",
+    spec.one_of("auto", "device", "stream"),
+  )
+  workers: int = spec.field(
+    0,
+    "stream: processes that decode, as many as there are cores where reading "
+    "is the limit; 0 = threads, which share Python's lock: about 4,000 images "
+    "a second in all.",
+    spec.at_least(0),
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedData:
+  """What a data set is made of, and where it goes."""
+
+  name: str = spec.field(
+    "celeba",
+    "celeba, or folder: photographs, out of which faces are cut and aligned.",
+    spec.one_of("celeba", "folder"),
+  )
+  source: spec.OneOrSeveral = spec.field(
+    "",
+    "celeba: what was downloaded: img_align_celeba.zip or the folder it "
+    "unpacks to, with list_eval_partition.txt beside it; or a prepared celeb_a "
+    "of tfds. folder: a folder, a zip or an image file, or several.",
+  )
+  path: str = spec.field("", "The folder that the prepared set goes to.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+  """Adversarial training: the DCGAN's settings (Radford et al. 2016)."""
+
+  loss: str = spec.field(
+    "sigmoid_cross_entropy",
+    "sigmoid_cross_entropy, softmax_cross_entropy, mean_squared_error, hinge, "
+    "minimax, or your own as package.module:function.",
+  )
+  batch_size: int = spec.field(
+    128, "Images a step, over all devices.", spec.at_least(2)
+  )
+  epochs: float = spec.field(
+    20.0,
+    "Passes over the training images; the paper's are 20.",
+    spec.at_least(0),
+  )
+  steps: int = spec.field(
+    0, "Steps, in place of epochs where it is not 0.", spec.at_least(0)
+  )
+  learning_rate: float = spec.field(
+    2e-4, "Learning rate of Adam, for both networks.", spec.above(0)
+  )
+  beta1: float = spec.field(
+    0.5, "Adam's decay of the first moment.", spec.SHARE
+  )
+  beta2: float = spec.field(
+    0.999, "Adam's decay of the second moment.", spec.SHARE
+  )
+  ema_decay: float = spec.field(
+    0.999,
+    "Decay a step of the generator's moving average, which is what inpaints.",
+    spec.SHARE,
+  )
+  flip: bool = spec.field(True, "Mirror images at random.")
+  steps_per_call: int = spec.field(
+    0,
+    "Steps in one compiled call; 0 = 1 on the CPU, whose loops are slow when "
+    "compiled, and 20 elsewhere.",
+    spec.at_least(0),
+  )
+  log_every: int = spec.field(
+    50, "Steps between lines of metrics.jsonl.", spec.at_least(1)
+  )
+  sample_every: int = spec.field(
+    1000,
+    "Steps between pictures of samples and of inpainted faces; 0 = none.",
+    spec.at_least(0),
+  )
+  save_every: int = spec.field(
+    1000,
+    "Steps between checkpoints, each with its inversion MSE on held-out "
+    "images.",
+    spec.at_least(1),
+  )
+  max_to_keep: int = spec.field(
+    2, "Latest checkpoints that are kept, beside the best.", spec.at_least(1)
+  )
+  validation_images: int = spec.field(
+    64,
+    "Held-out images for the inversion MSE; 0 = no validation, and the last "
+    "checkpoint counts as the best.",
+    spec.at_least(0),
+  )
+  validation_steps: int = spec.field(
+    100,
+    "Steps of the search by which they are inverted: one start of Adam from "
+    "0.1 with a cosine, without a prior.",
+    spec.at_least(1),
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+  """The encoder that fidelity and realism start from, and its training."""
+
+  width: float = spec.field(
+    1.0, "Multiplies its channel counts.", spec.above(0)
+  )
+  rank: int = spec.field(
+    0,
+    "Values in the middle of its dense layers; 0 = the channels of its last "
+    "convolution.",
+    spec.at_least(0),
+  )
+  skips: bool = spec.field(
+    True,
+    "Whether it changes G's second to fourth activations beside the first.",
+  )
+  dropout: float = spec.field(
+    0.0,
+    "Share of the values in the middle of its dense layers that each step sets "
+    "to 0; the packaged model's last trainings had 0.15 to 0.35.",
+    spec.SHARE,
+  )
+  mirrored: bool = spec.field(
+    False,
+    "Train the mean of what an image and its mirror image give, which fidelity "
+    "and realism take, in place of each alone; a step takes 1.75 times as "
+    "long.",
+  )
+  dtype: str = spec.field("float32", "What the layers compute in.", spec.DTYPE)
+  warm_start: bool = spec.field(
+    False,
+    "Go on from the (first) encoder that checkpoint brings, of this width and "
+    "of this rank or a lower one, with skips or without, in place of random "
+    "values: for more steps or other holes.",
+  )
+  fresh_dense: bool = spec.field(
+    False,
+    "Take only the convolutions and skips from there, and begin the dense "
+    "layers anew: for one more encoder, whose errors are not those of the "
+    "first.",
+  )
+  families: spec.OneOrSeveral = spec.field(
+    "centre,centre,centre,centre,half,half,random_pixels,random_pixels,pattern,"
+    "pattern,box,strokes,scratches,text,blocks,lines,border,low_resolution",
+    "The families of holes it sees; one that stands twice is drawn twice as "
+    "often.",
+  )
+  mask_pool: int = spec.field(
+    4096,
+    "Holes that are drawn before training, and then used again and again.",
+    spec.at_least(1),
+  )
+  known_weight: float = spec.field(
+    0.1,
+    "Weight of a known pixel's squared error, where one in the hole has 1.",
+    spec.at_least(0),
+  )
+  generated_share: float = spec.field(
+    0.0,
+    "Share of a batch that is faces of G in the place of real ones.",
+    spec.SHARE,
+  )
+  flip: bool = spec.field(True, "Mirror images at random.")
+  batch_size: int = spec.field(
+    256, "Images a step, over all devices.", spec.at_least(1)
+  )
+  steps: int = spec.field(15000, "Steps.", spec.at_least(1))
+  learning_rate: float = spec.field(
+    1e-3, "Learning rate of AdamW; it falls to 0 by a cosine.", spec.above(0)
+  )
+  weight_decay: float = spec.field(
+    1e-3, "Weight decay of AdamW.", spec.at_least(0)
+  )
+  steps_per_call: int = spec.field(
+    0,
+    "Steps in one compiled call; 0 = 1 on the CPU and 20 elsewhere.",
+    spec.at_least(0),
+  )
+  log_every: int = spec.field(
+    50, "Steps between lines of metrics.jsonl.", spec.at_least(1)
+  )
+  save_every: int = spec.field(
+    1000,
+    "Steps between checkpoints, each with its error on held-out images.",
+    spec.at_least(1),
+  )
+  max_to_keep: int = spec.field(
+    2, "Latest checkpoints that are kept, beside the best.", spec.at_least(1)
+  )
+  validation_images: int = spec.field(
+    256, "Held-out images, with the holes of masks.", spec.at_least(0)
+  )
