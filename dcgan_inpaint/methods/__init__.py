@@ -212,7 +212,8 @@ def create(
     on_fit: called with the seconds that the fit took.
 
   Raises:
-    ValueError: the method learns from training images, and there are none.
+    ValueError: the method learns from training images, or takes a model, and
+      there is none.
   """
   if METHODS[name].family == "dcgan":
     if model is None or settings is None:
@@ -243,7 +244,11 @@ def create(
   # A method's libraries are loaded only for that method.
   module = importlib.import_module(f"dcgan_inpaint.methods.{name}")
   complete = module.complete
-  if name == "mean_image" and model is not None:
+  if name == "mean_image":
+    if model is None:
+      raise ValueError(
+        f"method {name!r} takes it from a trained model: give it"
+      )
     mean = pixels.to_float(model.mean_image)
     complete = functools.partial(complete, mean_image=mean)
   if METHODS[name].fits:

@@ -26,8 +26,8 @@ the first activations, whose reach is wide, bring light and outlines of the hole
 and of what is known together again.
 
 Here is the search of one image from one start, in pure functions: `begin`, then
-`enter` and its `step`s for each of the `stages`. `ensemble` maps them over
-starts and images.
+`enter` and its `step`s for each of the `stages`. `compiled_search` maps them
+over starts and images.
 """
 
 from typing import NamedTuple

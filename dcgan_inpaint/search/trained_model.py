@@ -389,8 +389,7 @@ def search_loss(
   if loss.outputs != trained.outputs:
     raise errors.UserError(
       f"config.search.loss={name!r} wants {loss.outputs} logits, and the "
-      f"discriminator was trained to give {trained.outputs}: leave the field "
-      "empty"
+      f"trained discriminator gives {trained.outputs}: leave the field empty"
     )
   return loss
 
