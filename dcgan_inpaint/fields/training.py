@@ -25,7 +25,7 @@ class Model:
   convolution: str = spec.field(
     "auto",
     "Implementation of the 5x5 convolutions: plain, dense, phases, winograd, "
-    "native, or auto, the fastest for the backend.",
+    "native, by_channels, or auto, the fastest on this machine.",
   )
 
 
