@@ -46,7 +46,7 @@ _JOBS = types.MappingProxyType(
   }
 )
 # Those that several processes share.
-_TOGETHER = ("train", "evaluate", "inpaint")
+_TOGETHER = ("train", "train_encoder", "evaluate", "inpaint")
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "What to do: a file of configs/.", lock_config=True
