@@ -50,7 +50,7 @@ class _Job(NamedTuple):
 _JOBS = types.MappingProxyType(
   {
     "train": _Job("dcgan_inpaint.jobs.train:run_and_evaluate", shared=True),
-    "train_encoder": _Job("dcgan_inpaint.jobs.train_encoder:run"),
+    "train_encoder": _Job("dcgan_inpaint.jobs.train_encoder:run", shared=True),
     "compare": _Job("dcgan_inpaint.jobs.compare:run"),
     "evaluate": _Job("dcgan_inpaint.jobs.evaluate:run", shared=True),
     "benchmark": _Job("dcgan_inpaint.jobs.benchmark:run"),

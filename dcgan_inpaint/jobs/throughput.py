@@ -18,7 +18,6 @@ from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import json
 import pathlib
@@ -213,11 +212,11 @@ def run(
   """
   search = search_settings.resolve(config.search)
   todo = cells(config, search, mesh.devices.size)
-  workdir = pathlib.Path(workdir)
+  folder = pathlib.Path(workdir)
   rows, peaks = [], {}
   with _compiling_anew(config.throughput.compile_anew):
     for number, cell in enumerate(todo, start=1):
-      path = workdir / "parts" / f"{_digest(cell, config)}.json"
+      path = folder / "parts" / f"{_digest(cell, config)}.json"
       if path.exists():
         row = json.loads(path.read_text())
         logging.info("%s of %s was done before", number, len(todo))
@@ -229,7 +228,7 @@ def run(
           temporary.write_text(json.dumps(row))
         logging.info("%s of %s: %s", number, len(todo), _sentence(row))
       rows.append(row)
-  _draw(workdir / "throughput.png", rows)
+  _draw(folder / "throughput.png", rows)
   return rows
 
 
@@ -354,7 +353,7 @@ def _row(
       cell.width, config.model.latent_size, outputs
     )
   else:
-    done = cell.batch * cell.starts
+    done = cell.batch * (cell.starts or 1)
     operations = done * flops.search_step(
       cell.width,
       config.model.latent_size,
@@ -379,30 +378,13 @@ def _row(
 
 def _memory(compiled: jax.stages.Compiled) -> int:
   """Returns the bytes that a program needs on each device while it runs."""
-  plan = compiled.memory_analysis()
+  plan: Any = compiled.memory_analysis()
   return (
     plan.argument_size_in_bytes
     + plan.output_size_in_bytes
     + plan.temp_size_in_bytes
     - plan.alias_size_in_bytes
   )
-
-
-def _init_state(
-  config: ml_collections.ConfigDict,
-  networks: bundle.NetworkBundle,
-  mesh: jax.sharding.Mesh,
-) -> gan.GanState:
-  """Returns the state before the first step of a training, on all devices."""
-  init = functools.partial(
-    gan.init_state,
-    config.seed,
-    networks.generator,
-    networks.discriminator,
-    networks.latent_size,
-    config.train,
-  )
-  return jax.jit(init, out_shardings=sharding.replicated(mesh))()
 
 
 def _train(
@@ -475,7 +457,7 @@ def _search(
     lambda: search(weights, images, masks, size=cell.batch), config.throughput
   )
   return Measured(
-    [x / cell.steps for x in seconds], compile_seconds, _memory(compiled)
+    [x / (cell.steps or 1) for x in seconds], compile_seconds, _memory(compiled)
   )
 
 

@@ -125,7 +125,8 @@ class Outcome(NamedTuple):
   Attributes:
     steps: how many are done.
     per_second: images trained on; None where an earlier run had done it all.
-    error: the task's metric at the last validation; None without one.
+    error: the task's metric at the last validation; None without one, and in
+      all processes but the first.
   """
 
   steps: int
@@ -206,15 +207,14 @@ def run(
     )
     watch = termination.Watch(together=True)
     log = _Log(writer, bar, task.name, settings.batch_size, checkpoints)
-    error = None
 
     def sample(step: int, state: State) -> None:
       if task.sample:
         writer.images(step, {"samples": task.sample(state)})
 
     def save(step: int, state: State) -> None:
-      nonlocal error
       log.write(step)
+      error = None
       if task.validate:
         error, sheets = task.validate(state)
         writer.scalars(step, {task.metric: error})
@@ -262,15 +262,14 @@ def run(
           with bar.paused(), jax.transfer_guard("allow"):
             for hook in due:
               hook.call(step, state)
-  if error is None and writable:
-    error = _last_error(workdir, task.metric)
+  error = _last_error(workdir, task.metric) if writable else None
   return Outcome(step, bar.rate or None, error)
 
 
 def compile_steps(
   task: Task[State], mesh: jax.sharding.Mesh, *, streamed: bool = False
-) -> Callable[..., tuple[State, Metrics]]:
-  """Returns many steps as one compiled function.
+) -> Any:
+  """Returns many steps as one jitted function, to be called or lowered.
 
   Args:
     task: what is trained.
@@ -463,7 +462,7 @@ class _Log:
 
 
 def _last_error(workdir: pathlib.Path, metric: str) -> float | None:
-  """Returns what the last validation of an earlier run gave, if any."""
+  """Returns what the last validation gave, of this command or one before."""
   rows = metric_writer.read(workdir / "metrics.jsonl")
   return next((row[metric] for row in rows[::-1] if metric in row), None)
 

@@ -25,6 +25,7 @@ from dcgan_inpaint import config as config_lib
 from dcgan_inpaint.data import synthetic
 from dcgan_inpaint.jobs import inpaint
 from dcgan_inpaint.jobs import train
+from dcgan_inpaint.jobs import train_encoder
 from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.reports import results
 from dcgan_inpaint.runtime import sharding
@@ -39,6 +40,12 @@ import tiny
 
 def get_config():
   return tiny.train_config(evaluation__methods="")
+"""
+ENCODER_CONFIG = """
+import tiny
+
+def get_config():
+  return tiny.encoder_config("")
 """
 # What would be compiled, and is of no interest to a test.
 PLAIN = {"train__validation_images": 0, "train__sample_every": 0}
@@ -253,6 +260,29 @@ def test_disjoint_shares_of_a_folder_make_one_table(
     alone = pictures.load_png(tmp_path / "completed" / f"{i}.png")
     # One level where a value lies on the edge of two.
     np.testing.assert_allclose(np.int32(made), alone, atol=1)
+
+
+def test_two_processes_train_the_encoder_of_one(trained_run, tmp_path):
+  config = tmp_path / "encoder.py"
+  config.write_text(ENCODER_CONFIG)
+  status, _, err = finish(
+    start(
+      f"--config={config}",
+      f"--workdir={tmp_path / 'two'}",
+      f"--config.checkpoint.path={trained_run}",
+    )
+  )
+  assert status == 0, err
+  train_encoder.run(
+    tiny.encoder_config(trained_run), str(tmp_path / "one"), tiny.mesh(4)
+  )
+  two, one = (
+    metric_writer.read(tmp_path / name / "metrics.jsonl")
+    for name in ("two", "one")
+  )
+  assert len(one) == 6  # Four steps, and two validations.
+  for row, expected in zip(two, one, strict=True):
+    assert row == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_batch_that_four_devices_do_not_divide_is_refused(story, tmp_path):
