@@ -184,7 +184,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import tiny
-from dcgan_inpaint import train
+from dcgan_inpaint.jobs import train
 from dcgan_inpaint.data import batches
 
 def greedy(*unused):
@@ -192,7 +192,7 @@ def greedy(*unused):
   jax.jit(lambda: jnp.sort(jnp.zeros(1 << 45)))()
 
 def get_config():
-  train.train = greedy
+  train.run = greedy
   return tiny.train_config(train__batch_size=48)
 """
 
