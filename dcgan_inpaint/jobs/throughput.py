@@ -387,14 +387,11 @@ def _memory(compiled: jax.stages.Compiled) -> int:
   )
 
 
-def _train(
-  cell: Cell,
-  config: ml_collections.ConfigDict,
-  networks: bundle.NetworkBundle,
-  mesh: jax.sharding.Mesh,
-) -> Measured:
-  """Measures training steps, in calls as the job `train` makes them."""
-  task = gan.GanTask(
+def _task(
+  config: ml_collections.ConfigDict, networks: bundle.NetworkBundle
+) -> gan.GanTask:
+  """Returns what the job `train` trains."""
+  return gan.GanTask(
     generator=networks.generator,
     discriminator=networks.discriminator,
     loss=networks.loss,
@@ -402,6 +399,16 @@ def _train(
     config=config.train,
     seed=config.seed,
   )
+
+
+def _train(
+  cell: Cell,
+  config: ml_collections.ConfigDict,
+  networks: bundle.NetworkBundle,
+  mesh: jax.sharding.Mesh,
+) -> Measured:
+  """Measures training steps, in calls as the job `train` makes them."""
+  task = _task(config, networks)
   state = task.init(sharding.replicated(mesh))
   count = max(_IMAGES, cell.batch)
   side = dcgan.IMAGE_SIZE
@@ -441,7 +448,7 @@ def _search(
     settings, starts=cell.starts, steps=cell.steps, batch_size=cell.batch
   )
   search = ensemble.Search(networks, settings, mesh)
-  state = _init_state(config, networks, mesh)
+  state = _task(config, networks).init(sharding.replicated(mesh))
   weights = bundle.Weights(state.generator, state.discriminator)
   shape = (cell.batch, dcgan.IMAGE_SIZE, dcgan.IMAGE_SIZE, 3)
   rng = np.random.default_rng(config.seed)

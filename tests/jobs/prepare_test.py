@@ -28,7 +28,7 @@ def names(root):
 
 
 def test_faces_become_a_data_set(source, tmp_path, caplog, monkeypatch):
-  monkeypatch.setattr(detection, "_dlib_is_there", lambda: False)
+  monkeypatch.setattr(detection, "_has_dlib", lambda: False)
   output = tmp_path / "faces"
   counts = prepare.cut_faces(str(source), str(output), "auto")
   # The cascade's second find is a false alarm, of 61 pixels.

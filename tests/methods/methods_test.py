@@ -120,7 +120,7 @@ def test_training_images_are_loaded_only_for_methods_that_learn():
     if methods.METHODS[name].fits:
       with pytest.raises(AssertionError, match="loaded"):
         methods.create(*arguments, training=refuse)
-      with pytest.raises(ValueError, match="'ridge' learns from training"):
+      with pytest.raises(ValueError, match="'ridge'"):
         methods.create(*arguments)
     else:
       methods.create(*arguments, training=refuse)

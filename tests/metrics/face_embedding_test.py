@@ -19,7 +19,7 @@ ASTRONAUT = np.array(
 )
 
 needs_dlib = pytest.mark.skipif(
-  not detection._dlib_is_there(), reason="needs the extra faces"
+  not detection._has_dlib(), reason="needs the extra faces"
 )
 
 

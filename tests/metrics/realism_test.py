@@ -12,7 +12,7 @@ from dcgan_inpaint.photographs import alignment
 from dcgan_inpaint.photographs import detection
 
 needs_dlib = pytest.mark.skipif(
-  not detection._dlib_is_there(), reason="needs the extra faces"
+  not detection._has_dlib(), reason="needs the extra faces"
 )
 
 

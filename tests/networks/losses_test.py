@@ -175,27 +175,23 @@ def test_a_users_own_loss_is_found_by_its_name(own_module):
 
 
 @pytest.mark.parametrize(
-  "name, message",
+  "name, parts",
   [
-    (
-      "sigmoid",
-      "'sigmoid' is not a loss: choose one of sigmoid_cross_entropy, "
-      "minimax, softmax_cross_entropy, mean_squared_error, hinge, or name your "
-      'own as "package.module:function"',
-    ),
-    ("", "'' is not a loss: choose one of sigmoid_cross_entropy"),
-    ("their_package.critic", "is not a loss: choose one of"),
-    (":wasserstein", "is not a loss: choose one of"),
-    ("their_package.critic:hinge", "cannot import it .*'hinge'"),
-    ("their_package.missing:hinge", "cannot import it .*missing"),
-    ("their_package.critic:nothing", "returned NoneType, and must return"),
+    ("sigmoid", [*losses.VARIANTS, "package.module:function"]),
+    ("", losses.VARIANTS),
+    ("their_package.critic", losses.VARIANTS),
+    (":wasserstein", losses.VARIANTS),
+    ("their_package.critic:hinge", ["no attribute 'hinge'"]),
+    ("their_package.missing:hinge", ["their_package.missing"]),
+    ("their_package.critic:nothing", ["NoneType", "AdversarialLoss"]),
   ],
 )
-def test_another_name_is_refused_and_the_field_named(own_module, name, message):
-  with pytest.raises(errors.UserError, match=message) as error:
+def test_another_name_is_refused_and_the_field_named(own_module, name, parts):
+  with pytest.raises(errors.UserError) as error:
     losses.get(name, "config.search.loss")
-  assert str(error.value).startswith("config.search.loss=")
-  assert "\n" not in str(error.value)
+  text = str(error.value)
+  assert text.startswith(f"config.search.loss={name!r}") and "\n" not in text
+  assert [part for part in parts if part not in text] == []
 
 
 def contextual_example():

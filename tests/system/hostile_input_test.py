@@ -115,8 +115,9 @@ def test_a_model_with_a_pickle_is_refused_and_not_run(tmp_path, harmful):
   content, harm = harmful
   (tmp_path / "weights.npz").write_bytes(content)
   (tmp_path / "model.json").write_text('{"format": 1}')
-  with pytest.raises(errors.UserError, match="cannot be read .*allow_pickle"):
+  with pytest.raises(errors.UserError, match="allow_pickle") as refused:
     pretrained.read(tmp_path)
+  assert str(tmp_path) in str(refused.value)
   assert not harm.exists()
 
 
@@ -205,8 +206,9 @@ def test_a_models_file_names_no_code_to_run(model, tmp_path, monkeypatch):
 def test_a_model_that_does_not_fit_its_description_is_refused(
   model, tmp_path, change
 ):
-  with pytest.raises(errors.UserError, match="the model cannot be read"):
+  with pytest.raises(errors.UserError) as refused:
     load(changed(model, tmp_path, change))
+  assert str(tmp_path) in str(refused.value)
 
 
 def test_the_unchanged_model_is_read(model):
@@ -230,21 +232,21 @@ def write_zip(path, members, compression=zipfile.ZIP_STORED):
 @pytest.mark.parametrize(
   "names, fault",
   [
-    (["a.png", "a.png"], "'a.png' is there twice"),
-    (["a.png", "./a.png"], "'./a.png' is there twice"),
-    (["b/a.png", "b\\a.png"], "is there twice"),
-    (["a.png", "b/../../c.png"], "points out of the archive"),
-    (["/a.png"], "points out of the archive"),
-    (["a\x1b[2J.png"], "control characters in its name"),
-    (["a\nb.png"], "control characters in its name"),
-    ([f"{'a' * 250}.png"], "more than 200 bytes"),
+    (["a.png", "a.png"], r"'a\.png' .*twice"),
+    (["a.png", "./a.png"], r"'\./a\.png' .*twice"),
+    (["b/a.png", "b\\a.png"], r"a\.png' .*twice"),
+    (["a.png", "b/../../c.png"], r"'b/\.\./\.\./c\.png' .*out of"),
+    (["/a.png"], r"'/a\.png' .*out of"),
+    (["a\x1b[2J.png"], "control characters"),
+    (["a\nb.png"], "control characters"),
+    ([f"{'a' * 250}.png"], "200 bytes"),
   ],
 )
 def test_a_zip_whose_names_harm_is_refused(tmp_path, names, fault):
   path = write_zip(tmp_path / "a.zip", [(name, FACE) for name in names])
-  with pytest.raises(errors.UserError, match="is refused") as refused:
+  with pytest.raises(errors.UserError, match=fault) as refused:
     folder.list_files(path)
-  assert fault in str(refused.value) and str(refused.value).isprintable()
+  assert path in str(refused.value) and str(refused.value).isprintable()
 
 
 def test_names_that_only_look_odd_are_taken(tmp_path):
@@ -268,14 +270,14 @@ def test_members_that_share_their_bytes_are_refused(tmp_path):
   second = content.rindex(b"PK\1\2")
   struct.pack_into("<I", content, second + 42, 0)
   path.write_bytes(content)
-  with pytest.raises(errors.UserError, match="overlaps another"):
+  with pytest.raises(errors.UserError, match="overlap"):
     folder.list_files(str(path))
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_a_zip_that_packs_too_well_is_refused(tmp_path, compression):
   path = write_zip(tmp_path / "a.zip", [("a.png", FACE)], compression)
-  with pytest.raises(errors.UserError, match="another method than deflate"):
+  with pytest.raises(errors.UserError, match="deflate"):
     folder.list_files(path)
 
 
@@ -291,7 +293,7 @@ def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch, honest):
   assert path.stat().st_size < 1 << 20
   tracemalloc.start()
   try:
-    with pytest.raises(errors.UserError, match="1 of 1 .* cannot be read"):
+    with pytest.raises(errors.UserError, match="1 of 1 "):
       folder.load(str(path), "all")
     _, peak = tracemalloc.get_traced_memory()
   finally:
@@ -303,7 +305,7 @@ def test_what_is_called_an_image_starts_no_program(tmp_path, monkeypatch):
   # Pillow would hand PostScript to Ghostscript, whatever the file is called.
   path = tmp_path / "a.png"
   path.write_bytes(image_files.encode(synthetic.load("test", 1)[0], "eps"))
-  with pytest.raises(errors.UserError, match="not an image of BMP, GIF, JPEG"):
+  with pytest.raises(errors.UserError, match="BMP, GIF, JPEG"):
     folder.load(str(path), "all")
 
 
@@ -314,16 +316,16 @@ def test_what_is_called_an_image_starts_no_program(tmp_path, monkeypatch):
   "content, message",
   [
     (b"a.jpg 0\na.jpg 2\n", "line 2: 'a.jpg'"),
-    (b"\xff\xfe\n", "is not a file name and 0, 1 or 2"),
-    (b"a.jpg " + b"9" * 10**6, "is not a file name and 0, 1 or 2"),
+    (b"\xff\xfe\n", "line 1: .*0, 1 or 2"),
+    (b"a.jpg " + b"9" * 10**6, "line 1: .*0, 1 or 2"),
   ],
 )
 def test_a_partition_that_cannot_be_is_refused(tmp_path, content, message):
   path = tmp_path / "list_eval_partition.txt"
   path.write_bytes(content)
-  with pytest.raises(errors.UserError, match="line ") as refused:
+  with pytest.raises(errors.UserError, match=message) as refused:
     list(celeba_sources.read_partition(path))
-  assert message in str(refused.value) and len(str(refused.value)) < 500
+  assert path.name in str(refused.value) and len(str(refused.value)) < 500
 
 
 def test_a_file_whose_name_is_no_text_is_an_image_like_others(tmp_path):
@@ -349,4 +351,5 @@ def _listed(path, split):
 
 def test_the_readme_says_that_configs_are_code():
   text = " ".join((ROOT / "README.md").read_text().split())
-  assert "A config is Python and runs as you" in text
+  sentences = [x for x in text.split(". ") if "config" in x and "trust" in x]
+  assert any("Python" in sentence for sentence in sentences)

