@@ -249,7 +249,7 @@ class EncoderTask:
     latent_size: values of z.
     config: the section `config.encoder`.
     generator_digest: tells G's weights from others.
-    frozen: of G, and the masks.
+    frozen: the variables of G and the pool of masks.
     seed: draws the first weights.
     given: the variables that a warm start takes over, or None.
     validate: see `loop.Task`.
