@@ -24,7 +24,7 @@ NAMES = ("ann.png", "bob.png", "family/eve.png")
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-  """A folder of three images, one of them in a sub folder."""
+  """A folder of three images, one of them in a subfolder."""
   root = tmp_path_factory.mktemp("photos")
   for name, face in zip(NAMES, synthetic.load("test", 3), strict=True):
     pictures.save_png(root / name, face)
@@ -132,21 +132,22 @@ def test_a_second_run_makes_only_what_is_missing(job, photos, tmp_path, caplog):
   pictures.save_png(tmp_path / "out" / "ann.png", marked)
   row = job(photos)
   assert (row["n"], row["skipped"]) == (1, 2)
-  assert "2 of 3 images are in" in caplog.text
+  (line,) = [x for x in caplog.messages if "config.overwrite" in x]
+  assert line.startswith("2 of 3 ") and str(tmp_path / "out") in line
   again = results(tmp_path / "out")
   np.testing.assert_array_equal(again["ann.png"], marked)
   np.testing.assert_array_equal(again["bob.png"], made["bob.png"])
   # A third run has nothing to do.
   row = job(photos)
   assert (row["n"], row["skipped"]) == (0, 3)
-  # And overwriting is asked for.
+  # Unless they are to be replaced.
   row = job(photos, overwrite=True)
   assert (row["n"], row["skipped"]) == (3, 0)
   for name, image in results(tmp_path / "out").items():
     np.testing.assert_array_equal(image, made[name])
 
 
-def test_a_run_that_is_cut_keeps_the_batches_it_finished(
+def test_an_interrupted_run_keeps_the_batches_it_finished(
   job, tmp_path, monkeypatch
 ):
   for i, face in enumerate(synthetic.load("test", 6)):
@@ -266,7 +267,7 @@ def test_an_image_of_another_size_keeps_it(
   )
 
 
-def test_what_cannot_be_done_is_named_and_the_rest_is_done(
+def test_an_image_that_fails_is_named_and_the_others_are_done(
   job, photos, tmp_path, caplog
 ):
   hole = hole_of(16, 48, 16, 48)
@@ -286,22 +287,22 @@ def test_what_cannot_be_done_is_named_and_the_rest_is_done(
     "bob.png": "no mask of that name",
     "torn.png": "truncated",
   }.items():
-    (line,) = [x for x in caplog.messages if f"left out {name}: " in x]
+    (line,) = [x for x in caplog.messages if name in x]
     assert reason in line
 
 
 @pytest.mark.parametrize(
   "fields, message",
   [
-    ({"images": "none"}, "none does not exist.*config.input"),
-    ({"images": ""}, "config.input is empty"),
-    ({"masks": "center"}, "config.masks='center'.*'?centre"),
-    ({"masks": ""}, "config.masks=''"),
-    ({"masks": "pattern", "mask__share": 2.0}, "config.mask.share is 2.0"),
-    ({"gif": "nobody"}, "config.gif='nobody' is none of the images.*'ann'"),
-    ({"checkpoint__path": "none"}, "config.checkpoint.path='none'"),
-    ({"checkpoint__step": "5"}, "'5': take best"),
-    ({"search__batch_size": 3}, "config.search.batch_size=3"),
+    ({"images": "none"}, r"none .*config\.input"),
+    ({"images": ""}, r"config\.input"),
+    ({"masks": "center"}, r"config\.masks='center'.*'?centre"),
+    ({"masks": ""}, r"config\.masks=''"),
+    ({"masks": "pattern", "mask__share": 2.0}, r"config\.mask\.share.* 2\.0"),
+    ({"gif": "nobody"}, r"config\.gif='nobody'.*'ann'"),
+    ({"checkpoint__path": "none"}, r"config\.checkpoint\.path='none'"),
+    ({"checkpoint__step": "5"}, r"config\.checkpoint\.step='5'.*best"),
+    ({"search__batch_size": 3}, r"config\.search\.batch_size=3"),
   ],
 )
 def test_a_wrong_field_is_refused_by_name(job, photos, fields, message):
@@ -313,7 +314,7 @@ def test_a_wrong_field_is_refused_by_name(job, photos, fields, message):
 def test_results_never_go_among_the_images(job, tmp_path, inside):
   face = synthetic.load("test", 1)[0]
   pictures.save_png(tmp_path / "in" / "a.png", face)
-  with pytest.raises(errors.UserError, match="config.output=.*elsewhere"):
+  with pytest.raises(errors.UserError, match="config.output=.*config.input="):
     job(tmp_path / "in", output=tmp_path / "in" / inside, overwrite=True)
   np.testing.assert_array_equal(results(tmp_path / "in")["a.png"], face)
 
@@ -321,13 +322,13 @@ def test_results_never_go_among_the_images(job, tmp_path, inside):
 def test_a_zip_of_masks_is_refused(job, photos, tmp_path):
   path = tmp_path / "masks.zip"
   path.write_bytes(b"PK")
-  with pytest.raises(errors.UserError, match="config.masks=.*unpack it"):
+  with pytest.raises(errors.UserError, match="config.masks=.*masks.zip"):
     job(photos, path)
 
 
 def test_two_images_of_one_name_are_refused(job, photos, tmp_path):
   pictures.save_png(tmp_path / "ann.png", np.zeros((64, 64, 3), np.uint8))
-  with pytest.raises(errors.UserError, match="ann.png and ann.png have one"):
+  with pytest.raises(errors.UserError, match="ann.png.*ann.png"):
     job(f"{photos},{tmp_path / 'ann.png'}")
   with pytest.raises(errors.UserError, match="ann.png and ann.png have one"):
     job(photos, input=(str(photos), str(tmp_path / "ann.png")))
@@ -339,7 +340,7 @@ def rows(folder):
     return {row["name"]: row for row in csv.DictReader(file)}
 
 
-# The astronaut's nose; what lies beyond her face is none of it.
+# The astronaut's nose, and a place beyond her face.
 NOSE = np.zeros((512, 512), bool)
 NOSE[118:134, 212:236] = True
 FAR = np.zeros((512, 512), bool)
@@ -348,7 +349,7 @@ FAR[450:480, 20:60] = True
 
 @pytest.fixture(scope="module")
 def astronaut(tmp_path_factory):
-  """A folder of one photograph whose name is no plain one."""
+  """A folder of one photograph whose name has all kinds of characters."""
   root = tmp_path_factory.mktemp("astronaut")
   pictures.save_png(root / "Sally’s Fläche 1.png", skimage_data.astronaut())
   return root
@@ -370,12 +371,12 @@ def test_a_photograph_changes_in_its_hole_alone(
   assert_filled(made, skimage_data.astronaut(), NOSE)
   row = rows(tmp_path)[name]
   assert (row["status"], row["faces"]) == ("completed", "2")
-  assert row["aligned_by"] == "box" and "no landmarks" in row["reason"]
+  assert row["aligned_by"] == "box" and row["reason"]
   assert float(row["hole_share"]) == pytest.approx(NOSE.mean(), rel=1e-4)
   assert float(row["loss"]) > 0 and float(row["seconds"]) > 0
 
 
-def test_what_lies_under_the_hole_of_a_photograph_is_not_looked_at(
+def test_what_lies_under_the_hole_of_a_photograph_is_not_read(
   job, astronaut, tmp_path
 ):
   save_mask(tmp_path / "mask.png", NOSE | FAR)
@@ -410,24 +411,22 @@ def test_a_hole_beyond_the_faces_is_left_or_filled_and_named(
     made, skimage_data.astronaut(), (NOSE | FAR) & ~np.array(left, bool)
   )
   assert rows(tmp_path)[name]["status"] == status
-  assert "76 % of the hole lies outside of every face" in caplog.text
+  (line,) = [x for x in caplog.messages if name in x]
+  assert "76 %" in line and line.endswith(rows(tmp_path)[name]["reason"])
 
 
 @pytest.mark.parametrize(
-  "picture, hole, words",
-  [
-    (skimage_data.astronaut, FAR, "no face at the hole: --config.faces=whole"),
-    (skimage_data.brick, NOSE, "no face found: --config.faces=whole"),
-  ],
+  "picture, hole", [(skimage_data.astronaut, FAR), (skimage_data.brick, NOSE)]
 )
-def test_a_hole_without_a_face_gets_a_clear_message(
-  job, tmp_path, caplog, picture, hole, words
+def test_a_hole_without_a_face_is_named_with_the_remedy(
+  job, tmp_path, caplog, picture, hole
 ):
   Image.fromarray(picture()).convert("RGB").save(tmp_path / "a.png")
   save_mask(tmp_path / "mask.png", hole)
   row = job(tmp_path / "a.png", tmp_path / "mask.png", faces="cascade")
   assert (row["n"], row["failed"]) == (0, 1)
-  assert f"left out a.png: {words}" in caplog.text
+  (line,) = [x for x in caplog.messages if "a.png" in x]
+  assert "--config.faces=whole" in line and "--config.rest=biharmonic" in line
   assert rows(tmp_path)["a.png"]["status"] == "failed"
   row = job(tmp_path / "a.png", tmp_path / "mask.png", faces="whole")
   assert (row["n"], row["failed"]) == (1, 0)
