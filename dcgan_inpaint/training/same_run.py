@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import lists
 
 # What a run has whose checkpoint does not name the field.
 _ABSENT = {
@@ -48,13 +49,26 @@ def check(
   differing = [
     f"config.{field}={after[field]!r} (was {before[field]!r})"
     for field in sorted(before.keys() & after.keys())
-    if before[field] != after[field]
+    if not _equal(before[field], after[field])
   ]
   if differing:
     raise errors.UserError(
       f"the run in --workdir was started with other values: "
       f"{', '.join(differing)}; take those, or another --workdir"
     )
+
+
+def _equal(before: Any, after: Any) -> bool:
+  """Tells whether two values of a field mean the same.
+
+  A field that lists several may be text with commas, or a tuple, which JSON
+  gives back as a list.
+  """
+  if isinstance(before, str) != isinstance(after, str) and all(
+    isinstance(value, (str, list, tuple)) for value in (before, after)
+  ):
+    return lists.words(before) == lists.words(after)
+  return before == after
 
 
 def _flat(config: dict[str, Any], fields: Sequence[str]) -> dict[str, Any]:

@@ -124,3 +124,15 @@ def test_other_images_and_generators_are_refused(fields, message):
   then = meta(config, generator="a")
   with pytest.raises(errors.UserError, match=message):
     same_run.check(then, then | fields, task.fixed_fields)
+
+
+@pytest.mark.parametrize("listed, same", [(["a", "b"], True), (["b"], False)])
+def test_a_tuple_is_the_text_that_lists_the_same(listed, same):
+  then = meta(tiny.train_config(data__path="a, b"))
+  now = copy.deepcopy(then)
+  now["config"]["data"]["path"] = listed
+  if same:
+    same_run.check(then, now, gan.GanTask.fixed_fields)
+  else:
+    with pytest.raises(errors.UserError, match="config.data.path"):
+      same_run.check(then, now, gan.GanTask.fixed_fields)
