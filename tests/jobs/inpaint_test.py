@@ -301,7 +301,7 @@ def test_an_image_that_fails_is_named_and_the_others_are_done(
     ({"masks": "pattern", "mask__share": 2.0}, r"config\.mask\.share.* 2\.0"),
     ({"gif": "nobody"}, r"config\.gif='nobody'.*'ann'"),
     ({"checkpoint__path": "none"}, r"config\.checkpoint\.path='none'"),
-    ({"checkpoint__step": "5"}, r"config\.checkpoint\.step='5'.*best"),
+    ({"checkpoint__step": "5"}, r"'5'.*best"),
     ({"search__batch_size": 3}, r"config\.search\.batch_size=3"),
   ],
 )
