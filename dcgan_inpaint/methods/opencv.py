@@ -39,7 +39,9 @@ def inpaint(
   border = radius + 1
   inside = slice(border, -border)
   filled = []
-  for image, mask in zip(pixels.to_uint8(images), masks, strict=True):
+  # NaN has no 8-bit value; an image that holds one fails by its known pixels.
+  finite = np.where(np.isnan(images), np.float32(0), images)
+  for image, mask in zip(pixels.to_uint8(finite), masks, strict=True):
     image = np.pad(image, ((border, border), (border, border), (0, 0)), "edge")
     hole = np.pad(np.uint8(mask[..., 0] < 0.5), border, "edge")
     image = cv2.inpaint(image, hole, radius, getattr(cv2, flag))
