@@ -1,4 +1,4 @@
-"""The processes of a job, one mesh over their devices, and the placement of arrays.
+"""The processes of a job, their mesh of devices, and the placement of arrays.
 
 The mesh has one axis, `data`: batches are split over it, weights are
 replicated. The same program then runs on one CPU, on eight GPUs and on many
