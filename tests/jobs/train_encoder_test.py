@@ -77,6 +77,7 @@ def test_the_best_encoder_is_loaded_with_its_generator(
   assert guess.offset.shape[1:3] == (4, 4) and len(guess.features) == 3
 
 
+@pytest.mark.slow
 def test_one_and_four_devices_train_the_same(
   trained_run, encoder_run, tmp_path
 ):
@@ -128,6 +129,7 @@ def test_a_broken_encoder_is_refused_in_a_line(
   assert "\n" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_a_warm_start_goes_on_from_the_given_encoder(
   trained_run, encoder_run, tmp_path
 ):
@@ -144,6 +146,7 @@ def test_a_warm_start_goes_on_from_the_given_encoder(
   jax.tree.map(np.testing.assert_array_equal, before, after)
 
 
+@pytest.mark.slow
 def test_a_warm_start_may_have_a_higher_rank(
   trained_run, encoder_run, tmp_path
 ):
@@ -183,6 +186,7 @@ PLAIN = {
 }
 
 
+@pytest.mark.slow
 def test_a_warm_start_may_add_skips(trained_run, plain_run, tmp_path):
   run(
     trained_run,
@@ -201,6 +205,7 @@ def test_a_warm_start_may_add_skips(trained_run, plain_run, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, given, grown)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("warm_start", "message"),
   [(True, "leave config.encoder.skips=True"), (False, "skips=False")],
@@ -220,6 +225,7 @@ def test_skips_are_not_dropped(
     run(trained_run, workdir, **fields)
 
 
+@pytest.mark.slow
 def test_several_trainings_give_the_mean_of_their_weights(
   trained_run, encoder_run, plain_run, tmp_path
 ):
@@ -246,6 +252,7 @@ def test_several_trainings_give_the_mean_of_their_weights(
     load(trained_run, f"{encoder_run},{plain_run}")
 
 
+@pytest.mark.slow
 def test_several_trainings_may_stay_encoders_of_their_own(
   trained_run, encoder_run, tmp_path
 ):
@@ -291,6 +298,7 @@ def test_several_trainings_may_stay_encoders_of_their_own(
     read()
 
 
+@pytest.mark.slow
 def test_a_warm_start_may_begin_the_dense_layers_anew(
   trained_run, encoder_run, tmp_path
 ):
@@ -319,6 +327,7 @@ def test_a_warm_start_may_begin_the_dense_layers_anew(
   assert np.any(after["mix_in"]["kernel"] != before["mix_in"]["kernel"])
 
 
+@pytest.mark.slow
 def test_a_run_of_before_there_were_some_options_goes_on_without(
   trained_run, plain_run, tmp_path
 ):
@@ -351,6 +360,7 @@ def test_a_run_of_before_there_were_some_options_goes_on_without(
       run(trained_run, tmp_path, **fields)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("skips", [True, False])
 def test_an_exported_encoder_has_skips_or_not(
   trained_run, encoder_run, plain_run, tmp_path, skips

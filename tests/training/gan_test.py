@@ -364,6 +364,7 @@ def what_the_discriminator_sees(flip):
   return witness.seen
 
 
+@pytest.mark.slow
 def test_real_and_generated_images_are_batches_of_their_own():
   real, fake = what_the_discriminator_sees(flip=False)
   np.testing.assert_allclose(real, images(32) / 127.5 - 1, atol=1e-6)
@@ -383,6 +384,7 @@ def test_about_half_of_the_real_images_are_mirrored():
 # --- compiled, over devices --------------------------------------------------
 
 
+@pytest.mark.slow
 def test_steps_in_one_call_equal_single_steps():
   state, metrics = run(4, 4, steps_per_call=4)
   single_state, single_metrics = run(4, 4)
@@ -390,6 +392,7 @@ def test_steps_in_one_call_equal_single_steps():
   assert_trees_close(state, single_state, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [2, 4, 8])
 def test_any_number_of_devices_gives_the_same_losses(devices):
   _, expected = run(1, 10)
@@ -418,6 +421,7 @@ def test_the_old_state_is_donated():
   assert all(leaf.is_fully_replicated for leaf in jax.tree.leaves(after))
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_float32_weights():
   keywords = arguments(dtype=jnp.bfloat16, flip=False)
   state = first_state(keywords)
