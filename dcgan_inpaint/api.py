@@ -15,8 +15,6 @@ import numpy as np
 from dcgan_inpaint.runtime import errors
 
 if TYPE_CHECKING:
-  from dcgan_inpaint.search import bundle
-  from dcgan_inpaint.search import ensemble
   from dcgan_inpaint.search import settings as search_settings
   from dcgan_inpaint.search import trained_model
 
@@ -83,13 +81,15 @@ def inpaint(
     errors.UserError: an argument has a wrong shape, type, range or name.
   """
   from dcgan_inpaint import pixels
+  from dcgan_inpaint.search import trained_model
 
   images, masks = np.asarray(images), np.asarray(masks)
   batch, holes = _as_batch(images, masks)
   if model is None:
     model = _pretrained()
   settings = _settings(mode=mode, seed=seed, **search)
-  found = _search(model.networks, settings)(model.weights, batch, holes)
+  fill = trained_model.make_search(model.networks, settings)
+  found = fill(model.weights, batch, holes)
   completed = found.completed
   if images.dtype == np.uint8:
     completed = pixels.to_uint8(completed)
@@ -167,13 +167,3 @@ def _settings(**fields: Any) -> search_settings.SearchSettings:
     ml_collections.ConfigDict({"job": "inpaint", "search": section})
   )
   return search_settings.resolve(section)
-
-
-@functools.lru_cache(maxsize=8)
-def _search(
-  networks: bundle.NetworkBundle, settings: search_settings.SearchSettings
-) -> ensemble.Search:
-  """Returns a search; it is kept, as what it compiled goes with it."""
-  from dcgan_inpaint.search import trained_model
-
-  return trained_model.make_search(networks, settings)

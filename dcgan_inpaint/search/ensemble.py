@@ -11,6 +11,7 @@ hole (`blending`).
 
 from collections.abc import Callable
 from collections.abc import Sequence
+import functools
 from typing import NamedTuple
 
 import jax
@@ -44,6 +45,20 @@ class Result(NamedTuple):
   loss: np.ndarray
 
 
+@functools.lru_cache(maxsize=8)
+def _compiled(
+  networks: bundle.NetworkBundle,
+  settings: search_settings.SearchSettings,
+  mesh: jax.sharding.Mesh,
+) -> compiled_search.CompiledSearch:
+  """Returns the search of a batch, which searches that are alike share.
+
+  What it has compiled goes with it: the weights are arguments, so the models of
+  several seeds, or calls of the Python interface, need not compile anew.
+  """
+  return compiled_search.CompiledSearch(networks, settings, mesh)
+
+
 class Search:
   """A search over any number of images, compiled once for each batch shape.
 
@@ -68,7 +83,7 @@ class Search:
       errors.UserError: there is no encoder to start from, or the devices do not
         divide the batch.
     """
-    self.compiled = compiled_search.CompiledSearch(
+    self.compiled = _compiled(
       networks, settings, mesh or sharding.create_mesh()
     )
 
