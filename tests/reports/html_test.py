@@ -132,6 +132,7 @@ def browser(tmp_path_factory):
   logs = {"browser": "ALL", "performance": "ALL"}
   options.set_capability("goog:loggingPrefs", logs)
   browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
+  browser.get("about:blank")  # Chromium's new tab page makes requests.
   yield browser
   browser.quit()
 
