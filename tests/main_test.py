@@ -117,6 +117,7 @@ def test_the_quickstart_trains_and_inpaints(trained):
     assert (workdir / name).exists()
 
 
+@pytest.mark.slow
 def test_a_result_runs_again_from_its_file(trained, tmp_path):
   workdir, _, _ = trained
   _, err = succeed(
@@ -148,6 +149,7 @@ def digests(workdir):
   return [trained_model.digest(weights) for weights in model.weights[:2]]
 
 
+@pytest.mark.slow
 def test_the_benchmark_leaves_its_figures_and_a_report(trained, tmp_path):
   workdir, _, _ = trained
   out, err = succeed(
@@ -198,6 +200,7 @@ def test_the_same_command_goes_on(trained):
   assert (workdir / "results.1.json").exists()
 
 
+@pytest.mark.slow
 def test_evaluate_scores_a_folder(trained, tmp_path):
   for i, face in enumerate(synthetic.load("test", 3)):
     pictures.save_png(tmp_path / "faces" / f"{i}.png", face)
@@ -251,6 +254,7 @@ def test_inpaint_does_what_it_can_and_says_what_it_could_not(trained, tmp_path):
   assert "dcgan" in out
 
 
+@pytest.mark.slow
 def test_prepare_makes_a_data_set_that_can_be_scored(trained, tmp_path):
   images = tmp_path / "img_align_celeba"
   rng = np.random.default_rng(0)

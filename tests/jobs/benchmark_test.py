@@ -290,6 +290,7 @@ def test_a_fit_is_timed_apart_and_seen_by_its_data(registry, tmp_path):
   assert fits[1:] == [(5, 64, 64, 3)]
 
 
+@pytest.mark.slow
 def test_a_search_in_chunks_finds_what_a_search_of_all_finds(
   trained_run, tmp_path
 ):

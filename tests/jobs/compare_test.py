@@ -36,6 +36,7 @@ def compared(tmp_path_factory):
   return workdir, compare.run(compare_config(), str(workdir), tiny.mesh(4))
 
 
+@pytest.mark.slow
 def test_every_loss_is_trained_from_every_seed_and_then_averaged(compared):
   workdir, rows = compared
   runs, means = rows[:4], rows[4:]
@@ -66,6 +67,7 @@ def test_every_loss_is_trained_from_every_seed_and_then_averaged(compared):
     assert config_lib.of_results(saved).job == "train"
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(compared, monkeypatch):
   workdir, rows = compared
 

@@ -484,6 +484,7 @@ def test_samples_differ_in_the_hole_alone(job, lively, photos, tmp_path):
   assert_filled(again["bob_2.png"], results(photos)["bob.png"], hole)
 
 
+@pytest.mark.slow
 def test_the_config_needs_neither_training_nor_more_fields(photos, tmp_path):
   """configs/inpaint.py as it is, with the model of the package."""
   path = pathlib.Path(__file__).parents[2] / "configs" / "inpaint.py"

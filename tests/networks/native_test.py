@@ -279,6 +279,7 @@ def test_a_build_that_fails_leaves_nothing_behind(tmp_path):
 
 @needs_native
 @pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler")
+@pytest.mark.slow
 def test_processes_build_it_together_and_later_ones_find_it(tmp_path):
   together = [start(tmp_path) for _ in range(2)]
   for process in together:

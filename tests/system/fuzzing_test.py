@@ -33,6 +33,7 @@ def test_a_broken_promise_is_found(tmp_path, monkeypatch):
     fuzzing.check("results", b"\xff", tmp_path)
 
 
+@pytest.mark.slow
 def test_a_short_run_of_the_fuzzer_finds_nothing(tmp_path):
   pytest.importorskip("atheris", reason="needs the fuzzer Atheris")
   ended = subprocess.run(

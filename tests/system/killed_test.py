@@ -20,12 +20,15 @@ from absl import app
 import jax
 import numpy as np
 from PIL import Image
+import pytest
 import tiny
 
 from dcgan_inpaint import main
 from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.reports import results
 from dcgan_inpaint.training import metric_writer
+
+pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("DCGAN_INPAINT_KILLS", 0))
 

@@ -33,6 +33,8 @@ from dcgan_inpaint.training import checkpoints as checkpoints_lib
 from dcgan_inpaint.training import gan
 from dcgan_inpaint.training import metric_writer
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 CONFIG = """

@@ -82,6 +82,7 @@ def test_generated_faces_are_coloured_as_faces_and_judged_so(reference, faces):
   assert on_real.mean() > on_fake.mean() + 0.3
 
 
+@pytest.mark.slow
 def test_a_short_search_beats_the_mean_face(reference, faces):
   generator, discriminator, weights = reference
   originals, mean_face = faces[0][:4], faces[1]

@@ -81,6 +81,7 @@ def full_disk(tmp_path_factory):
   return ended.stdout, ended.stderr
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_in_a_line_and_costs_no_checkpoint(full_disk):
   out, err = full_disk
   first, _, _ = out.partition("status 2")
@@ -92,6 +93,7 @@ def test_a_full_disk_ends_in_a_line_and_costs_no_checkpoint(full_disk):
   assert os.strerror(errno.ENOSPC) in line
 
 
+@pytest.mark.slow
 def test_with_room_again_the_same_command_goes_on(full_disk):
   out, err = full_disk
   _, _, second = out.partition("status 2\n")
@@ -194,6 +196,7 @@ def get_config():
 """
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_names_the_batch_sizes_and_a_lock_its_holder(
   tmp_path,
 ):

@@ -66,6 +66,7 @@ def test_a_step_is_what_is_computed_and_what_is_not_hidden(scaling):
   assert eight["hidden from a batch of"] == "154 a device"
 
 
+@pytest.mark.slow
 def test_the_page_holds_what_the_compiled_program_says():
   """In a process of its own, which has two devices."""
   printed = subprocess.run(
