@@ -62,7 +62,8 @@ def read(path: pathlib.Path, digest: str, shown: int) -> Part | None:
     shown: number of completed images that it must hold.
   """
   try:
-    with np.load(path, allow_pickle=False) as file:
+    # numpy leaves a file open that it cannot read.
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
       arrays = dict(file)
     if str(arrays.pop("digest")) != digest:
       logging.info(

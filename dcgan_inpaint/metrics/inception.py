@@ -222,7 +222,11 @@ def read(path: str) -> dict[str, Any]:
       "that comes with no package: name the file, or take 'dlib' for faces"
     )
   try:
-    with np.load(pathlib.Path(path).expanduser(), allow_pickle=False) as file:
+    # numpy leaves a file open that it cannot read.
+    with (
+      pathlib.Path(path).expanduser().open("rb") as opened,
+      np.load(opened, allow_pickle=False) as file,
+    ):
       arrays = {name: np.asarray(file[name], np.float32) for name in file.files}
   # numpy and zipfile raise many kinds.
   except Exception as error:  # noqa: BLE001

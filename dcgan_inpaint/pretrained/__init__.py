@@ -95,7 +95,11 @@ def read(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
   """
   try:
     about = json.loads((folder / "model.json").read_text())
-    with np.load(folder / "weights.npz", allow_pickle=False) as file:
+    # numpy leaves a file open that it cannot read.
+    with (
+      (folder / "weights.npz").open("rb") as opened,
+      np.load(opened, allow_pickle=False) as file,
+    ):
       flat = {name: file[name] for name in file.files}
     written = about.get("format")
     arrays = _unflatten(flat)

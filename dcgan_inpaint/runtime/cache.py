@@ -34,7 +34,9 @@ def array(
   path /= f"{hashlib.sha256(key).hexdigest()[:16]}.npy"
   # One that is missing or damaged is made again.
   with contextlib.suppress(OSError, ValueError, EOFError):
-    return np.load(path, allow_pickle=False)
+    # numpy leaves a file open that it cannot read.
+    with path.open("rb") as file:
+      return np.load(file, allow_pickle=False)
   made = make()
   # Where nothing can be stored, it is made every time.
   with (

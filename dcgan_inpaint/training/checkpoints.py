@@ -153,8 +153,8 @@ class Checkpoints:
     if which.isdecimal() and int(which) in steps:
       return [int(which)]
     raise errors.UserError(
-      f"{self.folder} holds no checkpoint {which!r}: take best, latest or one "
-      f"of {', '.join(map(str, steps))}"
+      f"config.checkpoint.step={which!r}: {self.folder} holds no such "
+      f"checkpoint; take best, latest or one of {', '.join(map(str, steps))}"
     )
 
   def meta(self, step: int) -> dict[str, Any]:

@@ -159,7 +159,9 @@ def test_an_image_does_not_depend_on_its_neighbours(fitted, monkeypatch):
     alone = dictionary.complete(
       images[i : i + 1], masks[i : i + 1], fitted, nonzero=3
     )
-    np.testing.assert_array_equal(alone[0], together[i])
+    # Not to the bit on every processor: the last bit of a matrix product may
+    # depend on a row's place in it.
+    np.testing.assert_allclose(alone[0], together[i], atol=1e-7)
 
 
 def test_an_image_without_a_hole_is_kept_and_one_without_a_rim_is_grey(fitted):

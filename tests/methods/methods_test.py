@@ -8,6 +8,7 @@ import pytest
 import skimage.data
 import tiny
 
+from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import methods
 from dcgan_inpaint import pixels
 from dcgan_inpaint.networks import dcgan
@@ -45,7 +46,8 @@ def filled(request):
     library, _ = methods.LIBRARIES[spec.extra]
     if not importlib.util.find_spec(library):
       pytest.skip(f"needs the extra {spec.extra}")
-  config = tiny.train_config(search__steps=2)
+  config = config_lib.evaluate_job()
+  config.search = tiny.train_config(search__steps=2).search
   if spec.family == "dcgan":
     # The tiny model has no encoder, from which the other modes start.
     config.checkpoint.path = "pretrained"

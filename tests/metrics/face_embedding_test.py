@@ -69,7 +69,7 @@ def test_a_chip_lies_as_dlib_s_own(model):
   _, predictor = detection._dlib_models()
   shape = predictor(photograph, box)
   own = dlib.get_face_chip(photograph, shape, size=150, padding=0.25)
-  points = detection._by_dlib(photograph)[0].points
+  points = detection._run_dlib(photograph)[0].points
   ours = face_embedding.chip(photograph, points / 512)
   # dlib fits 36 points, we five: they lie within a pixel or two.
   inner = slice(20, 130)

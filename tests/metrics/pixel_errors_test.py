@@ -59,6 +59,7 @@ def _gradients(image, hole):
   )
 
 
+@np.errstate(divide="ignore", invalid="ignore")
 def _expected(x, y, mask):
   """Returns the metrics of one float64 pair [H, W, 3] and its hole."""
   hole = mask[..., 0] == 0

@@ -334,6 +334,7 @@ def test_a_process_that_dies_stops_the_others_and_is_named():
     line = process.stdout.readline()
     assert line == "joined\n", finish(process)
   processes[1].kill()
+  processes[1].communicate()
   # The bound is the heartbeat's, and much room for a machine that is busy.
   status, _, err = finish(processes[0])
   assert status != 0
