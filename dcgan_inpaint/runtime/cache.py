@@ -33,10 +33,12 @@ def array(
   path = pathlib.Path(FOLDER).expanduser()
   path /= f"{hashlib.sha256(key).hexdigest()[:16]}.npy"
   # One that is missing or damaged is made again.
-  with contextlib.suppress(OSError, ValueError, EOFError):
+  with (
+    contextlib.suppress(OSError, ValueError, EOFError),
     # numpy leaves a file open that it cannot read.
-    with path.open("rb") as file:
-      return np.load(file, allow_pickle=False)
+    path.open("rb") as file,
+  ):
+    return np.load(file, allow_pickle=False)
   made = make()
   # Where nothing can be stored, it is made every time.
   with (
