@@ -88,7 +88,7 @@ def test_a_broken_latest_gives_way_and_a_broken_choice_is_refused(
 
 
 def test_a_step_that_is_not_there_is_refused(trained_run):
-  with pytest.raises(errors.UserError, match="'5': take .* one of 3, 6"):
+  with pytest.raises(errors.UserError, match="step='5': .* one of 3, 6"):
     load(trained_run, "5")
 
 
