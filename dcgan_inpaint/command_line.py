@@ -1,8 +1,8 @@
 """The words of a command line: which config they name, its fields, and help.
 
 `main` defines the flags and `config_flags` parses them. Around that, a config
-may be named without its folder, fields may have their former names, what is
-wrong is said in a line that names what is near, and `--help` prints a config.
+may be named without its folder, fields may have their former names, an error
+names the nearest right words, and `--help` prints a config.
 """
 
 import ast

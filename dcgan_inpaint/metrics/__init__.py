@@ -1,1 +1,1 @@
-"""How far a completed image is from its original."""
+"""Errors of pixels, and realism by features."""
