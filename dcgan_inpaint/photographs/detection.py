@@ -212,7 +212,7 @@ _DLIB_LOCK = threading.Lock()  # dlib's detector has mutable state.
 @functools.cache
 def _dlib_models() -> tuple[Any, Any]:
   """Returns dlib's face detector and its predictor of 68 landmarks."""
-  import dlib
+  import dlib  # pyright: ignore[reportMissingImports] # Of the extra `faces`.
 
   # Importing the package itself fails: it needs `pkg_resources`, which newer
   # setuptools lack.
