@@ -10,6 +10,7 @@ It does not, unless XLA_FLAGS is set; if that is set and empty, XLA compiles as
 for a user.
 """
 
+import fcntl
 import os
 import pathlib
 
@@ -66,13 +67,20 @@ def shared() -> pathlib.Path:
 def trained_run(tmp_path_factory):
   """Returns the workdir of a tiny training of 6 steps on 16 drawn faces.
 
-  Checkpoints of steps 3 and 6 lie there. Tests read it and leave it as it is.
+  Checkpoints of steps 3 and 6 lie there. Tests read it and leave it as it is:
+  all workers share it.
   """
   # Here and not above: they make arrays, and the devices are set first.
   import tiny
 
   from dcgan_inpaint.jobs import train
 
-  workdir = tmp_path_factory.mktemp("trained_run")
-  train.run(tiny.train_config(), str(workdir), tiny.mesh(4))
+  folder = tmp_path_factory.getbasetemp()
+  if "PYTEST_XDIST_WORKER" in os.environ:
+    folder = folder.parent
+  workdir = folder / "trained_run"
+  with open(folder / "trained_run.lock", "w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    if not (workdir / "results.json").exists():
+      train.run(tiny.train_config(), str(workdir), tiny.mesh(4))
   return workdir

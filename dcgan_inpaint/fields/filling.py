@@ -188,6 +188,22 @@ class Evaluation:
     "mean_image,biharmonic,dcgan",
     "Methods, by their names in dcgan_inpaint.methods.",
   )
+  features: spec.OneOrSeveral = spec.field(
+    "auto",
+    "What realism is measured on (docs/metrics.md): dlib (aligned faces; the "
+    "extra faces), inception (needs inception), raw; '' = nothing; auto = dlib "
+    "for data.name=celeba where the extra is installed.",
+  )
+  inception: str = spec.field(
+    "", "The file of the Inception network's weights, .npz."
+  )
+  samples: int = spec.field(
+    0,
+    "Samples of the generator that are scored by these features, too; 0 = "
+    "none, and 10,000 or more for KID, 50,000 is the field's number for the "
+    "Fréchet distance.",
+    spec.at_least(0),
+  )
   images: int = spec.field(0, "Images of the split; 0 = all.", spec.at_least(0))
   contact_sheet: int = spec.field(
     12, "Columns of contact_sheet.png; 0 = none.", spec.at_least(0)
@@ -209,6 +225,15 @@ class Benchmark:
     "colons, such as centre,random_pixels:share=0.5:seed=3. Where a value has "
     'a comma, the set stands in double quotes: "box:position=8,8",half. What a '
     "set leaves out is taken from mask.",
+  )
+  features: spec.OneOrSeveral = spec.field(
+    "auto",
+    "What realism is measured on (docs/metrics.md): dlib (aligned faces; the "
+    "extra faces), inception (needs inception), raw; '' = nothing; auto = dlib "
+    "for data.name=celeba where the extra is installed.",
+  )
+  inception: str = spec.field(
+    "", "The file of the Inception network's weights, .npz."
   )
   images: int = spec.field(0, "Images of the split; 0 = all.", spec.at_least(0))
   slow_images: int = spec.field(

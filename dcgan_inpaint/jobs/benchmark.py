@@ -37,10 +37,13 @@ from dcgan_inpaint import pixels
 from dcgan_inpaint.jobs import benchmark_parts
 from dcgan_inpaint.jobs import benchmark_report
 from dcgan_inpaint.jobs import evaluate
+from dcgan_inpaint.jobs import scored_features
 from dcgan_inpaint.masks import mask_sets
 from dcgan_inpaint.masks import mask_settings
+from dcgan_inpaint.metrics import features as features_lib
 from dcgan_inpaint.reports import progress
 from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import lists
 from dcgan_inpaint.search import settings as search_settings
 from dcgan_inpaint.search import trained_model
 
@@ -73,6 +76,7 @@ def check(
       "config.benchmark.methods is empty: take all, or some of "
       f"{', '.join(methods.METHODS)}"
     )
+  scored_features.names(config.benchmark, config.data, "config.benchmark")
   field = "config.benchmark.masks"
   settings = mask_sets.parse_several(config.benchmark.masks, config.mask, field)
   for mask, of_mask in settings.items():
@@ -103,7 +107,8 @@ def run(
     mesh: the devices.
 
   Returns:
-    A row for each method and mask, for results.json. Beside its means, `common`
+    A row for each method and mask, for results.json. Beside its means, and the
+    metrics of realism on `config.benchmark.features`, `common`
     has those over the images that all methods completed under that mask, and
     `by_hole_area` those over the images whose hole takes 0-10 %, 10-20 % ... of
     the image, the upper bound included (Liu et al., ECCV 2018).
@@ -134,8 +139,11 @@ def run(
   model = None
   if any(methods.METHODS[name].trained for name in names):
     model = trained_model.load(config.checkpoint, mesh)
-  # Loaded only if a method must be fitted, and then once for all of them.
+  # Loaded only if something must be fitted, and then once for all.
   training = functools.cache(lambda: evaluate.training_images(config.data))
+  features = scored_features.create(
+    config.benchmark, config.data, training, "config.benchmark"
+  )
   parts, folder = {}, pathlib.Path(workdir)
   for name in names:
     create = functools.partial(
@@ -143,12 +151,16 @@ def run(
     )
     parts[name] = _run(
       name, create, _identity(name, config, search, model), config.benchmark,
-      folder / "parts" / name, faces.images, masks,
+      folder / "parts" / name, faces.images, masks, features,
     )  # fmt: skip
 
   data_digest = data.digest(faces.images, range(len(faces.images)))
   step = model.step if model else None
-  rows = benchmark_report.make_rows(parts, masks, data_digest, step)
+  scored = benchmark_report.Scored(
+    features,
+    scored_features.extract(features, faces.images, len(faces.images)),
+  )
+  rows = benchmark_report.make_rows(parts, masks, data_digest, step, scored)
   benchmark_report.write(folder, config, rows, parts, masks, faces)
   logging.info("report: %s", folder / "report.html")
   return rows
@@ -162,6 +174,7 @@ def _run(
   folder: pathlib.Path,
   images: np.ndarray,
   masks: dict[str, np.ndarray],
+  features: list[features_lib.Features],
 ) -> dict[str, benchmark_parts.Part]:
   """Runs the chunks of one method that are missing.
 
@@ -173,6 +186,7 @@ def _run(
     folder: of its parts.
     images: uint8 [N, H, W, 3].
     masks: {mask: float32 [N, H, W, 1]}.
+    features: those that realism is measured on.
 
   Returns:
     {mask: the part of all images that the method gets}.
@@ -189,7 +203,9 @@ def _run(
       path = folder / benchmark_parts.file_name(mask) / f"{first:06d}.npz"
       digest = _digest(identity, images[rows], masks[mask][rows] > 0.5)
       shown = max(0, min(options.contact_sheet, rows.stop) - first)
-      if part := benchmark_parts.read(path, digest, shown):
+      if part := benchmark_parts.read(
+        path, digest, shown, [feature.name for feature in features]
+      ):
         found[mask, first] = part
       else:
         pending.append((mask, rows, path, digest, shown))
@@ -213,6 +229,10 @@ def _run(
           seconds=filled.seconds,
           fit_seconds=fits[-1],
           pictures=filled.completed[:shown],
+          features={
+            feature.name: feature.extract(filled.completed)
+            for feature in features
+          },
         )
         benchmark_parts.write(path, digest, part)
         found[mask, rows.start] = part
@@ -263,6 +283,8 @@ def _identity(
     "version": dcgan_inpaint.__version__,
     "devices": [devices[0].device_kind, len(devices)],
   }
+  if "inception" in lists.words(config.benchmark.features):
+    settings["inception"] = config.benchmark.inception
   learned = []
   if methods.METHODS[name].family == "dcgan":
     settings["search"] = dataclasses.asdict(search)

@@ -25,6 +25,7 @@ class Part(NamedTuple):
     seconds: of the method for all N, without compilation and fitting.
     fit_seconds: of the fit to training images before; NaN without one.
     pictures: uint8 [K, H, W, 3], those completed images that are shown.
+    features: {name: float32 [N, D]} of the completed images.
   """
 
   metrics: dict[str, np.ndarray]
@@ -32,6 +33,10 @@ class Part(NamedTuple):
   seconds: float
   fit_seconds: float
   pictures: np.ndarray
+  features: dict[str, np.ndarray]
+
+
+_FEATURES = "features_"  # Before the name of an array of features.
 
 
 def file_name(mask: str) -> str:
@@ -49,17 +54,24 @@ def write(path: pathlib.Path, digest: str, part: Part) -> None:
   """
   fields = part._asdict()
   metrics = fields.pop("metrics")
+  arrays = metrics | {
+    f"{_FEATURES}{name}": array
+    for name, array in fields.pop("features").items()
+  }
   with files.replacing(path) as temporary, temporary.open("wb") as file:
-    np.savez(file, digest=digest, **metrics, **fields)
+    np.savez(file, digest=digest, **arrays, **fields)
 
 
-def read(path: pathlib.Path, digest: str, shown: int) -> Part | None:
+def read(
+  path: pathlib.Path, digest: str, shown: int, features: Sequence[str] = ()
+) -> Part | None:
   """Returns a part, or None if it must be run.
 
   Args:
     path: the file, which may be missing or damaged.
     digest: of what the part depends on now.
     shown: number of completed images that it must hold.
+    features: names of the features that it must hold.
   """
   try:
     # numpy leaves a file open that it cannot read.
@@ -73,12 +85,20 @@ def read(path: pathlib.Path, digest: str, shown: int) -> Part | None:
     failed, pictures = arrays.pop("failed"), arrays.pop("pictures")
     if len(pictures) < shown:
       return None
+    if any(f"{_FEATURES}{name}" not in arrays for name in features):
+      logging.info("%s is without the features to score by: run again", path)
+      return None
     arrays.pop("figures", None)  # Older files hold this placeholder.
     return Part(
       seconds=float(arrays.pop("seconds")),
       fit_seconds=float(arrays.pop("fit_seconds")),
       failed=failed,
       pictures=pictures[:shown],
+      features={
+        name.removeprefix(_FEATURES): arrays.pop(name)
+        for name in list(arrays)
+        if name.startswith(_FEATURES)
+      },
       metrics=arrays,
     )
   except FileNotFoundError:
@@ -105,4 +125,8 @@ def join(parts: Sequence[Part]) -> Part:
     # An interrupted run fits again: the same fit, timed twice.
     fit_seconds=float(np.mean([part.fit_seconds for part in parts])),
     pictures=np.concatenate([part.pictures for part in parts]),
+    features={
+      name: np.concatenate([part.features[name] for part in parts])
+      for name in parts[0].features
+    },
   )

@@ -5,12 +5,14 @@ got, the first ones of the set}}, and `masks` is {mask: float32 [N, H, W, 1]}.
 """
 
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 import csv
 import importlib
 import math
 import pathlib
 from typing import Any
+from typing import NamedTuple
 from typing import TypeAlias
 
 import ml_collections
@@ -20,7 +22,9 @@ from dcgan_inpaint import data
 from dcgan_inpaint import methods
 from dcgan_inpaint.jobs import benchmark_parts
 from dcgan_inpaint.jobs import evaluate
+from dcgan_inpaint.jobs import scored_features
 from dcgan_inpaint.masks import mask_sets
+from dcgan_inpaint.metrics import features as features_lib
 from dcgan_inpaint.reports import html
 from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.reports import results
@@ -28,6 +32,20 @@ from dcgan_inpaint.runtime import files
 
 Parts: TypeAlias = dict[str, dict[str, benchmark_parts.Part]]
 Masks: TypeAlias = dict[str, np.ndarray]
+
+
+class Scored(NamedTuple):
+  """What realism is measured by.
+
+  Attributes:
+    features: of `scored_features.create`.
+    originals: of `scored_features.extract`, for the images before their holes
+      were cut.
+  """
+
+  features: Sequence[features_lib.Features]
+  originals: Mapping[str, np.ndarray]
+
 
 _BINS = 10  # Of the hole's share of the image.
 
@@ -65,7 +83,11 @@ def write(
 
 
 def make_rows(
-  parts: Parts, masks: Masks, data_digest: str, step: int | None
+  parts: Parts,
+  masks: Masks,
+  data_digest: str,
+  step: int | None,
+  scored: Scored,
 ) -> list[dict[str, Any]]:
   """Returns the rows of results.json, mask by mask.
 
@@ -74,6 +96,7 @@ def make_rows(
     masks: the masks.
     data_digest: the images'.
     step: of the trained model, for the methods that use it; None without one.
+    scored: what realism is measured by.
   """
   rows = []
   for mask, of_mask in masks.items():
@@ -88,7 +111,7 @@ def make_rows(
           "mask": mask,
           "mask_digest": mask_sets.digest(of_mask),
           "data_digest": data_digest,
-          **_means(of_method[mask], shares, common),
+          **_means(of_method[mask], shares, common, scored),
           "step": step if spec.trained else None,
         }
       )
@@ -106,7 +129,10 @@ def _common(parts: Sequence[benchmark_parts.Part]) -> np.ndarray:
 
 
 def _means(
-  part: benchmark_parts.Part, shares: np.ndarray, common: np.ndarray
+  part: benchmark_parts.Part,
+  shares: np.ndarray,
+  common: np.ndarray,
+  scored: Scored,
 ) -> dict[str, Any]:
   """Returns what a row says of a part: its means, its failures, its times.
 
@@ -114,15 +140,30 @@ def _means(
     part: of all images that the method got, the first of the set.
     shares: the holes' shares of all images, float [M].
     common: bool [M], the images that all methods completed.
+    scored: what realism is measured by.
   """
   count = len(part.failed)
+  holed = shares[:count] > 0
+
+  def realism(chosen: np.ndarray) -> dict[str, Any]:
+    return scored_features.score(
+      scored.features,
+      part.features,
+      {name: values[:count] for name, values in scored.originals.items()},
+      chosen & holed & ~part.failed,
+    )
+
   return {
     **_means_of(part, np.ones(count, bool)),
+    **realism(np.ones(count, bool)),
     "failures": int(np.sum(part.failed)),
     "seconds_per_image": part.seconds / count,
     "images_per_second": count / part.seconds,
     "fit_seconds": None if math.isnan(part.fit_seconds) else part.fit_seconds,
-    "common": _means_of(part, common[:count]),
+    "common": {
+      **_means_of(part, common[:count]),
+      **realism(common[:count]),
+    },
     "by_hole_area": [
       {"hole_area": area, **_means_of(part, chosen)}
       for area, chosen in _areas(shares[:count])
@@ -165,9 +206,15 @@ def _write_csv(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
     }
     lines.append({"images": "all", **shared})
     lines.append({"images": "common", **shared, **row["common"]})
+    # Those of one area are too few to measure realism on.
+    blank = dict.fromkeys(
+      name for name in row["common"] if name not in row["by_hole_area"][0]
+    )
     for area in row["by_hole_area"]:
       means = {name: area[name] for name in area if name != "hole_area"}
-      lines.append({"images": f"hole {area['hole_area']}", **shared, **means})
+      lines.append(
+        {"images": f"hole {area['hole_area']}", **shared, **blank, **means}
+      )
   with files.replacing(path) as temporary, temporary.open("w") as file:
     writer = csv.DictWriter(file, lines[0], lineterminator="\n")
     writer.writeheader()

@@ -2,8 +2,10 @@
 
 All methods get the same images and the same masks, and are scored by one
 function on 8-bit pixels, over the whole image, as in the paper, and over the
-hole alone. The job `benchmark` runs and scores its methods by the same
-functions, `fill`, `metrics` and `score`.
+hole alone; and, where `config.evaluation.features` names some, by how real the
+completed images look and whether the faces are still the same persons
+(`metrics/realism.py`). The job `benchmark` runs and scores its methods by the
+same functions.
 """
 
 from collections.abc import Sequence
@@ -21,8 +23,12 @@ import numpy as np
 from dcgan_inpaint import data
 from dcgan_inpaint import methods
 from dcgan_inpaint import pixels
+from dcgan_inpaint.jobs import scored_features
 from dcgan_inpaint.masks import mask_sets
+from dcgan_inpaint.metrics import features as features_lib
 from dcgan_inpaint.metrics import pixel_errors
+from dcgan_inpaint.metrics import realism
+from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.networks import losses
 from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.reports import progress
@@ -187,6 +193,12 @@ def check(
     config.evaluation.methods, "config.evaluation.methods", config, mesh
   )
   mask_sets.make(mask_sets.parse(config.masks, config.mask), [0])
+  scored_features.names(config.evaluation, config.data, "config.evaluation")
+  if 0 < config.evaluation.samples < max(2, jax.process_count()):
+    raise errors.UserError(
+      f"config.evaluation.samples={config.evaluation.samples} is too few for "
+      f"{jax.process_count()} processes: take 10,000 or more, or 0 for none"
+    )
   if "train" in config:
     trained_model.search_loss(settings.loss, losses.get(config.train.loss))
   return names, settings
@@ -254,6 +266,52 @@ def training_images(config: ml_collections.ConfigDict) -> np.ndarray:
   return data.load(config, "train", limit=_TRAINING_IMAGES).images
 
 
+def _score_samples(
+  config: ml_collections.ConfigDict,
+  model: trained_model.TrainedModel,
+  features: list[features_lib.Features],
+  reference: dict[str, np.ndarray],
+) -> dict[str, float]:
+  """Returns how real the generator's own faces look.
+
+  Each process makes its slice of the samples. Sample `i` is a function of
+  `config.search.seed` and `i`.
+  """
+  count = config.evaluation.samples
+  networks = model.networks
+  weights = sharding.local_copy(model.weights.generator)
+
+  @jax.jit
+  def generate(indices: jax.Array) -> jax.Array:
+    keys = jax.vmap(
+      functools.partial(jax.random.fold_in, jax.random.key(config.search.seed))
+    )(indices)
+    latents = jax.vmap(
+      lambda key: dcgan.sample_latents(key, 1, networks.latent_size)[0]
+    )(keys)
+    images = networks.generator.apply(weights, latents, train=False)
+    assert isinstance(images, jax.Array)
+    return images
+
+  mine = np.arange(count)[sharding.process_slice(count)]
+  extracted: dict[str, list[np.ndarray]] = {f.name: [] for f in features}
+  with progress.Progress(
+    len(mine), description="samples", visible=jax.process_index() == 0
+  ) as bar:
+    for first in range(0, len(mine), _BATCH):
+      indices = mine[first : first + _BATCH]
+      padded = np.resize(indices, _BATCH)
+      generated = pixels.to_uint8(generate(padded))[: len(indices)]
+      for feature in features:
+        extracted[feature.name].append(feature.extract(generated))
+      bar.update(len(indices))
+  result: dict[str, float] = {}
+  for name, parts in extracted.items():
+    merged = sharding.gather_slices(np.concatenate(parts), count)
+    result |= realism.compare(name, merged, reference[name])
+  return result
+
+
 def run(
   config: ml_collections.ConfigDict, workdir: str, mesh: jax.sharding.Mesh
 ) -> list[dict[str, Any]]:
@@ -268,7 +326,8 @@ def run(
     mesh: the devices; each process uses its own.
 
   Returns:
-    A row for each method, for results.json.
+    A row for each method, for results.json, and one for the generator's
+    samples where `config.evaluation.samples` wants them.
   """
   mesh = sharding.local_mesh(mesh)
   names, settings = check(config, mesh)
@@ -289,6 +348,7 @@ def run(
   holes = mask_sets.parse(config.masks, config.mask)
   masks = mask_sets.make(holes, np.arange(count), *images.shape[1:3])
   mask_digest = mask_sets.digest(masks)
+  holed = mask_sets.hole_share(masks) > 0
   mine = range(count)[sharding.process_slice(count)]
   masks = masks[mine]
   data_digest = data.digest(originals, mine)
@@ -298,8 +358,12 @@ def run(
     100 * float(np.mean(mask_sets.hole_share(masks))), f"{model.step:,}",
   )  # fmt: skip
 
-  # Loaded only if a method is fitted, and then once for all of them.
+  # Loaded only if something is fitted, and then once for all.
   training = functools.cache(lambda: training_images(config.data))
+  features = scored_features.create(
+    config.evaluation, config.data, training, "config.evaluation"
+  )
+  original_features = scored_features.extract(features, originals, count)
   shown = slice(0, config.evaluation.contact_sheet)
   sheet = {
     "original": originals[shown],
@@ -321,7 +385,8 @@ def run(
           training=training,
         )
       filled = fill(method, images, masks, mine)
-      failures = int(sharding.gather(np.array([filled.failed.sum()])).sum())
+    failed = sharding.gather_slices(filled.failed.astype(float), count) > 0
+    failures = int(failed.sum())
     rows.append(
       {
         "method": name,
@@ -331,6 +396,12 @@ def run(
         "n": count - failures,
         "failures": failures,
         **score(metrics(filled, originals, masks), count),
+        **scored_features.score(
+          features,
+          scored_features.extract(features, filled.completed, count),
+          original_features,
+          holed & ~failed,
+        ),
         # The slowest process says how long it took.
         "images_per_second": count
         / sharding.gather(np.array([filled.seconds])).max(),
@@ -343,6 +414,15 @@ def run(
     else:
       sheet[name] = filled.completed[shown]
 
+  if features and config.evaluation.samples:
+    rows.append(
+      {
+        "samples": config.evaluation.samples,
+        "data_digest": data_digest,
+        **_score_samples(config, model, features, original_features),
+        "step": model.step,
+      }
+    )
   if shown.stop and jax.process_index() == 0:
     pictures.contact_sheet(pathlib.Path(workdir) / "contact_sheet.png", sheet)
   return rows

@@ -52,9 +52,27 @@ def evaluate(
     else:
       reference = feature.extract(originals[holed])
     found = feature.extract(completed[holed])
-    result |= compare(feature.name, found, reference, paired=True)
-    if feature.same_person is not None:
-      result |= identity(found, reference, feature.same_person)
+    result |= score_completions(feature, found, reference)
+  return result
+
+
+def score_completions(
+  feature: features_lib.Features, completed: np.ndarray, originals: np.ndarray
+) -> dict[str, float]:
+  """Returns the figures of completed images whose features are at hand.
+
+  Args:
+    feature: what made them.
+    completed: float [N, D].
+    originals: float [N, D], of the images before their holes were cut.
+
+  Returns:
+    The figures of `compare`, as pairs, and those of `identity` where the
+    features tell persons apart.
+  """
+  result = compare(feature.name, completed, originals, paired=True)
+  if feature.same_person is not None:
+    result |= identity(completed, originals, feature.same_person)
   return result
 
 

@@ -222,15 +222,16 @@ def gather(values: np.ndarray) -> np.ndarray:
 
 
 def gather_slices(values: np.ndarray, count: int) -> np.ndarray:
-  """Returns float64 [count], merged from the `process_slice` of each process.
+  """Returns float64 [count, ...], merged from each process's `process_slice`.
 
   Args:
-    values: float64, this process's slice.
+    values: float64 [n, ...], this process's slice.
     count: pieces of work of all processes.
   """
-  padded = np.zeros(-(-count // jax.process_count()))
+  padded = np.zeros((-(-count // jax.process_count()), *values.shape[1:]))
   padded[: len(values)] = values
-  return gather(padded).T.reshape(-1)[:count]
+  merged = np.moveaxis(gather(padded), 0, 1)
+  return merged.reshape(-1, *values.shape[1:])[:count]
 
 
 def local_copy(tree: Any) -> Any:

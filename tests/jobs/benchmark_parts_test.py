@@ -10,6 +10,7 @@ PART = benchmark_parts.Part(
   seconds=1.5,
   fit_seconds=float("nan"),
   pictures=PICTURES,
+  features={"raw": np.float32([[1, 2], [3, 4], [5, 6]])},
 )
 
 
@@ -29,14 +30,20 @@ def test_a_part_comes_back_with_the_pictures_that_are_shown(tmp_path):
   assert benchmark_parts.read(path, "digest", 3) is None
   assert benchmark_parts.read(path, "other", 2) is None
   assert benchmark_parts.read(tmp_path / "none.npz", "digest", 2) is None
+  # Likewise where features are wanted that it lacks.
+  assert_same(benchmark_parts.read(path, "digest", 2, ["raw"]), PART)
+  assert benchmark_parts.read(path, "digest", 2, ["raw", "dlib"]) is None
 
 
 def test_a_part_with_the_placeholder_of_older_files_is_read(tmp_path):
   fields = PART._asdict()
   metrics = fields.pop("metrics")
+  del fields["features"]
   path = tmp_path / "part.npz"
   np.savez(path, digest="digest", **metrics, **fields, figures=0)
-  assert_same(benchmark_parts.read(path, "digest", 2), PART)
+  assert_same(
+    benchmark_parts.read(path, "digest", 2), PART._replace(features={})
+  )
 
 
 @pytest.mark.parametrize(
@@ -60,3 +67,6 @@ def test_parts_are_joined_in_order():
   np.testing.assert_equal(joined.pictures, np.concatenate([PICTURES] * 2))
   # The time is all of it; a fit is the same one, timed twice.
   assert (joined.seconds, joined.fit_seconds) == (3.0, 5.0)
+  np.testing.assert_equal(
+    joined.features["raw"], np.tile(PART.features["raw"], (2, 1))
+  )

@@ -16,7 +16,9 @@ from dcgan_inpaint import methods
 from dcgan_inpaint.data import synthetic
 from dcgan_inpaint.jobs import benchmark
 from dcgan_inpaint.masks import mask_sets
+from dcgan_inpaint.metrics import features
 from dcgan_inpaint.metrics import pixel_errors
+from dcgan_inpaint.metrics import realism
 from dcgan_inpaint.runtime import errors
 
 MASKS = "centre:size=20,random_pixels:share=0.5"
@@ -174,6 +176,38 @@ def test_the_files_hold_every_metric(registry, tmp_path):
     assert 4 * 128 < sheet.height < 5 * 128
   assert (tmp_path / "contact_sheet.png").exists()
   assert "Fills with grey." in (tmp_path / "report.html").read_text()
+
+
+def test_realism_is_measured_on_the_features_that_are_named(registry, tmp_path):
+  plain = run(tmp_path)
+  assert registry.taken() == {"grey": 8, "white": 4}
+  fields = {"benchmark__features": "raw", "data__max_images": 6}
+  rows = run(tmp_path, **fields)
+  # The parts had none; now they have.
+  assert registry.taken() == {"grey": 8, "white": 4}
+  np.testing.assert_equal(run(tmp_path, **fields), rows)
+  assert registry.taken() == {}
+  raw = features.create("raw", reference=synthetic.load("train", 6))
+  originals = synthetic.load("test", 4)
+  settings = mask_sets.parse_several(MASKS, config_lib.mask(), "masks")
+  for row, before in zip(rows, plain, strict=True):
+    assert row["hole_mse"] == before["hole_mse"] and "raw_kid" not in before
+    masks = mask_sets.make(settings[row["mask"]], range(4))
+    value, n = {"grey": (128, 4), "white": (255, 2)}[row["method"]]
+    completed = np.where(masks > 0.5, originals, np.uint8(value))
+    for count, means in ((n, row), (2, row["common"])):
+      expected = realism.evaluate(
+        completed[:count], originals[:count], masks[:count], [raw]
+      )
+      assert expected["raw_kid"] != 0
+      assert {name: means[name] for name in expected} == pytest.approx(
+        expected, rel=1e-5, nan_ok=True
+      )
+  with (tmp_path / "results.csv").open() as file:
+    lines = list(csv.DictReader(file))
+  assert float(lines[0]["raw_kid"]) == rows[0]["raw_kid"]
+  assert float(lines[1]["raw_kid"]) == rows[0]["common"]["raw_kid"]
+  assert lines[2]["raw_kid"] == ""  # Of one area of holes.
 
 
 def test_the_same_command_again_runs_what_is_missing(

@@ -1,5 +1,6 @@
 import importlib.util
 
+import jax
 import numpy as np
 from PIL import Image
 import pytest
@@ -17,6 +18,9 @@ from dcgan_inpaint.masks import mask_sets
 from dcgan_inpaint.masks import mask_settings
 from dcgan_inpaint.methods import ppca
 from dcgan_inpaint.methods import ridge
+from dcgan_inpaint.metrics import features
+from dcgan_inpaint.metrics import realism
+from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.search import blending
@@ -119,9 +123,12 @@ def outcome(trained_run, tmp_path_factory):
   config = config_lib.evaluate_job()
   config.checkpoint.path = str(trained_run)
   config.masks, config.mask.size = "box", 20
+  config.data.max_images = 20  # To which `raw` is fitted.
   config.evaluation.images = 3
   config.evaluation.methods = "mean_image, dcgan"
-  config.search.update({"steps": 2, "batch_size": 4})
+  config.evaluation.features = "raw"
+  config.evaluation.samples = 5
+  config.search.update({"steps": 2, "batch_size": 4, "seed": 7})
   calls = []
   create = methods.create
 
@@ -137,12 +144,12 @@ def outcome(trained_run, tmp_path_factory):
 
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(methods, "create", spy)
-    rows = evaluate.run(config, str(workdir), tiny.mesh(4))
-  return workdir, rows, calls
+    *rows, samples = evaluate.run(config, str(workdir), tiny.mesh(4))
+  return workdir, rows, calls, samples
 
 
 def test_every_method_fills_the_same_holes_of_the_same_images(outcome):
-  _, rows, calls = outcome
+  _, rows, calls, _ = outcome
   assert [row["method"] for row in rows] == ["mean_image", "dcgan"]
   assert [call[0] for call in calls] == ["mean_image", "dcgan"]
   for _, images, masks, completion in calls:
@@ -160,7 +167,7 @@ def test_every_method_fills_the_same_holes_of_the_same_images(outcome):
 
 
 def test_a_row_scores_what_its_method_made(outcome):
-  _, rows, calls = outcome
+  _, rows, calls, _ = outcome
   originals = synthetic.load("test", 3)
   for row, (_, _, masks, completion) in zip(rows, calls, strict=True):
     completed = pixels.to_uint8(completion.completed)
@@ -169,8 +176,38 @@ def test_a_row_scores_what_its_method_made(outcome):
     assert row["mask"] == "box 20"
 
 
+def test_a_row_has_the_realism_of_what_its_method_made(outcome):
+  _, rows, calls, _ = outcome
+  raw = features.create("raw", reference=synthetic.load("train", 20))
+  originals = synthetic.load("test", 3)
+  for row, (_, _, masks, completion) in zip(rows, calls, strict=True):
+    completed = pixels.to_uint8(completion.completed)
+    expected = realism.evaluate(completed, originals, masks, [raw])
+    assert expected["raw_kid"] != 0 and expected["raw_n"] == 3
+    assert {name: row[name] for name in expected} == pytest.approx(
+      expected, rel=1e-5, nan_ok=True
+    )
+
+
+def test_samples_of_the_generator_are_scored(outcome, trained_run):
+  *_, row = outcome
+  saved = tiny.saved_state(trained_run, 6).generator_ema
+  generator, _ = tiny.networks()
+  keys = [jax.random.fold_in(jax.random.key(7), i) for i in range(5)]
+  latents = np.concatenate(
+    [dcgan.sample_latents(key, 1, tiny.LATENT_SIZE) for key in keys]
+  )
+  samples = pixels.to_uint8(generator.apply(saved, latents, train=False))
+  raw = features.create("raw", reference=synthetic.load("train", 20))
+  expected = realism.score_samples(samples, synthetic.load("test", 3), [raw])
+  assert row["samples"] == 5 and expected["raw_kid"] != 0
+  assert {name: row[name] for name in expected} == pytest.approx(
+    expected, rel=1e-2, nan_ok=True
+  )
+
+
 def test_the_contact_sheet_shows_every_image_in_every_row(outcome):
-  workdir, _, _ = outcome
+  workdir, *_ = outcome
   with Image.open(workdir / "contact_sheet.png") as sheet:
     # Three columns of twice 64 pixels; rows: original, masked, the mean image,
     # G(z), completed.
@@ -193,6 +230,12 @@ def test_an_unknown_method_is_refused_before_anything_is_loaded(tmp_path):
     ({"search__optimizer": "adamm"}, "config.search.optimizer='adamm'"),
     ({"search__batch_size": 3}, "config.search.batch_size=3: 4 devices"),
     ({"search__loss": "softmax_cross_entropy"}, "wants 2 logits.* 1: leave"),
+    (
+      {"evaluation__features": "dlib,vgg"},
+      "features names 'vgg': .* inception",
+    ),
+    ({"evaluation__features": "inception"}, "config.evaluation.inception"),
+    ({"evaluation__samples": 1}, "config.evaluation.samples=1 is too few"),
   ],
 )
 def test_what_scoring_would_refuse_is_refused_before_training(fields, message):

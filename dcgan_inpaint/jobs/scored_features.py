@@ -1,0 +1,142 @@
+"""The features on which `evaluate` and `benchmark` measure realism.
+
+`metrics/realism.py` says what is measured, `metrics/features.py` on what.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import importlib.util
+from typing import Any
+
+from absl import logging
+import ml_collections
+import numpy as np
+
+from dcgan_inpaint.metrics import features
+from dcgan_inpaint.metrics import realism
+from dcgan_inpaint.photographs import alignment
+from dcgan_inpaint.photographs import detection
+from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import lists
+from dcgan_inpaint.runtime import sharding
+
+# Fewer images say nothing: KID needs two, and means little below some hundred.
+_FEW = 2
+
+
+def names(
+  section: ml_collections.ConfigDict,
+  data: ml_collections.ConfigDict,
+  field: str,
+) -> tuple[str, ...]:
+  """Returns the names of the features, `auto` resolved.
+
+  Args:
+    section: of the config, with `features` and `inception`.
+    data: the section `config.data`.
+    field: the section's name, for messages.
+
+  Raises:
+    errors.UserError: there is no such name, or what it needs is missing.
+  """
+  listed = lists.words(section.features)
+  if listed == ("auto",):
+    installed = importlib.util.find_spec("face_recognition_models")
+    return ("dlib",) if data.name == "celeba" and installed else ()
+  for name in listed:
+    if name not in features.NAMES:
+      raise errors.UserError(
+        f"{field}.features names {name!r}: choose among auto, "
+        f"{', '.join(features.NAMES)}"
+      )
+  if "inception" in listed and not section.inception:
+    raise errors.UserError(
+      f"{field}.features names 'inception': give the file of its weights by "
+      f"{field}.inception"
+    )
+  return tuple(dict.fromkeys(listed))
+
+
+def create(
+  section: ml_collections.ConfigDict,
+  data: ml_collections.ConfigDict,
+  training: Callable[[], np.ndarray],
+  field: str,
+) -> list[features.Features]:
+  """Returns the features that a section of the config names.
+
+  Args:
+    section: of the config, with `features` and `inception`.
+    data: the section `config.data`.
+    training: gives the training images, uint8 [N, H, W, 3], to which `raw` is
+      fitted.
+    field: the section's name, for messages.
+
+  Raises:
+    errors.UserError: of `names`, or a file cannot be read.
+  """
+  made = []
+  for name in names(section, data, field):
+    made.append(
+      features.create(
+        name,
+        landmarks=detection.POINTS / alignment.SIZE,
+        weights=section.inception,
+        reference=training() if name == "raw" else None,
+        field=f"{field}.features",
+      )
+    )
+  return made
+
+
+def extract(
+  made: Sequence[features.Features], images: np.ndarray, count: int
+) -> dict[str, np.ndarray]:
+  """Returns the features of the images of all processes.
+
+  Args:
+    made: of `create`.
+    images: uint8 [n, H, W, 3], this process's slice.
+    count: images of all processes.
+
+  Returns:
+    {name: float [count, D]}.
+  """
+  return {
+    feature.name: sharding.gather_slices(feature.extract(images), count)
+    for feature in made
+  }
+
+
+def score(
+  made: Sequence[features.Features],
+  completed: Mapping[str, np.ndarray],
+  originals: Mapping[str, np.ndarray],
+  chosen: np.ndarray,
+) -> dict[str, Any]:
+  """Returns the metrics of realism of completed images, for a row.
+
+  Args:
+    made: of `create`.
+    completed: of `extract`.
+    originals: of `extract`, for the images before their holes were cut.
+    chosen: bool [count]: the images that count. Those without a hole, and those
+      at which the method failed, say nothing.
+
+  Returns:
+    The metrics of `realism.score_completions` for all features.
+  """
+  row: dict[str, Any] = {}
+  if not made:
+    return row
+  if np.sum(chosen) < _FEW:
+    logging.warning(
+      "%s images with a hole are too few to measure realism", np.sum(chosen)
+    )
+    return row
+  for feature in made:
+    row |= realism.score_completions(
+      feature, completed[feature.name][chosen], originals[feature.name][chosen]
+    )
+  return row
