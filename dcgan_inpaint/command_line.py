@@ -59,8 +59,8 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     argv: the words of the command line, the program first.
 
   Returns:
-    What is no flag, the program first. Where help is asked for, it is printed
-    and the process ends.
+    What is no flag, the program first. For `--help`, it is printed and the
+    process ends.
 
   Raises:
     errors.UserError: a flag, a field or a value is wrong, or there is no such

@@ -150,7 +150,7 @@ def _check(argv: list[str]) -> tuple[Any, str]:
 
 
 def _check_devices(workdir: str, processes: int) -> None:
-  """Says what JAX runs on, and stops where that is not what was asked for."""
+  """Logs what JAX runs on, and stops where the flags name something else."""
   try:
     devices = jax.devices()
   except RuntimeError as error:  # JAX_PLATFORMS names one that is not there.

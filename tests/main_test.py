@@ -185,6 +185,7 @@ def test_the_log_is_our_own(trained):
     assert line.split("] ")[0].split()[-1].split(":")[0] in files, line
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on(trained):
   workdir, _, _ = trained
   _, err = succeed(
@@ -223,6 +224,7 @@ def test_evaluate_scores_a_folder(trained, tmp_path):
   assert (tmp_path / "run" / "contact_sheet.png").exists()
 
 
+@pytest.mark.slow
 def test_inpaint_does_what_it_can_and_says_what_it_could_not(trained, tmp_path):
   faces = synthetic.load("test", 2)
   white = np.zeros((64, 64), np.uint8)
@@ -391,6 +393,7 @@ def mistakes(tmp_path_factory):
   return ended
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_ends_in_one_line_that_names_it(mistakes, name):
   status, out, err = mistakes[name]

@@ -31,7 +31,9 @@ def create(**fields):
 def first_variables(encoder, seed=0):
   """Returns E's variables before training."""
   images, masks = some_images(1)
-  return encoder.init(jax.random.key(seed), images, masks)
+  # The default generator of random numbers takes long to compile.
+  with jax.default_prng_impl("rbg"):
+    return jax.jit(encoder.init)(jax.random.key(seed), images, masks)
 
 
 @functools.cache

@@ -155,8 +155,10 @@ def dcgan_encoder():
   config.width = tiny.WIDTH
   encoder = encoder_lib.create(config, DCGAN[0])
   images, masks = some_images(1, side=tiny.SIZE)
-  variables = encoder.init(jax.random.key(0), images, masks)
-  # No value stays at nought, as the skips' are at first.
+  # The default generator of random numbers takes long to compile.
+  with jax.default_prng_impl("rbg"):
+    variables = jax.jit(encoder.init)(jax.random.key(0), images, masks)
+  # No value stays at zero, as the skips' are at first.
   rng = np.random.RandomState(0)
   return encoder, jax.tree.map(
     lambda leaf: leaf + np.float32(0.1 * rng.randn(*leaf.shape)), variables

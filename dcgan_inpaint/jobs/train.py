@@ -43,7 +43,7 @@ def run_and_evaluate(
   evaluate.check(config, sharding.local_mesh(mesh))
   rows = run(config, workdir, mesh)
   # JAX's handler, of several processes, let training save; what follows is
-  # done anew.
+  # repeated.
   signal.signal(signal.SIGTERM, signal.SIG_DFL)
   if config.evaluation.methods:
     rows += evaluate.run(evaluate.of_training(config, workdir), workdir, mesh)

@@ -18,6 +18,8 @@ from typing import Any
 
 import ml_collections
 
+from dcgan_inpaint.fields import filling
+from dcgan_inpaint.fields import spec
 from dcgan_inpaint.networks import losses
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.search import blending
@@ -123,15 +125,6 @@ MODES: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
   }
 )
 
-_CHOICES = {
-  "mode": tuple(MODES),
-  "start": ("random", "encoder"),
-  "reduce": ("best", "mean"),
-  "schedule": ("cosine", "constant"),
-  "blending": blending.MODES,
-  "dtype": ("float32", "bfloat16"),
-}
-
 
 def resolve(
   config: ml_collections.ConfigDict, mode: str | None = None
@@ -141,22 +134,27 @@ def resolve(
   To be called when a job starts, before anything is loaded.
 
   Args:
-    config: the section `config.search`, whose ranges are checked already.
+    config: the section `config.search`.
     mode: another mode, whose fields are all its own; that of the config, for
       the fields that are left open there, by default.
 
   Raises:
-    errors.UserError: a field names a mode, a loss, an optimiser or another
-      choice that there is not.
+    errors.UserError: a value is out of its range, or names a mode, a loss, an
+      optimiser or another choice that there is not.
   """
   fields = config.to_dict()
-  for field, choices in _CHOICES.items():
+  for field in spec.fields_of(filling.Search):
+    value = fields[field.name]
     # An open field has no value yet.
-    if fields[field] is not None and fields[field] not in choices:
+    if value is not None and field.limit and not field.limit.holds(value):
       raise errors.UserError(
-        f"config.search.{field}={fields[field]!r}: choose one of "
-        f"{', '.join(choices)}"
+        f"config.search.{field.name}={value!r}: must be {field.limit.text}"
       )
+  if fields["blending"] not in (None, *blending.MODES):
+    raise errors.UserError(
+      f"config.search.blending={fields['blending']!r}: must be one of "
+      f"{', '.join(blending.MODES)}"
+    )
   for field, value in MODES[fields["mode"]].items():
     if fields[field] is None:
       fields[field] = value

@@ -47,6 +47,7 @@ def measured(tmp_path_factory):
   return workdir, config, rows
 
 
+@pytest.mark.slow
 def test_training_and_search_are_measured(measured):
   workdir, _, rows = measured
   assert [(row["what"], row["steps"]) for row in rows] == [
@@ -73,6 +74,7 @@ def test_training_and_search_are_measured(measured):
   assert (workdir / "throughput.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_not_measured_again(measured, monkeypatch):
   workdir, config, rows = measured
 

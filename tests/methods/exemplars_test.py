@@ -46,25 +46,25 @@ def _images(count=9, height=22, width=19):
   return images, masks
 
 
-@pytest.fixture(scope="module")
-def completed():
-  """Returns each method's completion of `_images()`."""
-  return {name: method(*_images()) for name, method in METHODS.items()}
+@functools.cache
+def completion(name):
+  """Returns a method's completion of `_images()`."""
+  return METHODS[name](*_images())
 
 
 @every_method
-def test_known_pixels_come_back_to_the_bit(name, completed):
+def test_known_pixels_come_back_to_the_bit(name):
   images, masks = _images()
   known = masks[..., 0] == 1
-  assert completed[name].dtype == np.float32
-  np.testing.assert_array_equal(completed[name][known], images[known])
-  assert np.isfinite(completed[name]).all()
+  assert completion(name).dtype == np.float32
+  np.testing.assert_array_equal(completion(name)[known], images[known])
+  assert np.isfinite(completion(name)).all()
 
 
 @pytest.mark.parametrize("name", COPYING)
-def test_every_pixel_is_a_copy_of_a_known_one(name, completed):
+def test_every_pixel_is_a_copy_of_a_known_one(name):
   images, masks = _images()
-  for image, mask, result in zip(images, masks, completed[name], strict=True):
+  for image, mask, result in zip(images, masks, completion(name), strict=True):
     known = image[mask[..., 0] == 1]
     if len(known) > 1:  # Quilting cannot fill all from a single pixel.
       same = (result.reshape(-1, 1, 3) == known).all(-1)
@@ -72,58 +72,54 @@ def test_every_pixel_is_a_copy_of_a_known_one(name, completed):
 
 
 @every_method
-def test_means_and_copies_stay_within_the_range_of_the_known(name, completed):
+def test_means_and_copies_stay_within_the_range_of_the_known(name):
   images, masks = _images()
-  for image, mask, result in zip(images, masks, completed[name], strict=True):
+  for image, mask, result in zip(images, masks, completion(name), strict=True):
     known = np.append(image[mask[..., 0] == 1], np.zeros((1, 3)), 0)
     assert (result <= known.max(0) + 1e-5).all()
     assert (result >= known.min(0) - 1e-5).all()
 
 
 @every_method
-def test_images_without_a_rim_are_grey_and_without_a_hole_are_kept(
-  name, completed
-):
+def test_images_without_a_rim_are_grey_and_without_a_hole_are_kept(name):
   images, _ = _images()
-  np.testing.assert_array_equal(completed[name][4], 0 * images[4])
-  np.testing.assert_array_equal(completed[name][5], images[5])
+  np.testing.assert_array_equal(completion(name)[4], 0 * images[4])
+  np.testing.assert_array_equal(completion(name)[5], images[5])
   images, masks = (x[:0] for x in _images())
   assert METHODS[name](images, masks).shape == images.shape
 
 
 @every_method
 @pytest.mark.parametrize("hidden", [-1, np.nan])
-def test_the_true_pixels_in_the_hole_do_not_matter(name, hidden, completed):
+def test_the_true_pixels_in_the_hole_do_not_matter(name, hidden):
   images, masks = _images()
   other = np.where(masks == 1, images, np.float32(hidden))
-  np.testing.assert_array_equal(METHODS[name](other, masks), completed[name])
+  np.testing.assert_array_equal(METHODS[name](other, masks), completion(name))
 
 
 @every_method
-def test_an_image_does_not_depend_on_its_neighbours(name, completed):
+def test_an_image_does_not_depend_on_its_neighbours(name):
   images, masks = _images()
   backwards = METHODS[name](images[::-1], masks[::-1])[::-1]
-  np.testing.assert_array_equal(backwards, completed[name])
+  np.testing.assert_array_equal(backwards, completion(name))
   alone = METHODS[name](images[2:3], masks[2:3])
-  np.testing.assert_array_equal(alone[0], completed[name][2])
+  np.testing.assert_array_equal(alone[0], completion(name)[2])
 
 
 @pytest.mark.parametrize("name", RANDOM)
-def test_a_seed_gives_the_same_image_and_another_seed_another(name, completed):
+def test_a_seed_gives_the_same_image_and_another_seed_another(name):
   images, masks = _images()
-  np.testing.assert_array_equal(METHODS[name](images, masks), completed[name])
+  np.testing.assert_array_equal(METHODS[name](images, masks), completion(name))
   other = METHODS[name](images, masks, seed=1)
-  assert (other != completed[name]).any()
+  assert (other != completion(name)).any()
 
 
 @every_method
-def test_scattered_pixels_are_filled_better_than_by_any_known_ones(
-  name, completed
-):
+def test_scattered_pixels_are_filled_better_than_by_any_known_ones(name):
   images, masks = (x[2] for x in _images())
   hole = masks[..., 0] == 0
   any_known = 2 * images[~hole].var(0).mean()
-  assert np.mean((completed[name][2] - images)[hole] ** 2) < any_known / 1.5
+  assert np.mean((completion(name)[2] - images)[hole] ** 2) < any_known / 1.5
 
 
 def _patterns(height=22, width=19):

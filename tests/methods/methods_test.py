@@ -33,10 +33,18 @@ def _masks(height, width):
   return masks
 
 
+# What takes seconds to fit or to compile.
+_SLOW = ("dictionary", "dcgan_fidelity", "dcgan_realism")
+
+
 # `dcgan_paper` is `dcgan` of 1,000 steps.
 @pytest.fixture(
   scope="module",
-  params=[name for name in methods.METHODS if name != "dcgan_paper"],
+  params=[
+    pytest.param(name, marks=pytest.mark.slow if name in _SLOW else ())
+    for name in methods.METHODS
+    if name != "dcgan_paper"
+  ],
 )
 def filled(request):
   """Returns a method, images, a mask for each, and what it made of them."""

@@ -54,18 +54,25 @@ def test_a_guess_has_the_shapes_of_the_generators_activations():
       weights, x, train=False, method=method, **options
     )
 
-  activations = apply(jnp.zeros((3, tiny.LATENT_SIZE)), "first_activations")
+  @jax.jit
+  def activations_and_changes(features):
+    first = apply(jnp.zeros((3, tiny.LATENT_SIZE)), "first_activations")
+    layers = range(2, 2 + len(features))
+    later = [apply(first, "later_activations", last=layer) for layer in layers]
+    changed = [
+      encoder.apply(variables, *values, method="skip")
+      for values in zip(features, later, layers, strict=True)
+    ]
+    return first, later, changed
+
   guess = tiny_encoder.encode()(images, masks)
-  assert (
-    guess.offset.shape == activations.shape == (3, 4, 4, tiny_encoder.FEATURES)
-  )
+  first, later, changed = activations_and_changes(guess.features)
+  assert guess.offset.shape == first.shape == (3, 4, 4, tiny_encoder.FEATURES)
   assert guess.offset.dtype == jnp.float32
-  for layer, features in enumerate(guess.features, start=2):
-    later = apply(activations, "later_activations", last=layer)
-    assert features.shape[:3] == later.shape[:3]
-    changed = encoder.apply(variables, features, later, layer, method="skip")
-    assert changed.shape == later.shape and changed.min() >= 0
-  assert layer == 4
+  assert len(guess.features) == 3  # Of the layers 2 to 4.
+  for features, x, y in zip(guess.features, later, changed, strict=True):
+    assert features.shape[:3] == x.shape[:3]
+    assert y.shape == x.shape and y.min() >= 0
 
 
 def assert_guesses_equal(actual, expected, **bounds):
