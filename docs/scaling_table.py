@@ -3,10 +3,10 @@
   python docs/scaling_table.py            # prints them
   python docs/scaling_table.py --write    # puts them into docs/scaling.md
 
-What is counted (operations, bytes that are all-reduced, memory) is read off the
-program that XLA makes of the paper's training and search, at full width, for
-two devices made of the CPU; nothing is run. What is assumed of the hardware
-stands in `HARDWARE`, from the vendors' data sheets.
+What is counted (operations, bytes that are all-reduced, memory) is read from
+the program that XLA compiles of the paper's training and search, at full width,
+for two devices made of the CPU; nothing is run. What is assumed of the hardware
+is in `HARDWARE`, from the vendors' data sheets.
 """
 
 import math
@@ -31,14 +31,14 @@ PAGE = pathlib.Path(__file__).with_name("scaling.md")
 DEVICES = (8, 64, 512, 4096)
 # Images a device and step.
 BATCH = 128
-# Of the peak that the convolutions reach; not measured here.
+# The share of the peak that the convolutions reach; not measured here.
 UTILISATION = 0.4
 IMAGES = 10**9
-# Name, starts, steps, and whether the loss asks the discriminator.
+# Name, starts, steps, and whether the loss uses the discriminator.
 SEARCHES = (
   ("paper: 1 start of 1,000 steps", 1, 1000, True),
   ("4 starts of 250 steps", 4, 250, True),
-  # Refinements inside G, which cost at the most what steps on z cost.
+  # Refinements inside G, which cost at most what steps on z cost.
   ("fidelity, realism: 2 x 30 steps, for the mirror image too", 2, 30, False),
   ("the same with two encoders, as the package has them", 4, 30, False),
 )
@@ -50,10 +50,10 @@ class Hardware(NamedTuple):
   Attributes:
     flops: peak operations a second in bfloat16, dense.
     memory: bytes.
-    group: devices that the fast links join.
+    group: how many devices the fast links join.
     fast: bytes a second and device, each way, within a group.
     slow: bytes a second and device, each way, between groups.
-    latency: seconds that a hop of an all-reduce takes, however few its bytes.
+    latency: seconds that a hop of an all-reduce takes, regardless of its size.
   """
 
   flops: float
@@ -73,16 +73,17 @@ HARDWARE = {
 
 
 class Program(NamedTuple):
-  """What the compiled program says of a training step.
+  """What a training step needs, according to the compiled program.
 
   Attributes:
     flops: operations an image.
     reduced: bytes all-reduced a step and device: gradients, statistics.
-    reductions: how many all-reduces they come in.
+    reductions: the number of these all-reduces.
     exchanged: bytes for each image of the global batch that are all-reduced
       on top where the images lie on the devices.
     state: bytes of the state, on every device.
-    temporary: bytes of everything in between, a device, at `BATCH`.
+    temporary: bytes of activations and other temporaries, a device, at
+      `BATCH`.
   """
 
   flops: float
@@ -203,8 +204,8 @@ def step_rows(program: Program) -> list[dict]:
       exchange = all_reduce_seconds(
         program.exchanged * BATCH * devices, devices, of
       )
-      # Hidden is what runs while the devices compute; latencies are not, since
-      # BatchNorm's statistics are waited for.
+      # The gradients' all-reduce overlaps with computation; latencies do not,
+      # since each layer waits for BatchNorm's statistics.
       hidden = math.ceil(reduce * speed / program.flops)
       step = compute + latency + max(0, reduce - compute)
       rows.append(
@@ -228,7 +229,7 @@ def search_flops(config, prior: bool) -> float:
 
   Args:
     config: a config of the job `train`, for the networks.
-    prior: whether the loss asks the discriminator, too.
+    prior: whether the loss uses the discriminator, too.
   """
   generator, discriminator, loss = gan.networks(config)
   side = dcgan.IMAGE_SIZE
@@ -284,7 +285,7 @@ def markdown(rows: list[dict]) -> str:
 def tables() -> dict[str, str]:
   """Returns the page's tables, by the names of their places in it."""
   config = config_lib.train_job()
-  # Fewer operations that only look like work: zeros between pixels count not.
+  # `phases` has no multiplications by the zeros between pixels.
   config.model.convolution = "phases"
   program = training(config)
   images = 162_770 * dcgan.IMAGE_SIZE**2 * 3
@@ -329,7 +330,7 @@ def main() -> None:
   """Prints the tables, or writes them into the page."""
   jax.config.update("jax_platforms", "cpu")
   jax.config.update("jax_num_cpu_devices", 2)
-  # The program is read and never run: machine code need not be good.
+  # The program is read and never run: its machine code need not be fast.
   jax.config.update("jax_disable_most_optimizations", True)
   contents = tables()
   if "--write" in sys.argv:
