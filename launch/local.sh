@@ -2,17 +2,17 @@
 # Runs a job on this host.
 #
 #   launch/local.sh --config=configs/celeba.py --config.data.path=DIR
-#     one process with all the devices, which is all that a host needs
+#     one process with all devices, which is enough for one host
 #   launch/local.sh --processes=2 ...
-#     several, as on a cluster; each gets its part of the GPUs
+#     several, as on a cluster; the GPUs are divided among them
 #   launch/local.sh --processes=2 --cpu_devices=2 ...
 #     the same without GPUs: each process has two devices made of the CPU
 #   launch/local.sh --dry_run ...
-#     only prints what each process would do
+#     only prints the command of each process
 #
-# $PYTHON is the Python to run. A process that fails stops the others at once,
-# and the script exits with its status; SIGTERM is passed on to all, and they
-# save. The same command goes on.
+# $PYTHON is the Python interpreter. When a process fails, the others are killed
+# and the script exits with its status; SIGTERM is passed on to all processes,
+# and they save. The same command resumes.
 set -euo pipefail
 
 processes=1 cpu_devices='' dry_run='' flags=()
@@ -81,16 +81,16 @@ done
 while ((${#running[@]})); do
   status=0
   wait -n -p ended "${!running[@]}" || status=$?
-  # Nothing has ended where a signal broke the wait; it was passed on.
+  # A signal, which the trap has passed on, interrupts `wait` before any ends.
   [[ -n ${ended-} ]] || continue
   process=${running[$ended]}
   unset "running[$ended]"
   if ((status)); then
     echo "error: process $process of $processes ended with status $status;" \
       "the others are stopped; resume by running the same command" >&2
-    # They wait for the dead one in the middle of a step, and hear nothing else.
+    # Blocked in a collective with the dead process, they cannot handle SIGTERM.
     kill -KILL "${!running[@]}" 2>/dev/null || true
     exit "$status"
   fi
 done
-wait # For the last lines.
+wait # For the last lines of output.

@@ -4,12 +4,12 @@
 #   launch/tpu_pod.sh NAME ZONE --config=configs/celeba.py \
 #       --config.data.path=/mnt/shared/celeba --workdir=/mnt/shared/runs/celeba
 #   launch/tpu_pod.sh --dry_run NAME ZONE ...
-#     only prints what each process would do
+#     only prints the command of each process
 #
-# NAME is the TPU's own (gcloud compute tpus tpu-vm list). On every host this
-# checkout must lie in $DIRECTORY, with `pip install -e '.[tpu]'` done, and the
-# workdir and the data on a disk that all share (Filestore, or a bucket mounted
-# by gcsfuse). The same command goes on, on another slice too.
+# NAME is the TPU's name (gcloud compute tpus tpu-vm list). On every host this
+# checkout must be in $DIRECTORY, installed by `pip install -e '.[tpu]'`. The
+# workdir and the data must be on a disk that all hosts share (Filestore, or a
+# bucket mounted by gcsfuse). The same command resumes, also on another slice.
 set -euo pipefail
 
 dry_run=''
@@ -24,9 +24,9 @@ fi
 name=$1 zone=$2
 shift 2
 
-# The processes find one another by the metadata of their hosts.
+# The processes find one another by the TPU hosts' metadata.
 printf -v job ' %q' python -m dcgan_inpaint.main --platform=tpu "$@"
-# Compiled once, by one host for all, where a shared disk is named.
+# One host compiles for all, if the variable names a folder on a shared disk.
 cache=${JAX_COMPILATION_CACHE_DIR:+JAX_COMPILATION_CACHE_DIR=$JAX_COMPILATION_CACHE_DIR }
 command="cd ${DIRECTORY:-dcgan_inpaint} && ${cache}exec$job"
 
