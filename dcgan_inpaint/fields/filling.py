@@ -1,4 +1,4 @@
-"""Fields of what fills holes with a trained model, and of what measures it."""
+"""Fields of inpainting with a trained model, and of its evaluation."""
 
 import dataclasses
 
@@ -7,27 +7,27 @@ from dcgan_inpaint.fields import spec
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-  """Which trained model is used."""
+  """The trained model that is used."""
 
   path: str = spec.field(
     "",
     "The workdir of a training run, the folder of an exported model, or "
-    "pretrained: the one that comes with the package.",
+    "pretrained, the packaged model.",
   )
   step: str = spec.field(
     "best", "best (by inversion MSE on held-out images), latest, or a step."
   )
   loss: str = spec.field(
     "",
-    "The loss that it was trained with, where that is a user's own: its code "
-    "runs by this name, and not by the word of a file.",
+    "The loss that the model was trained with, if it is your own: code is only "
+    "imported by this name, never by a name in a file.",
   )
   encoder: spec.OneOrSeveral = spec.field(
     "",
-    "The workdir of the training of an encoder for it, or an exported model "
-    "that has one for it; '' = what was exported with it, if anything. In a "
-    "tuple stand several encoders, and a tuple in their place is the mean of "
-    "the weights of several: (('A', 'B'), 'C'), or A,B+C as text.",
+    "The workdir of an encoder's training for this model, or an exported model "
+    "with an encoder for it; '' = the encoder exported with the model, if any. "
+    "A tuple names several encoders, and a tuple inside it stands for the mean "
+    "of their weights: (('A', 'B'), 'C'), or A,B+C as text.",
   )
 
 
@@ -37,15 +37,16 @@ class Mask:
 
   size: float = spec.field(
     0.0,
-    "In pixels from 1 on, and below 1 a share of the shorter side; 0 = the "
-    "family's usual. centre, box: side of the square. pattern: of the blobs. "
-    "strokes: width of the brush. scratches: of the cracks. text: height of "
-    "the letters. blocks: side of a block. lines: rows lost together. border: "
-    "width of the rim. low_resolution: distance of the known pixels.",
+    "In pixels if at least 1, else a fraction of the shorter side; 0 = the "
+    "family's default. centre, box: side of the square. pattern: size of the "
+    "blobs. strokes: width of the brush. scratches: width of the cracks. text: "
+    "height of the letters. blocks: side of a block. lines: rows lost "
+    "together. border: width of the rim. low_resolution: distance of the known "
+    "pixels.",
   )
   position: str = spec.field(
     "",
-    "box: 'y,x' of its top left corner; '' = a random place for each image.",
+    "box: 'y,x' of the top left corner; '' = a random position for each image.",
   )
   side: str = spec.field(
     "left", "half: the side that is missing: left, right, top or bottom."
@@ -53,57 +54,60 @@ class Mask:
   share: float = spec.field(
     0.0,
     "random_pixels, pattern, strokes, scratches, text, blocks, lines: the "
-    "share of pixels that is missing; 0 = the family's usual.",
+    "fraction of pixels that is missing; 0 = the family's default.",
   )
   path: str = spec.field("", "file: an image file, one mask for all.")
   file_polarity: str = spec.field(
     "white_is_hole", "Mask files: white_is_hole or white_is_known."
   )
   seed: int = spec.field(
-    0, "Draws the random families, image by image.", spec.SEED
+    0, "Seed of the random families, image by image.", spec.SEED
   )
 
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-  """The latent search: the paper's equations 1 to 3, and on from there.
+  """The latent search: the paper's equations 1 to 3, and its extensions.
 
-  A field that is open is as the mode sets it.
+  An open field has the value that the mode sets.
   """
 
   mode: str = spec.field(
     "paper",
-    "paper: the plain search in z. fidelity: the lowest error, a mean of what "
-    "could be there. realism: that mean with the details of a single face. The "
+    "paper: the plain search in z. fidelity: the lowest error, a mean of the "
+    "possible faces. realism: that mean with the details of a single face. The "
     "last two start from an encoder.",
     spec.one_of("paper", "fidelity", "realism"),
   )
   start: str | None = spec.field(
     None,
-    "What a search starts from: random latents, or the encoder's.",
+    "What a search starts from: random latents, or the encoder's output.",
     spec.one_of("random", "encoder"),
   )
   spread: float = spec.field(
     0.5,
-    "encoder: how far the starts after the first lie around its face; 1 = as "
-    "far as G's own faces lie around their mean. Samples after the first, too.",
+    "encoder: the standard deviation of the starts after the first around the "
+    "encoder's face; 1 = that of G's faces around their mean. The same for the "
+    "samples after the first.",
     spec.at_least(0),
   )
-  starts: int | None = spec.field(None, "Starts of an image.", spec.at_least(1))
+  starts: int | None = spec.field(
+    None, "Starts for each image.", spec.at_least(1)
+  )
   reduce: str | None = spec.field(
     None,
-    "What becomes of the starts: best (the lowest loss) or mean.",
+    "How the starts are combined: best (the lowest loss) or mean.",
     spec.one_of("best", "mean"),
   )
   mirrored: bool | None = spec.field(
     None,
-    "Complete the mirror image too, and take the mean with that mirrored back; "
-    "of an image's first sample only.",
+    "Complete the mirror image too, mirror the result back, and take the mean; "
+    "for an image's first sample only.",
   )
   encoders: int = spec.field(
     0,
-    "Of how many of the model's encoders the mean is taken, of an image's "
-    "first sample; 0 = all. The time goes with their number.",
+    "How many of the model's encoders the mean is taken over, for an image's "
+    "first sample; 0 = all. The time is proportional to their number.",
     spec.at_least(0),
   )
   steps: int | None = spec.field(
@@ -112,11 +116,11 @@ class Search:
     spec.at_least(0),
   )
   learning_rate: float | None = spec.field(
-    None, "The learning rate of the first of them.", spec.above(0)
+    None, "The initial learning rate of these steps.", spec.above(0)
   )
   schedule: str = spec.field(
     "cosine",
-    "How the learning rate goes on: by a cosine to 0, or constant.",
+    "Schedule of the learning rates: a cosine to 0, or constant.",
     spec.one_of("cosine", "constant"),
   )
   optimizer: str = spec.field(
@@ -125,8 +129,8 @@ class Search:
   )
   importance: bool = spec.field(
     False,
-    "Weigh the known pixels by how near they are to the hole (Yeh et al. "
-    "2017), 1 in the mean; the paper weighs all alike.",
+    "Weight known pixels by how much of their neighbourhood is missing (Yeh et "
+    "al. 2017), normalised to a mean of 1; the paper weights all alike.",
   )
   prior_weight: float | None = spec.field(
     None,
@@ -140,35 +144,37 @@ class Search:
   )
   blending: str | None = spec.field(
     None,
-    "How G(z) fills the hole: paste (the paper's); poisson, which keeps its "
-    "gradients and takes the values on the rim from the image; screened, which "
-    "does so near the rim.",
+    "How G(z) is put into the hole: paste (the paper's); poisson, which keeps "
+    "its gradients and takes the values on the rim from the image; screened, "
+    "which does so only near the rim.",
   )
   refine_steps: int | None = spec.field(
-    None, "Steps on activations inside G, after those on z.", spec.at_least(0)
+    None,
+    "Steps of gradient descent on activations inside G, after those on z.",
+    spec.at_least(0),
   )
   refine_layer: int | None = spec.field(
     None,
-    "Which activations, by the deconvolution that gets them (1: 4x4, 2: 8x8, "
-    "3: 16x16, 4: 32x32). For an encoder without skips, 3 is better than the 4 "
-    "of the modes.",
+    "Which activations, by the deconvolution whose input they are (1: 4x4, 2: "
+    "8x8, 3: 16x16, 4: 32x32). For an encoder without skips, 3 is better than "
+    "the modes' 4.",
     spec.one_of(1, 2, 3, 4),
   )
   refine_learning_rate: float | None = spec.field(
-    None, "The learning rate of those steps.", spec.above(0)
+    None, "The initial learning rate of those steps.", spec.above(0)
   )
   proximal_weight: float | None = spec.field(
     None,
-    "The weight of the activations' squared distance to where they set out.",
+    "The weight of the activations' squared distance to their initial values.",
     spec.at_least(0),
   )
   detail_gain: float | None = spec.field(
     None,
-    "What multiplies the details of what was found, in the depth of a hole; "
-    "above 1 where it is a mean, which is smoother than a face.",
+    "Factor on the details of the result, deep in a hole; above 1 to sharpen a "
+    "mean, which is smoother than a face.",
     spec.at_least(0),
   )
-  dtype: str = spec.field("float32", "What the layers compute in.", spec.DTYPE)
+  dtype: str = spec.field("float32", "Type the layers compute in.", spec.DTYPE)
   batch_size: int = spec.field(
     64, "Images searched at a time, over all devices.", spec.at_least(1)
   )
@@ -177,7 +183,7 @@ class Search:
     "Steps in one compiled call; 0 = 1 on the CPU and 50 elsewhere.",
     spec.at_least(0),
   )
-  seed: int = spec.field(0, "Draws the starts, image by image.", spec.SEED)
+  seed: int = spec.field(0, "Seed of the starts, image by image.", spec.SEED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,9 +228,9 @@ class Benchmark:
   masks: spec.OneOrSeveral = spec.field(
     "centre,half,random_pixels,pattern,strokes,text",
     "Several sets of holes: families, each with fields of its own after "
-    "colons, such as centre,random_pixels:share=0.5:seed=3. Where a value has "
-    'a comma, the set stands in double quotes: "box:position=8,8",half. What a '
-    "set leaves out is taken from mask.",
+    "colons, such as centre,random_pixels:share=0.5:seed=3. A set whose value "
+    'has a comma is put in double quotes: "box:position=8,8",half. Fields that '
+    "a set does not set come from mask.",
   )
   features: spec.OneOrSeveral = spec.field(
     "auto",
@@ -243,7 +249,8 @@ class Benchmark:
   )
   chunk: int = spec.field(
     64,
-    "Images that a method gets at a time; what a run that is cut loses.",
+    "Images that a method gets at a time; an interrupted run loses at most "
+    "these.",
     spec.at_least(1),
   )
   contact_sheet: int = spec.field(
@@ -260,19 +267,19 @@ class Compare:
   losses: spec.OneOrSeveral = spec.field(
     "mean_squared_error,softmax_cross_entropy,sigmoid_cross_entropy,hinge,"
     "minimax",
-    "Loss variants, as train.loss: the paper's three, and two beside them.",
+    "Loss variants, as train.loss: the paper's three, and two others.",
   )
   seeds: spec.OneOrSeveral = spec.field(
-    "0,1,2", "Seeds that each is trained from."
+    "0,1,2", "Seeds that each is trained with."
   )
 
 
 @dataclasses.dataclass(frozen=True)
 class Throughput:
-  """What is measured beside the one training and search of the config.
+  """What is measured in addition to the config's own training and search.
 
-  Each list varies one thing; '' varies nothing. What it does not vary is as
-  model, train and search say.
+  Each list varies one thing; '' varies nothing. All else has the values of
+  model, train and search.
   """
 
   what: spec.OneOrSeveral = spec.field(
@@ -281,34 +288,35 @@ class Throughput:
   implementations: spec.OneOrSeveral = spec.field(
     "",
     "Implementations of the convolutions, as model.convolution. Each is "
-    "measured at every batch, since they decide which one is the fastest.",
+    "measured at every batch size, which decides which one is the fastest.",
   )
   train_batches: spec.OneOrSeveral = spec.field(
-    "", "Images a step of training."
+    "", "Images per step of training."
   )
   search_batches: spec.OneOrSeveral = spec.field(
     "", "Images searched at a time."
   )
   devices: spec.OneOrSeveral = spec.field(
-    "", "Numbers of devices, of which the first serves all else; '' = all."
+    "",
+    "Numbers of devices; the first is used for everything else; '' = all.",
   )
   widths: spec.OneOrSeveral = spec.field("", "Widths of the networks.")
-  starts: spec.OneOrSeveral = spec.field("", "Starts of an image.")
+  starts: spec.OneOrSeveral = spec.field("", "Starts for each image.")
   steps: spec.OneOrSeveral = spec.field("", "Steps of a search.")
   rounds: int = spec.field(
-    5, "Rounds, of which the median counts.", spec.at_least(1)
+    5, "Rounds, whose median is reported.", spec.at_least(1)
   )
   seconds: float = spec.field(
-    1.0, "Seconds that a round lasts at the least.", spec.above(0)
+    1.0, "The shortest duration of a round, in seconds.", spec.above(0)
   )
   peak_size: int = spec.field(
     0,
-    "The side of the square matrices whose product is taken for the peak; 0 = "
-    "2048 on the CPU and 8192 elsewhere.",
+    "The side of the square matrices whose product measures the peak; 0 = 2048 "
+    "on the CPU and 8192 elsewhere.",
     spec.at_least(0),
   )
   compile_anew: bool = spec.field(
     True,
-    "Compile everything anew, whatever the cache of compiled programs holds, "
-    "so that compilation is timed as a first run sees it.",
+    "Compile without the cache of compiled programs, so that compilation is "
+    "timed as in a first run.",
   )

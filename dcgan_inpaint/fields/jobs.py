@@ -1,4 +1,4 @@
-"""Jobs: the sections and fields that each takes."""
+"""The jobs, with the sections and fields that each takes."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ _HOLES = (
   "blocks, lines, border, low_resolution or file, with fields of mask after "
   "colons, such as strokes:share=0.3"
 )
-_SCORED = ("placement", "workers")  # Of training images.
+_SCORED = ("placement", "workers")  # Fields of training images only.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class TrainJob:
   config_name = "celeba"
   seed: int = spec.field(
     0,
-    "One seed for the weights, the latents, the flips and the order of images.",
+    "Seed of the weights, the latents, the flips and the order of images.",
     spec.SEED,
   )
   masks: str = spec.field(
@@ -52,7 +52,7 @@ class TrainEncoderJob:
   config_name = "encoder"
   seed: int = spec.field(
     0,
-    "One seed for the weights, the flips, the holes and the order of images.",
+    "Seed of the weights, the flips, the holes and the order of images.",
     spec.SEED,
   )
   masks: str = spec.field(
@@ -94,10 +94,10 @@ class BenchmarkJob:
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkThroughputJob:
-  """Measures how fast training and search are; nothing trained is needed."""
+  """Measures the speed of training and search; needs no trained model."""
 
   config_name = "benchmark_throughput"
-  seed: int = spec.field(0, "Draws weights and images.", spec.SEED)
+  seed: int = spec.field(0, "Seed of weights and images.", spec.SEED)
   model: training.Model = spec.section()
   train: training.Train = spec.section(
     only=[
@@ -117,7 +117,7 @@ class BenchmarkThroughputJob:
 
 @dataclasses.dataclass(frozen=True)
 class InpaintJob:
-  """Completes a user's own images; the networks are the checkpoint's."""
+  """Completes a user's own images with the checkpoint's networks."""
 
   config_name = "inpaint"
   input: spec.OneOrSeveral = spec.field(
@@ -125,42 +125,42 @@ class InpaintJob:
   )
   masks: str = spec.field(
     "centre",
-    "The holes: a mask file for all images; a folder with a mask for each, of "
-    "the same name but for the suffix; alpha, the images' own transparent "
-    f"pixels; or {_HOLES}.",
+    "The holes: a mask file for all images; a folder with a mask of the same "
+    "name, up to the suffix, for each image; alpha, the images' own "
+    f"transparent pixels; or {_HOLES}.",
   )
   output: str = spec.field(
     "", "Where the completed images go; '' = completed/ in the workdir."
   )
-  overwrite: bool = spec.field(False, "Make anew what is there already.")
+  overwrite: bool = spec.field(False, "Replace results that exist already.")
   samples: int = spec.field(
     1,
     "Different completions of each image: NAME_1.png, NAME_2.png and so on; 1 "
-    "makes NAME.png. search.spread says how different.",
+    "makes NAME.png. search.spread sets how different they are.",
     spec.at_least(1),
   )
   faces: str = spec.field(
     "auto",
     "How faces are found: dlib (the extra faces), cascade (scikit-image's own, "
     "worse), whole (each image is one face, its centre square), or auto: dlib "
-    "where it is there, else cascade, but images of 64x64, and CelebA's "
-    "aligned ones of 178x218, are faces as they are.",
+    "if installed, else cascade, except that images of 64x64 and CelebA's "
+    "aligned ones of 178x218 are faces as they are.",
   )
   rest: str = spec.field(
     "leave",
-    "What becomes of a hole that no face covers: leave, or biharmonic (slow "
-    "where such a hole has more than some thousand pixels).",
+    "What happens to a hole that no face covers: leave, or biharmonic (slow "
+    "for holes of more than a few thousand pixels).",
     spec.one_of("leave", "biharmonic"),
   )
   strips: str = spec.field(
     "",
-    "Leave strips/NAME.png in the workdir, image, mask and result side by "
-    "side: '' = none, original or masked says how the image is shown.",
+    "Write strips/NAME.png to the workdir, with image, mask and result side by "
+    "side: '' = none; original or masked sets how the image is shown.",
     spec.one_of("", "original", "masked"),
   )
   gif: str = spec.field(
     "",
-    "The name of an image (without suffix) whose search is left as path.gif.",
+    "The name of an image (without suffix) whose search is saved as path.gif.",
   )
   contact_sheet: int = spec.field(
     12, "Columns of contact_sheet.png, a face each; 0 = none.", spec.at_least(0)
@@ -183,7 +183,7 @@ class ExportJob:
 
 @dataclasses.dataclass(frozen=True)
 class PrepareJob:
-  """Makes a data set of CelebA, or of faces cut out of photographs."""
+  """Makes a data set from CelebA, or from faces cropped from photographs."""
 
   config_name = "prepare"
   faces: str = spec.field(

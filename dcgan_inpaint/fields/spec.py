@@ -1,4 +1,4 @@
-"""What a field is: its default, a line of explanation and its limits."""
+"""The definition of a field: its default, its explanation and its limit."""
 
 import abc
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Any
 from typing import NamedTuple
 
 
-class OneOrSeveral(abc.ABC):  # noqa: B024 (It only names two types.)
+class OneOrSeveral(abc.ABC):  # noqa: B024 (It stands for two types.)
   """The type of a field that holds text or a tuple, see `runtime.lists`."""
 
 
@@ -19,11 +19,11 @@ OneOrSeveral.register(tuple)
 
 
 class Limit(NamedTuple):
-  """What a value must be.
+  """A condition on the values of a field.
 
   Attributes:
-    holds: tells whether a value is within the limit.
-    text: the limit in words, after "must be".
+    holds: returns whether a value satisfies it.
+    text: the condition in words, to follow "must be".
   """
 
   holds: Callable[[Any], bool]
@@ -34,12 +34,12 @@ class Field(NamedTuple):
   """A field of a section or a job.
 
   Attributes:
-    name: with its section before it, if any, as in 'train.steps'.
-    type: of its values.
-    default: its value where nobody sets another; None is allowed only then.
-    explanation: a line for the help.
-    limit: what its values must be; None where the type says all, or where
-      another module knows the names that it may hold.
+    name: preceded by its section, if any, as in 'train.steps'.
+    type: the type of its values.
+    default: its value if no other is set; None marks an open field.
+    explanation: a paragraph for the help.
+    limit: the condition on its values; None where the type is enough, or where
+      another module defines the allowed names.
   """
 
   name: str
@@ -91,7 +91,7 @@ def section(
   Args:
     only: the fields that the job takes; all by default.
     without: fields that the job does not take.
-    **defaults: of fields, where the job's are not those of the section.
+    **defaults: defaults of fields that differ from those of the section.
   """
   return dataclasses.field(
     default=None,
@@ -122,7 +122,7 @@ def fields_of(schema: Any) -> Iterator[Field]:
     metadata = own.metadata
     if own.name not in sections:
       hint = hints[own.name]
-      # Of `int | None`, which is open, the first.
+      # `int` for an open field, whose annotation is `int | None`.
       kind = hint if isinstance(hint, type) else typing.get_args(hint)[0]
       yield Field(own.name, kind, own.default, **metadata)
       continue

@@ -1,4 +1,4 @@
-"""Fields of networks, their data and their training."""
+"""Fields of the networks, their data and their training."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ from dcgan_inpaint.fields import spec
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-  """The networks; a checkpoint remembers these."""
+  """The networks; a checkpoint stores these fields."""
 
   width: float = spec.field(
     1.0, "Multiplies every channel count; 1.0 is the paper's.", spec.above(0)
@@ -15,12 +15,15 @@ class Model:
   latent_size: int = spec.field(100, "Values of z.", spec.at_least(1))
   dtype: str = spec.field(
     "float32",
-    "What the layers compute in. Parameters, statistics and losses stay "
+    "Type the layers compute in. Parameters, statistics and losses stay "
     "float32.",
     spec.DTYPE,
   )
   batch_norm_momentum: float = spec.field(
-    0.9, "How much of BatchNorm's running statistics a step keeps.", spec.SHARE
+    0.9,
+    "Momentum of BatchNorm's running statistics: the fraction that a step "
+    "keeps.",
+    spec.SHARE,
   )
   convolution: str = spec.field(
     "auto",
@@ -35,8 +38,8 @@ class Data:
 
   name: str = spec.field(
     "synthetic",
-    "celeba is made by the job prepare; folder reads folders and zips of image "
-    "files; synthetic draws cartoon faces.",
+    "celeba reads the set that the job prepare makes; folder reads folders and "
+    "zips of image files; synthetic draws cartoon faces.",
     spec.one_of("celeba", "folder", "synthetic"),
   )
   path: spec.OneOrSeveral = spec.field(
@@ -46,11 +49,11 @@ class Data:
   )
   validation_path: spec.OneOrSeveral = spec.field(
     "",
-    "folder: images that are held out for validation, as path; '' holds out a "
-    "part of path, by a hash of each file's name.",
+    "folder: held-out images for validation, as path; '' holds out a part of "
+    "path, by a hash of each file's name.",
   )
   test_path: spec.OneOrSeveral = spec.field(
-    "", "folder: images that are held out for testing, likewise."
+    "", "folder: held-out images for testing, likewise."
   )
   split: str = spec.field(
     "test",
@@ -58,9 +61,11 @@ class Data:
     spec.one_of("train", "validation", "test", "all"),
   )
   max_images: int = spec.field(
-    0, "The first images of a split, so many; 0 = all.", spec.at_least(0)
+    0,
+    "Use only so many images, the first of the split; 0 = all.",
+    spec.at_least(0),
   )
-  seed: int = spec.field(0, "Draws the synthetic faces.", spec.SEED)
+  seed: int = spec.field(0, "Seed of the synthetic faces.", spec.SEED)
   placement: str = spec.field(
     "auto",
     "Training images: device loads them into the devices' memory once, stream "
@@ -70,29 +75,29 @@ class Data:
   )
   workers: int = spec.field(
     0,
-    "stream: processes that decode, as many as there are cores where reading "
-    "is the limit; 0 = threads, which share Python's lock: about 4,000 images "
-    "a second in all.",
+    "stream: processes that decode; as many as there are cores if reading is "
+    "the bottleneck; 0 = threads, which share Python's lock: about 4,000 "
+    "images a second in all.",
     spec.at_least(0),
   )
 
 
 @dataclasses.dataclass(frozen=True)
 class PreparedData:
-  """What a data set is made of, and where it goes."""
+  """What a data set is made from, and where it is written."""
 
   name: str = spec.field(
     "celeba",
-    "celeba, or folder: photographs, out of which faces are cut and aligned.",
+    "celeba, or folder: photographs, whose faces are cropped and aligned.",
     spec.one_of("celeba", "folder"),
   )
   source: spec.OneOrSeveral = spec.field(
     "",
-    "celeba: what was downloaded: img_align_celeba.zip or the folder it "
-    "unpacks to, with list_eval_partition.txt beside it; or a prepared celeb_a "
-    "of tfds. folder: a folder, a zip or an image file, or several.",
+    "celeba: the download: img_align_celeba.zip or the folder it unpacks to, "
+    "with list_eval_partition.txt beside it; or a prepared celeb_a of tfds. "
+    "folder: a folder, a zip or an image file, or several.",
   )
-  path: str = spec.field("", "The folder that the prepared set goes to.")
+  path: str = spec.field("", "The folder to write the prepared set to.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,15 +110,15 @@ class Train:
     "minimax, or your own as package.module:function.",
   )
   batch_size: int = spec.field(
-    128, "Images a step, over all devices.", spec.at_least(2)
+    128, "Images per step, over all devices.", spec.at_least(2)
   )
   epochs: float = spec.field(
     20.0,
-    "Passes over the training images; the paper's are 20.",
+    "Passes over the training images; the paper has 20.",
     spec.at_least(0),
   )
   steps: int = spec.field(
-    0, "Steps, in place of epochs where it is not 0.", spec.at_least(0)
+    0, "Steps; if not 0, used instead of epochs.", spec.at_least(0)
   )
   learning_rate: float = spec.field(
     2e-4, "Learning rate of Adam, for both networks.", spec.above(0)
@@ -126,14 +131,14 @@ class Train:
   )
   ema_decay: float = spec.field(
     0.999,
-    "Decay a step of the generator's moving average, which is what inpaints.",
+    "Decay per step of the generator's moving average, which inpaints.",
     spec.SHARE,
   )
   flip: bool = spec.field(True, "Mirror images at random.")
   steps_per_call: int = spec.field(
     0,
-    "Steps in one compiled call; 0 = 1 on the CPU, whose loops are slow when "
-    "compiled, and 20 elsewhere.",
+    "Steps in one compiled call; 0 = 1 on the CPU, where compiled loops are "
+    "slow, and 20 elsewhere.",
     spec.at_least(0),
   )
   log_every: int = spec.field(
@@ -155,14 +160,14 @@ class Train:
   )
   validation_images: int = spec.field(
     64,
-    "Held-out images for the inversion MSE; 0 = no validation, and the last "
-    "checkpoint counts as the best.",
+    "Held-out images for the inversion MSE; 0 = no validation: the last "
+    "checkpoint is the best.",
     spec.at_least(0),
   )
   validation_steps: int = spec.field(
     100,
-    "Steps of the search by which they are inverted: one start of Adam from "
-    "0.1 with a cosine, without a prior.",
+    "Steps of the search that inverts them: one start, Adam with a cosine "
+    "schedule from 0.1, no prior.",
     spec.at_least(1),
   )
 
@@ -182,61 +187,61 @@ class Encoder:
   )
   skips: bool = spec.field(
     True,
-    "Whether it changes G's second to fourth activations beside the first.",
+    "Whether it changes G's second to fourth activations besides the first.",
   )
   dropout: float = spec.field(
     0.0,
-    "Share of the values in the middle of its dense layers that each step sets "
-    "to 0; the packaged model's last trainings had 0.15 to 0.35.",
+    "Dropout rate in the middle of its dense layers; the packaged model's last "
+    "trainings had 0.15 to 0.35.",
     spec.SHARE,
   )
   mirrored: bool = spec.field(
     False,
-    "Train the mean of what an image and its mirror image give, which fidelity "
-    "and realism take, in place of each alone; a step takes 1.75 times as "
-    "long.",
+    "Train the mean of the outputs for an image and its mirror image, which "
+    "fidelity and realism use, instead of each alone; a step takes 1.75 times "
+    "as long.",
   )
-  dtype: str = spec.field("float32", "What the layers compute in.", spec.DTYPE)
+  dtype: str = spec.field("float32", "Type the layers compute in.", spec.DTYPE)
   warm_start: bool = spec.field(
     False,
-    "Go on from the (first) encoder that checkpoint brings, of this width and "
-    "of this rank or a lower one, with skips or without, in place of random "
-    "values: for more steps or other holes.",
+    "Start from the (first) encoder of checkpoint instead of random weights, "
+    "for more steps or other holes. It has this width and this rank or a lower "
+    "one, with or without skips.",
   )
   fresh_dense: bool = spec.field(
     False,
-    "Take only the convolutions and skips from there, and begin the dense "
-    "layers anew: for one more encoder, whose errors are not those of the "
-    "first.",
+    "With warm_start, take only the convolutions and skips and train the dense "
+    "layers from scratch: for another encoder, whose errors differ from the "
+    "first one's.",
   )
   families: spec.OneOrSeveral = spec.field(
     "centre,centre,centre,centre,half,half,random_pixels,random_pixels,pattern,"
     "pattern,box,strokes,scratches,text,blocks,lines,border,low_resolution",
-    "The families of holes it sees; one that stands twice is drawn twice as "
-    "often.",
+    "The families of holes it is trained with; one that is listed twice is "
+    "drawn twice as often.",
   )
   mask_pool: int = spec.field(
     4096,
-    "Holes that are drawn before training, and then used again and again.",
+    "Number of holes that are drawn before training and then reused.",
     spec.at_least(1),
   )
   known_weight: float = spec.field(
     0.1,
-    "Weight of a known pixel's squared error, where one in the hole has 1.",
+    "Weight of a known pixel's squared error; a pixel in the hole has 1.",
     spec.at_least(0),
   )
   generated_share: float = spec.field(
     0.0,
-    "Share of a batch that is faces of G in the place of real ones.",
+    "Fraction of a batch that is faces of G instead of real ones.",
     spec.SHARE,
   )
   flip: bool = spec.field(True, "Mirror images at random.")
   batch_size: int = spec.field(
-    256, "Images a step, over all devices.", spec.at_least(1)
+    256, "Images per step, over all devices.", spec.at_least(1)
   )
   steps: int = spec.field(15000, "Steps.", spec.at_least(1))
   learning_rate: float = spec.field(
-    1e-3, "Learning rate of AdamW; it falls to 0 by a cosine.", spec.above(0)
+    1e-3, "Learning rate of AdamW, with a cosine to 0.", spec.above(0)
   )
   weight_decay: float = spec.field(
     1e-3, "Weight decay of AdamW.", spec.at_least(0)
