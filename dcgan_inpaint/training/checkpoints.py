@@ -1,9 +1,9 @@
-"""Checkpoints of a training run, behind one small file: Orbax.
+"""Checkpoints of a training run, saved by Orbax.
 
-A checkpoint holds the whole state and, as JSON, what is needed to make sense of
-it: the config, the number of images and the format. It is restored
-into an abstract state that names its own shardings, so it can be read on
-another number of devices, or on another kind.
+A checkpoint holds the whole state and, as JSON, what is needed to interpret it:
+the config, the number of images and the format. It is restored into an abstract
+state with its own shardings, so it can be read on another number or kind of
+devices.
 """
 
 from collections.abc import Callable
@@ -30,8 +30,8 @@ from dcgan_inpaint.runtime import sharding
 INVERSION_MSE = "inversion_mse"
 # ... and the best encoder.
 COMPLETION_MSE = "completion_mse"
-# The number of what `save` writes. Older numbers must be read for ever, see
-# tests/checkpoints_format_1.zip; the first checkpoints had none.
+# The format that `save` writes. Older formats stay readable, see
+# tests/training/checkpoints_format_1.zip; the first checkpoints have no number.
 FORMAT = 1
 
 Value = TypeVar("Value")
@@ -41,7 +41,7 @@ class Checkpoints:
   """The checkpoints under one folder.
 
   Close it, or use it as a context manager: saving is asynchronous, and closing
-  waits for what is under way.
+  waits for pending saves.
   """
 
   def __init__(
@@ -51,12 +51,12 @@ class Checkpoints:
     writable: bool = True,
     metric: str = INVERSION_MSE,
   ):
-    """Opens or makes `folder`.
+    """Opens or creates `folder`.
 
     Args:
-      folder: where the checkpoints lie.
-      max_to_keep: how many of the latest are kept, beside the best.
-      writable: False only reads; a run may be saving there at this moment.
+      folder: of the checkpoints.
+      max_to_keep: how many of the latest are kept, besides the best.
+      writable: False to only read, while a run may be saving there.
       metric: the name of the error that the best checkpoint is chosen by.
     """
     self._metric = metric
@@ -79,7 +79,7 @@ class Checkpoints:
         ),
         best_fn=operator.itemgetter(metric),
         best_mode="min",
-        # Left behind by a run that was killed while it saved.
+        # Left by a run that was killed while saving.
         cleanup_tmp_directories=writable,
       ),
     )
@@ -91,7 +91,7 @@ class Checkpoints:
     self.close()
 
   def close(self) -> None:
-    """Waits for what is being saved and lets go of the folder."""
+    """Waits for pending saves and closes the folder."""
     self._manager.wait_until_finished()
     self._manager.close()
 
@@ -105,11 +105,11 @@ class Checkpoints:
     """Saves `state` in the background.
 
     Args:
-      step: the steps done; a step that is there already is left as it is.
+      step: the steps done; a step that exists already is left unchanged.
       state: a pytree of arrays; it may be donated once this returns.
-      meta: whatever JSON can hold.
-      error: the metric that the best checkpoint is chosen by, or None where
-        nothing was held out.
+      meta: anything that JSON can represent.
+      error: the metric that the best checkpoint is chosen by, or None without
+        held-out images.
     """
     if step in self._manager.all_steps():
       return
@@ -131,7 +131,7 @@ class Checkpoints:
     return sorted(self._manager.all_steps())
 
   def candidates(self, which: str) -> list[int]:
-    """Returns the steps to try for `which`, the one that is meant first.
+    """Returns the steps to try for `which`, the intended one first.
 
     Args:
       which: 'latest', 'best', or a step as text.
@@ -192,12 +192,12 @@ class Checkpoints:
   def first_readable(
     self, steps: Iterable[int], read: Callable[[int], Value], advice: str
   ) -> tuple[int, Value]:
-    """Reads the first of some steps that can be read, and says which cannot.
+    """Reads the first of some steps that can be read; warns of the others.
 
     Args:
-      steps: the steps, the one that is meant first.
-      read: reads one; an `errors.UserError` of its is passed on.
-      advice: what to do where none can be read.
+      steps: the steps, the intended one first.
+      read: reads one; an `errors.UserError` that it raises is passed on.
+      advice: what to do if none can be read.
 
     Returns:
       The step, and what `read` returned.
@@ -211,7 +211,7 @@ class Checkpoints:
         return step, read(step)
       except errors.UserError:
         raise
-      # Whatever is wrong with the files, Orbax has an exception of its own.
+      # Orbax raises many kinds of exceptions for broken files.
       except Exception as error:  # noqa: BLE001
         if errors.advice(error):  # The machine's fault, not the checkpoint's.
           raise
@@ -230,17 +230,17 @@ class Checkpoints:
   ) -> tuple[int, Any] | None:
     """Restores the newest checkpoint that can be read.
 
-    A run that was killed, or a disk that was full, may leave a newest
-    checkpoint that is broken; the one before it is then taken, and this is
-    said. A run never starts from scratch because of a broken checkpoint. The
-    broken one is renamed (`6` to `6.1`), since the run comes to its step again.
+    A killed run or a full disk may leave a newest checkpoint that is broken;
+    the preceding one is then restored, with a warning. A run never starts from
+    scratch because of a broken checkpoint. The broken one is renamed (`6` to
+    `6.1`), since the run reaches its step again.
 
     Args:
       target: as for `restore`.
       check: called with the checkpoint's `meta`; what it raises is passed on.
 
     Returns:
-      The step and the state, or None where there is no checkpoint at all.
+      The step and the state, or None if there is no checkpoint at all.
 
     Raises:
       errors.UserError: there are checkpoints, and none can be read.
@@ -260,7 +260,7 @@ class Checkpoints:
     return step, state
 
   def _set_aside(self, steps: Iterable[int]) -> None:
-    """Renames the checkpoints of some steps, so that they count no more."""
+    """Renames the checkpoints of some steps, so that they are ignored."""
     if jax.process_index() == 0:
       for step in steps:
         files.set_aside(self.folder / str(step))
@@ -274,7 +274,7 @@ def existing(
   field: str = "config.checkpoint.path",
   metric: str = INVERSION_MSE,
 ) -> Iterator[Checkpoints]:
-  """Opens the checkpoints of a training run that has been.
+  """Opens the checkpoints of an earlier training run.
 
   Args:
     workdir: the `--workdir` of a training run.
@@ -295,26 +295,26 @@ def existing(
 
 
 def _check_metrics(folder: pathlib.Path, writable: bool) -> None:
-  """Sets checkpoints aside whose metrics are broken; Orbax would not open.
+  """Renames checkpoints with broken metrics, which Orbax refuses to open.
 
   Args:
     folder: of the checkpoints.
-    writable: False refuses them, as nothing may be renamed.
+    writable: False to raise an error instead of renaming.
 
   Raises:
-    errors.UserError: there are such, and nothing may be renamed, or none would
-      be left.
+    errors.UserError: there are such checkpoints, and nothing may be renamed, or
+      none would be left.
   """
   if jax.process_index() != 0:
     return
-  # What has another name is being saved at this moment, or was set aside.
+  # Folders with other names are being saved, or were set aside.
   steps = [path for path in folder.glob("*") if path.name.isdecimal()]
   broken = {}
   for step in steps:
     try:
       json.loads((step / "metrics" / "metrics").read_text())
     except FileNotFoundError:
-      pass  # Nothing was held out; or it is let go of at this moment.
+      pass  # No held-out images, or the checkpoint is being deleted.
     except ValueError as error:
       broken[step] = error
   for step, error in broken.items():
@@ -331,9 +331,9 @@ def _check_metrics(folder: pathlib.Path, writable: bool) -> None:
 
 
 def first_line(error: Exception) -> str:
-  """Returns the first line of an exception's text, or else its name."""
+  """Returns the first line of an exception's text, or its type's name."""
   line = str(error).strip().partition("\n")[0]
-  # TensorStore adds how it was opened, in thousands of letters.
+  # TensorStore appends its specification, which is thousands of characters.
   return line.partition(" [tensorstore_spec")[0] or type(error).__name__
 
 
@@ -346,5 +346,5 @@ def abstract(state: Any, placed: jax.sharding.Sharding) -> Any:
 
 
 def as_json(config: Any) -> dict[str, Any]:
-  """Returns a config as the plain dictionary that JSON gives back."""
+  """Returns a config as the plain dictionary that JSON represents."""
   return json.loads(config.to_json())

@@ -1,14 +1,14 @@
 """The training of the encoder: its state, its step and its loss.
 
-The generator stays as it is while the encoder is trained. E sees faces with
-holes of every family and learns the offset with which G gives the face back:
-the squared error in the hole, and a little of that on the known pixels, each
-image's in the logarithm. So a face is completed in one pass, near the mean of
-what could lie under the hole.
+The generator is frozen while the encoder is trained. E sees faces with holes of
+every family and learns the offset with which G reconstructs the face. The loss
+is the logarithm of each image's squared error in the hole, plus a little of
+that on the known pixels. E thus completes a face in one pass, near the mean of
+the faces that are possible under the hole.
 
 A search may complete the mirror image too and take the mean. E can be trained
-for that mean (`config.encoder.mirrored`), in which each pass may leave to the
-other what that does better; a single pass is then worse.
+for that mean (`config.encoder.mirrored`). Each pass may then leave to the other
+what that one does better, and a single pass becomes worse.
 """
 
 from collections.abc import Callable
@@ -31,17 +31,17 @@ from dcgan_inpaint.training import checkpoints
 from dcgan_inpaint.training import gan
 from dcgan_inpaint.training import warm_start
 
-# Squared error in [-1, 1] below which an image is as good as given back: an
+# Squared error in [-1, 1] below which an image counts as reconstructed: an
 # eighth of a grey level.
 _EXACT = 1e-6
 
 
 @struct.dataclass
 class EncoderState:
-  """What is trained and checkpointed.
+  """The state that is trained and checkpointed.
 
   Attributes:
-    step: updates done, int32.
+    step: the number of updates, int32.
     variables: of the encoder.
     optimizer: AdamW's moments.
   """
@@ -52,7 +52,7 @@ class EncoderState:
 
 
 class Frozen(NamedTuple):
-  """What the steps read.
+  """The arrays that the steps only read.
 
   Attributes:
     generator: the variables of G.
@@ -64,7 +64,7 @@ class Frozen(NamedTuple):
 
 
 def optimizer(config: Any) -> optax.GradientTransformation:
-  """Returns AdamW with a cosine to 0, behind a clip of the gradient's norm.
+  """Returns AdamW with a cosine schedule to 0, after clipping the gradient.
 
   Args:
     config: the section `config.encoder`.
@@ -98,18 +98,19 @@ def completion_loss(
   masks: jax.Array,
   known_weight: float,
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns what the encoder is trained to make small.
+  """Returns the loss of the encoder, and the error in the holes.
 
   Args:
     completed: G's images, [B, 64, 64, 3] in [-1, 1].
-    images: the real ones.
+    images: the real images.
     masks: [B, 64, 64, 1], 1 = known.
-    known_weight: of a known pixel's squared error, where one in the hole has 1.
+    known_weight: weight of a known pixel's squared error; in the hole it is 1.
 
   Returns:
     The mean over the images of the logarithm of each one's error, which is what
-    PSNR averages: else a wide hole, whose error is many times a narrow one's,
-    would drown it. And the mean squared error over all holes' pixels.
+    PSNR averages: otherwise wide holes, whose error is many times that of
+    narrow ones, would dominate. And the mean squared error over the pixels of
+    all holes.
   """
   error = jnp.mean((completed - images) ** 2, axis=-1, keepdims=True)
   in_hole = jnp.sum((1 - masks) * error) / jnp.sum(1 - masks)
@@ -119,12 +120,12 @@ def completion_loss(
 
 
 def mirror_pairs(images: jax.Array) -> jax.Array:
-  """Puts its mirror image, left to right, behind every image.
+  """Inserts the mirror image, left to right, after every image.
 
   A pair stays on the device of its image.
 
   Args:
-    images: or masks, [B, H, W, ...].
+    images: images or masks, [B, H, W, ...].
 
   Returns:
     [2 B, H, W, ...].
@@ -134,10 +135,10 @@ def mirror_pairs(images: jax.Array) -> jax.Array:
 
 
 def mean_of_pairs(completed: jax.Array) -> jax.Array:
-  """Returns the mean of every image and of the next one, mirrored back.
+  """Returns the mean of each image and its mirror image, mirrored back.
 
   Args:
-    completed: what became of `mirror_pairs`, [2 B, H, W, ...].
+    completed: pairs in the order of `mirror_pairs`, [2 B, H, W, ...].
   """
   pairs = completed.reshape(-1, 2, *completed.shape[1:])
   return (pairs[:, 0] + pairs[:, 1, :, ::-1]) / 2
@@ -161,18 +162,18 @@ def train_step(
   Args:
     state: the state before.
     generator_variables: of the frozen generator.
-    images: uint8 [B, 64, 64, 3], real ones.
+    images: uint8 [B, 64, 64, 3], real images.
     masks: float32 [K, 64, 64, 1], the pool that masks are drawn from.
-    seed: the run's seed; what is random is a function of it and of the step.
+    seed: the run's seed; all randomness is a function of it and of the step.
     encoder: E.
     generator: G.
     latent_size: values of z.
     config: the section `config.encoder`.
-    split: splits a batch over the devices.
+    split: shards a batch over the devices.
 
   Returns:
     The state after, and `hole_mse`, the mean squared error in the hole on the
-    8-bit scale; NaN where the update is not finite, so that no such state is
+    8-bit scale; NaN if the update is not finite, so that no such state is
     saved.
   """
   key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -184,9 +185,9 @@ def train_step(
     images = gan.flip(flip_key, images)
   generated = round(config.generated_share * count)
   if generated:
-    # Faces that G can give back exactly, in the place of real ones. Every row
-    # gets one, used or not: to fill some rows alone, devices would exchange
-    # images.
+    # Faces that G can reconstruct exactly, instead of real ones. Every row
+    # gets one, used or not: to fill only some rows, devices would have to
+    # exchange images.
     latents = split(dcgan.sample_latents(latent_key, count, latent_size))
     fakes = cast(
       jax.Array, generator.apply(generator_variables, latents, train=False)
@@ -248,9 +249,9 @@ class EncoderTask:
     generator: G.
     latent_size: values of z.
     config: the section `config.encoder`.
-    generator_digest: tells G's weights from others.
+    generator_digest: identifies G's weights.
     frozen: the variables of G and the pool of masks.
-    seed: draws the first weights.
+    seed: the seed of the initial weights.
     given: the variables that a warm start takes over, or None.
     validate: see `loop.Task`.
   """
@@ -294,23 +295,24 @@ class EncoderTask:
 
   @property
   def meta(self) -> dict[str, str]:
-    """An encoder is of use for one generator alone."""
+    """The generator, as an encoder is only useful for one."""
     return {"generator": self.generator_digest}
 
   @functools.cached_property
   def _first_state(self) -> Callable[[], EncoderState]:
-    # One function, which JAX traces once, for its shapes and its values.
+    # The same function object each time, so that JAX traces it once for both
+    # its shapes and its values.
     return functools.partial(init_state, self.seed, self.encoder, self.config)
 
   @property
   def sample(self) -> None:
-    """There is no picture without an image that was held out."""
+    """None: pictures need held-out images, which `validate` has."""
 
   def init(self, placed: jax.sharding.Sharding) -> EncoderState:
     """Returns the state before the first step."""
     state = jax.jit(self._first_state, out_shardings=placed)()
     if self.given is not None:
-      # The given variables are an argument, which no program has to hold.
+      # An argument, since constants would be stored in the compiled program.
       grow = jax.jit(warm_start.grow, out_shardings=placed)
       state = state.replace(variables=grow(state.variables, self.given))
     return state

@@ -1,8 +1,8 @@
-"""The training images: where they lie, and the batch of every step.
+"""The training images: where they are stored, and the batch of every step.
 
-They lie on the devices, each holding an equal part, and a step gets the indices
-of its batch; or they stream from disk, where the devices cannot hold them, and
-a step gets the batch itself. The order is the same (`data.batches`).
+They are sharded over the devices, and a step gets the indices of its batch; or,
+if the devices cannot hold them, they stream from disk, and a step gets the
+batch itself. The order is the same (`data.batches`).
 """
 
 from collections.abc import Callable
@@ -22,9 +22,10 @@ from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import sharding
 
-# Share of a device's memory that the training images may take.
+# The fraction of a device's memory that the training images may take.
 _DATA_SHARE = 0.5
-# Images that stand for all in the digest and the mean of those that stream.
+# Images in the sample that the digest and the mean are computed from when the
+# images stream.
 _SAMPLE = 8192
 
 
@@ -34,14 +35,14 @@ class TrainingImages:
 
   Attributes:
     count: how many there are, over all processes.
-    digest: tells one data set from another, see `data.digest`.
+    digest: identifies the data set, see `data.digest`.
     mean_image: uint8 [64, 64, 3], their mean.
-    dataset: uint8 [N, 64, 64, 3], split over the devices; None where the images
+    dataset: uint8 [N, 64, 64, 3], sharded over the devices; None if the images
       stream.
-    source: what they stream from; None where the devices have them.
-    batch_size: images a step, over all devices.
-    seed: draws the order.
-    workers: processes that decode what streams; 0 = threads of this one.
+    source: what they stream from; None if they are on the devices.
+    batch_size: images per step, over all devices.
+    seed: the seed of their order.
+    workers: processes that decode streamed images; 0 = threads of this one.
     mesh: the devices of all processes.
   """
 
@@ -58,13 +59,13 @@ class TrainingImages:
   def feed(self, steps: range) -> Callable[[int, int], jax.Array]:
     """Returns the function from a step and a number of steps to their batches.
 
-    It gives int32 [steps, B], indices into `dataset` on every device; where the
-    images stream uint8 [steps, B, 64, 64, 3], each batch split over the
-    devices.
+    It returns int32 [steps, B], indices into `dataset`, replicated over the
+    devices; or, if the images stream, uint8 [steps, B, 64, 64, 3], each batch
+    sharded over the devices.
 
     Args:
-      steps: all steps of the run. Those that the function is asked for follow
-        one another.
+      steps: all steps of the run. The function must be called for consecutive
+        steps.
     """
     order = {"batch_size": self.batch_size, "seed": self.seed}
     if self.source is None:
@@ -85,7 +86,7 @@ class TrainingImages:
     )
 
     def images(step: int, count: int) -> jax.Array:
-      del step  # The stream is there already.
+      del step  # The stream is at this step already.
       rows = np.stack([next(batch_by_batch) for _ in range(count)])
       return sharding.place_batches(rows, self.mesh)
 
@@ -95,11 +96,11 @@ class TrainingImages:
 def load(
   config: ml_collections.ConfigDict, section: str, mesh: jax.sharding.Mesh
 ) -> TrainingImages:
-  """Brings the training images to the devices, or opens them to be streamed.
+  """Copies the training images to the devices, or opens them for streaming.
 
   Args:
     config: the whole config.
-    section: the one that has the `batch_size`.
+    section: the section that has the `batch_size`.
     mesh: the devices of all processes.
 
   Raises:
@@ -149,7 +150,7 @@ def open_stream(
   Raises:
     errors.UserError: they must be streamed, and cannot be.
   """
-  # Synthetic faces are drawn in memory, and so few that they always fit.
+  # Synthetic faces are drawn in memory, and are few enough to fit always.
   if config.placement == "device" or (
     config.placement == "auto" and config.name == "synthetic"
   ):
@@ -158,7 +159,7 @@ def open_stream(
   size = source.count * dcgan.IMAGE_SIZE**2 * 3 / mesh.devices.size
   if config.placement == "auto":
     fits = size <= _DATA_SHARE * _device_memory()
-    # One that is short of memory makes all stream.
+    # If they do not fit in one process, all processes stream.
     if sharding.gather(np.array([fits])).all():
       return None
   stream.check()
@@ -171,14 +172,14 @@ def _device_memory() -> float:
   stats = devices[0].memory_stats()
   if stats and "bytes_limit" in stats:
     return stats["bytes_limit"]
-  # The CPU's devices share the host's.
+  # The CPU's devices share the host's memory.
   host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
   return host / len(devices)
 
 
 def _mean_image(images: np.ndarray) -> np.ndarray:
   """Returns the mean of uint8 [N, H, W, 3] of all processes, rounded."""
-  # By chunks: the whole set as float64 would take eight times its memory.
+  # In chunks: the whole set as float64 would take eight times its memory.
   total = np.zeros(images.shape[1:], np.float64)
   for first in range(0, len(images), 4096):
     total += images[first : first + 4096].sum(axis=0, dtype=np.float64)
@@ -187,9 +188,9 @@ def _mean_image(images: np.ndarray) -> np.ndarray:
 
 
 def _spread_sample(source: data.Source) -> tuple[np.ndarray, np.ndarray]:
-  """Returns this process's share of some images, and their places.
+  """Returns this process's part of a sample of the images, and their indices.
 
-  They stand for images that stream, and are spread over the whole set.
+  The sample represents images that stream; it is spread over the whole set.
   """
   spread = np.linspace(0, source.count - 1, min(source.count, _SAMPLE))
   mine = spread[sharding.process_slice(len(spread))].astype(np.int64)

@@ -2,8 +2,8 @@
 
 A step is one update of the discriminator and one of the generator, which share
 one pass of the generator, as in DCGAN (Radford et al. 2016). The
-discriminator sees real and generated images as batches of their own, since
-BatchNorm over a mixture would tell them apart.
+discriminator sees real and generated images as separate batches, since
+BatchNorm over a mixture would help it to distinguish them.
 """
 
 from collections.abc import Callable
@@ -32,10 +32,10 @@ _SAMPLES = 64
 
 @struct.dataclass
 class GanState:
-  """All that training changes; what is checkpointed.
+  """All that training changes, and what is checkpointed.
 
   Attributes:
-    step: updates done, int32.
+    step: the number of updates, int32.
     generator: parameters and running statistics of G.
     discriminator: parameters and running statistics of D.
     generator_optimizer: Adam's moments for G.
@@ -121,26 +121,25 @@ def train_step(
 
   Args:
     state: the state before.
-    images: uint8 [B, 64, 64, 3], real ones.
-    seed: the run's seed; what is random is a function of it and of the step.
+    images: uint8 [B, 64, 64, 3], real images.
+    seed: the run's seed; all randomness is a function of it and of the step.
     generator: G.
     discriminator: D.
     loss: the loss variant.
     latent_size: values of z.
     config: the section `config.train`.
-    split: splits a batch over the devices.
+    split: shards a batch over the devices.
 
   Returns:
-    The state after, and scalars: the losses, D's mean logit of each side, and
-    the L2 norm of each network's update.
+    The state after, and scalars: the losses, D's mean logits on real and on
+    generated images, and the L2 norm of each network's update.
   """
   key = jax.random.fold_in(jax.random.key(seed), state.step)
   latent_key, flip_key = jax.random.split(key)
   real = pixels.to_float(images)
   if config.flip:
     real = flip(flip_key, real)
-  # Split by name: nothing else would, and every device would generate the whole
-  # batch.
+  # Sharded explicitly: otherwise every device would generate the whole batch.
   latents = split(dcgan.sample_latents(latent_key, len(images), latent_size))
   optimizer = _optimizer(config)
 
@@ -151,8 +150,8 @@ def train_step(
     )
     return fake, updated["batch_stats"]
 
-  # One pass serves both updates: its image goes to D's, and D's answer is
-  # pulled back through it for G's.
+  # One pass serves both updates: D's uses its images, and G's pulls D's
+  # gradient back through it.
   fake, pull_back, generator_stats = jax.vjp(
     generate, state.generator["params"], has_aux=True
   )
@@ -185,8 +184,8 @@ def train_step(
     "batch_stats": stats,
   }
 
-  # The generator's turn, against the discriminator as it now is. Nothing of
-  # the discriminator changes here, its running statistics neither.
+  # The generator's update, against the updated discriminator, of which nothing
+  # changes here, not even the running statistics.
   def generator_loss(batch):
     logits, _ = discriminate(new_discriminator["params"], stats, batch)
     return jnp.mean(loss.generator(logits))
@@ -201,7 +200,7 @@ def train_step(
     "batch_stats": generator_stats,
   }
 
-  # Early on the average follows closely; it would else remember the
+  # Early on the average follows closely; otherwise it would contain the
   # initialisation for thousands of steps.
   decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
   generator_ema = cast(
@@ -214,8 +213,8 @@ def train_step(
     "generator_loss": g_loss,
     "real_logit": jnp.mean(on_real[:, -1]),
     "fake_logit": jnp.mean(on_fake[:, -1]),
-    # Not finite as soon as any parameter is not; the losses, taken before the
-    # update, tell it a step later.
+    # Not finite as soon as any parameter is not; the losses, computed before
+    # the update, show it a step later.
     "discriminator_update": optax.tree.norm(d_updates),
     "generator_update": optax.tree.norm(g_updates),
   }
@@ -246,7 +245,7 @@ def samples(
   Args:
     variables: of G.
     generator: G.
-    seed: draws the latents.
+    seed: the seed of the latents.
     count: how many images.
     latent_size: values of z.
   """
@@ -265,7 +264,7 @@ class GanTask:
     loss: the loss variant.
     latent_size: values of z.
     config: the section `config.train`.
-    seed: draws the first weights and the samples.
+    seed: the seed of the initial weights and of the samples.
     validate: see `loop.Task`.
   """
 
@@ -298,17 +297,18 @@ class GanTask:
 
   @property
   def meta(self) -> dict[str, Any]:
-    """Nothing but the config tells one training from another."""
+    """Nothing: the config alone identifies a training."""
     return {}
 
   @property
   def frozen(self) -> tuple[()]:
-    """Both networks are trained."""
+    """Nothing: both networks are trained."""
     return ()
 
   @functools.cached_property
   def _first_state(self) -> Callable[[], GanState]:
-    # One function, which JAX traces once, for its shapes and its values.
+    # The same function object each time, so that JAX traces it once for both
+    # its shapes and its values.
     return functools.partial(
       init_state,
       self.seed,

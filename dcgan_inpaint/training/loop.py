@@ -1,12 +1,12 @@
-"""The training loop, whatever is trained.
+"""The training loop, for every task.
 
-Read `run` top to bottom: the state is made or restored, and compiled calls of
-several steps run until the end. Between them come metrics, pictures, validation
-and checkpoints. The same command again goes on where the last checkpoint
-stands, and repeats what the uninterrupted run would have done: to the bit on
-the CPU, and wherever else the arithmetic is deterministic.
+Read `run` top to bottom: the state is initialised or restored, and compiled
+calls of several steps run until the end. Between them come metrics, pictures,
+validation and checkpoints. The same command resumes from the last checkpoint
+and repeats what the uninterrupted run would have done: to the bit on the CPU,
+and wherever else the arithmetic is deterministic.
 
-What is trained is a `Task`: `gan.GanTask` and `encoder.EncoderTask`.
+What is trained is a `Task`: `gan.GanTask` or `encoder.EncoderTask`.
 """
 
 import collections
@@ -37,12 +37,12 @@ from dcgan_inpaint.training import metric_writer
 from dcgan_inpaint.training import same_run
 
 State = TypeVar("State")
-# Of one step, scalars; of several, [steps].
+# Scalars for one step; [steps] for several.
 Metrics = dict[str, jax.Array]
 # {folder: {name of a row of its contact sheet: uint8 [N, H, W, 3]}}.
 Pictures = dict[str, dict[str, np.ndarray]]
 
-# Calls that may wait on the devices at a time.
+# Calls that may be in flight on the devices.
 _CALLS_IN_FLIGHT = 8
 
 
@@ -50,10 +50,10 @@ class Task(Protocol[State]):
   """What is trained.
 
   Attributes:
-    name: the section of the config that holds the settings of the training.
+    name: the section of the config that holds the training's settings.
     metric: the error on held-out images; the best checkpoint has the lowest.
-    fixed_fields: of the config, those that a resumed run may not change, see
-      `same_run.check`.
+    fixed_fields: the fields of the config that a resumed run may not change,
+      see `same_run.check`.
   """
 
   name: ClassVar[str]
@@ -64,8 +64,8 @@ class Task(Protocol[State]):
   def meta(self) -> dict[str, Any]:
     """What else a resumed run may not change.
 
-    It is saved with every checkpoint, beside the config and the number of
-    images.
+    It is saved with every checkpoint, together with the config and the number
+    of images.
     """
     ...
 
@@ -93,11 +93,11 @@ class Task(Protocol[State]):
       images: uint8 [B, 64, 64, 3], the batch.
       seed: the run's seed, uint32.
       frozen: `frozen`, as an argument of the program.
-      split: splits a batch over the devices.
+      split: shards a batch over the devices.
 
     Returns:
-      The state after, and the step's metrics. One of them is not finite where
-      the state is not.
+      The state after, and the step's metrics. One of them is not finite if the
+      state is not.
     """
     ...
 
@@ -113,18 +113,18 @@ class Task(Protocol[State]):
   def validate(self) -> Callable[[State], tuple[float, Pictures]] | None:
     """Function from the state to `metric` and pictures of held-out images.
 
-    It is called in every process before a checkpoint, and gives all the same
-    error. None where nothing is held out.
+    It is called in every process before a checkpoint, and returns the same
+    error in all. None without held-out images.
     """
     ...
 
 
 class Outcome(NamedTuple):
-  """What became of a training.
+  """The result of a training.
 
   Attributes:
     steps: how many are done.
-    per_second: images trained on; None where an earlier run had done it all.
+    per_second: images per second; None if an earlier run did all steps.
     error: the task's metric at the last validation; None without one, and in
       all processes but the first.
   """
@@ -135,10 +135,11 @@ class Outcome(NamedTuple):
 
 
 class Hook(NamedTuple):
-  """What is done between calls.
+  """A function that is called between compiled calls.
 
   Attributes:
-    every: so many steps, and after the last one; 0 = never.
+    every: steps between its calls, and it is called after the last step; 0 =
+      never.
     call: function of the step and the state.
   """
 
@@ -146,7 +147,7 @@ class Hook(NamedTuple):
   call: Callable[[int, Any], None]
 
   def due(self, before: int, step: int, last: int) -> bool:
-    """Tells whether steps from `before` to `step` passed a multiple."""
+    """Returns whether the steps from `before` to `step` pass a multiple."""
     every = self.every
     return bool(every) and (before // every < step // every or step == last)
 
@@ -160,19 +161,19 @@ def run(
   steps: int,
   data_pictures: dict[str, np.ndarray] | None = None,
 ) -> Outcome:
-  """Trains, or goes on with the training that `workdir` holds.
+  """Trains, or resumes the training in `workdir`.
 
-  Leaves in `workdir`: config.json, checkpoints/, metrics.jsonl and
+  Writes to `workdir`: config.json, checkpoints/, metrics.jsonl and
   TensorBoard's files, the pictures of the validation and of samples, and
-  losses.png where there are losses.
+  losses.png if there are losses.
 
   Args:
     task: what is trained.
     images: what it is trained on.
     config: the whole config.
-    workdir: where the run lives.
-    steps: all steps of the run, those of earlier commands included.
-    data_pictures: {file name: uint8 [H, W, 3]}, left in `workdir`, too.
+    workdir: the folder of the run.
+    steps: all steps of the run, including those of earlier commands.
+    data_pictures: {file name: uint8 [H, W, 3]}, also written to `workdir`.
 
   Raises:
     errors.UserError: the workdir holds another run, or a step's metrics are not
@@ -239,7 +240,7 @@ def run(
       compile_steps(task, mesh, streamed=images.dataset is None), log.add, bar
     )
     count = steps_per_call(settings, mesh)
-    # What goes to the devices or comes from them is named, but in hooks.
+    # Outside of hooks, transfers between host and devices must be explicit.
     with writer, bar, watch, jax.transfer_guard("disallow"):
       while step < steps:
         if watch.due():
@@ -257,7 +258,7 @@ def run(
         )
         due = [hook for hook in hooks if hook.due(before, step, steps)]
         if due:
-          # Nothing may run while the clock stands.
+          # No call may run while the progress bar's clock is paused.
           calls.collect()
           with bar.paused(), jax.transfer_guard("allow"):
             for hook in due:
@@ -269,20 +270,20 @@ def run(
 def compile_steps(
   task: Task[State], mesh: jax.sharding.Mesh, *, streamed: bool = False
 ) -> Any:
-  """Returns many steps as one jitted function, to be called or lowered.
+  """Returns several steps as one jitted function, to be called or lowered.
 
   Args:
     task: what is trained.
-    mesh: the devices that batches are split over.
-    streamed: the batches come from outside, and there is no data set.
+    mesh: the devices that batches are sharded over.
+    streamed: whether the batches are arguments, without a resident data set.
 
   Returns:
-    A function of the state (donated), the data set uint8 [N, 64, 64, 3] that
-    lies on the devices, indices int32 [steps, B] into it, the seed and the
-    task's frozen arrays; it gives the state after and the metrics of each step,
-    [steps]. Where `streamed`, the data set is None, and in place of the indices
-    stand the batches themselves, uint8 [steps, B, 64, 64, 3], each split over
-    the devices.
+    A function of the state (donated), the data set uint8 [N, 64, 64, 3] on the
+    devices, indices int32 [steps, B] into it, the seed and the task's frozen
+    arrays; it returns the state after and the metrics of each step, [steps]. If
+    `streamed`, the data set is None, and the indices are replaced by the
+    batches themselves, uint8 [steps, B, 64, 64, 3], each sharded over the
+    devices.
   """
   replicated = sharding.replicated(mesh)
   batched = sharding.batch_sharding(mesh)
@@ -321,7 +322,7 @@ def _restore_or_init(
   meta: dict[str, Any],
   mesh: jax.sharding.Mesh,
 ) -> tuple[int, State]:
-  """Returns the steps done and the state, of the latest checkpoint if any."""
+  """Returns the steps done and the state, from the latest checkpoint if any."""
   replicated = sharding.replicated(mesh)
   shapes = jax.eval_shape(lambda: task.init(replicated))
   restored = checkpoints.restore_latest(
@@ -340,7 +341,7 @@ class _Calls:
   """Compiled calls of several steps, of which a few may be in flight.
 
   Their metrics stay on the devices until a call is collected, so that the host
-  prepares the next calls meanwhile.
+  can prepare the next calls in the meantime.
   """
 
   def __init__(
@@ -349,12 +350,12 @@ class _Calls:
     collected: Callable[[int, dict[str, np.ndarray]], None],
     bar: progress.Progress,
   ):
-    """Compiles nothing yet.
+    """Stores its arguments, and compiles nothing yet.
 
     Args:
       function: the jitted function of several steps.
       collected: called with a call's last step and its metrics, [steps].
-      bar: paused while a program is compiled.
+      bar: is paused while a program is compiled.
     """
     self._function, self._collected, self._bar = function, collected, bar
     self._compiled: dict[tuple[int, ...], jax.stages.Compiled] = {}
@@ -374,7 +375,7 @@ class _Calls:
     """
     arguments = (state, dataset, batch, *arguments)
     if batch.shape not in self._compiled:
-      # Nothing may run while the clock stands.
+      # No call may run while the progress bar's clock is paused.
       self.collect()
       with self._bar.paused(), jax.transfer_guard("allow"):
         program = self._function.lower(*arguments).compile()
@@ -386,14 +387,14 @@ class _Calls:
     return state
 
   def collect(self, keep: int = 0) -> None:
-    """Takes metrics off the devices until `keep` calls are in flight."""
+    """Fetches metrics from the devices until `keep` calls are in flight."""
     while len(self._in_flight) > keep:
       step, metrics = self._in_flight.popleft()
       self._collected(step, jax.device_get(metrics))
 
 
 class _Log:
-  """What becomes of the metrics of each step, once they are off the devices."""
+  """Checks, shows and writes the metrics fetched from the devices."""
 
   def __init__(
     self,
@@ -403,13 +404,13 @@ class _Log:
     batch_size: int,
     checkpoints: checkpoints_lib.Checkpoints,
   ):
-    """Begins with no metrics.
+    """Starts without metrics.
 
     Args:
       writer: gets their means.
       bar: shows the last losses.
-      section: of the config, that has the learning rate.
-      batch_size: images a step.
+      section: the section of the config that has the learning rate.
+      batch_size: images per step.
       checkpoints: of the run.
     """
     self._writer, self._bar = writer, bar
@@ -418,7 +419,7 @@ class _Log:
     self._values = collections.defaultdict(list)
 
   def add(self, last: int, values: dict[str, np.ndarray]) -> None:
-    """Takes the metrics of a call.
+    """Adds the metrics of a call.
 
     Args:
       last: the call's last step.
@@ -442,7 +443,7 @@ class _Log:
   def _stop(
     self, last: int, values: dict[str, np.ndarray], place: int
   ) -> NoReturn:
-    """Ends the run at the step of that place in a call."""
+    """Ends the run; `place` is the step's index in the call."""
     found = ", ".join(f"{name} {x[place]}" for name, x in values.items())
     step = last - len(next(iter(values.values()))) + place + 1
     saved = self._checkpoints.steps()
@@ -462,13 +463,13 @@ class _Log:
 
 
 def _last_error(workdir: pathlib.Path, metric: str) -> float | None:
-  """Returns what the last validation gave, of this command or one before."""
+  """Returns the last validation's error, of this or an earlier command."""
   rows = metric_writer.read(workdir / "metrics.jsonl")
   return next((row[metric] for row in rows[::-1] if metric in row), None)
 
 
 def _draw_losses(workdir: pathlib.Path) -> None:
-  """Draws losses.png from metrics.jsonl, where it has losses."""
+  """Draws losses.png from metrics.jsonl, if it has losses."""
   series = collections.defaultdict(lambda: ([], []))
   for row in metric_writer.read(workdir / "metrics.jsonl"):
     for name, value in row.items():

@@ -30,14 +30,14 @@ def load(families: str | tuple[str, ...], count: int, seed: int) -> np.ndarray:
 def draw(families: str | tuple[str, ...], count: int, seed: int) -> np.ndarray:
   """Draws the holes that an encoder is trained with.
 
-  Half of them have their family's usual size, the others from half of it to
-  one and a half.
+  Half of them have their family's default size, the others between half and
+  one and a half times of it.
 
   Args:
-    families: names, as text with commas or a tuple; one that stands twice is
+    families: names, as text with commas or a tuple; one that is listed twice is
       drawn twice as often.
     count: how many masks.
-    seed: what they are drawn from.
+    seed: the seed that they are drawn from.
 
   Returns:
     float32 [count, 64, 64, 1], 1 = known.

@@ -21,11 +21,11 @@ from dcgan_inpaint.runtime import files
 
 
 class MetricWriter:
-  """Writes the metrics of one run; of several processes, the first does.
+  """Writes the metrics of one run; with several processes, only the first.
 
   A run that resumes from step S repeats the steps after S, so their lines are
-  dropped and every step stands once. A run from step 0 starts a new file and
-  sets an older one aside as `metrics.1.jsonl`.
+  dropped and every step appears once. A run from step 0 starts a new file and
+  renames an older one to `metrics.1.jsonl`.
   """
 
   def __init__(
@@ -42,7 +42,7 @@ class MetricWriter:
       resume_step: the step of the restored checkpoint; 0 without one.
       tensorboard: whether to write TensorBoard's event files, in
         `workdir/tensorboard`.
-      writable: False writes nothing at all; for all processes but one.
+      writable: False to write nothing, in all processes but one.
     """
     self._file, self._events = None, None
     if not writable:
@@ -65,7 +65,7 @@ class MetricWriter:
           "no checkpoint of the run in %s: it starts at step 0, and keeps the "
           "metrics that were there as %s", self._workdir, kept.name,
         )  # fmt: skip
-    # Buffered by line: a run that is killed keeps all that it has written.
+    # Buffered by line: a killed run keeps all lines that it has written.
     self._file = path.open("a", buffering=1)
     if tensorboard:
       self._events = _event_writer(self._workdir / "tensorboard", resume_step)
@@ -87,7 +87,7 @@ class MetricWriter:
       self._events.flush()
 
   def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-    """Writes pictures, as PNG files `workdir/NAME/step_000500.png` too.
+    """Writes pictures, also as PNG files `workdir/NAME/step_000500.png`.
 
     Args:
       step: the training step.
@@ -102,7 +102,7 @@ class MetricWriter:
         self._events.add_image(name, image, step)
 
   def flush(self) -> None:
-    """Hands everything written so far to the operating system."""
+    """Passes everything written so far to the operating system."""
     if self._file:
       self._file.flush()
     if self._events:
@@ -131,7 +131,7 @@ def read(path: str | os.PathLike) -> list[dict[str, Any]]:
       skipped.
 
   Returns:
-    A dict a line, each with 'step'.
+    One dict per line, each with 'step'.
 
   Raises:
     errors.UserError: there is no such file, or a line before the last is
@@ -141,9 +141,9 @@ def read(path: str | os.PathLike) -> list[dict[str, Any]]:
 
 
 def _lines(path: str | os.PathLike) -> list[tuple[str, dict[str, Any]]]:
-  """Returns the whole lines of a `metrics.jsonl`, each as text and as dict."""
+  """Returns the complete lines of a `metrics.jsonl`, as text and as dict."""
   try:
-    # What is no text is no JSON either.
+    # Undecodable bytes are not JSON either.
     texts = pathlib.Path(path).read_text(errors="replace").splitlines()
   except FileNotFoundError:
     raise errors.UserError(
@@ -153,7 +153,7 @@ def _lines(path: str | os.PathLike) -> list[tuple[str, dict[str, Any]]]:
   for number, text in enumerate(texts, start=1):
     try:
       metrics = json.loads(text)
-      metrics["step"]  # noqa: B018 (a line without it is no line of ours)
+      metrics["step"]  # noqa: B018 (Every line has one.)
     except (ValueError, TypeError, KeyError, RecursionError):
       if number == len(texts):
         break
@@ -180,24 +180,25 @@ def _event_writer(
 
 
 class _EventWriter:
-  """TensorBoard's events, written at once.
+  """Writes TensorBoard's events immediately.
 
-  The `SummaryWriter` of tensorboardX leaves that to a thread. A full disk or a
-  clock that jumps back by some weeks ends the thread, and whoever then adds a
-  few more events waits for ever.
+  The `SummaryWriter` of tensorboardX writes them in a thread. A full disk, or a
+  clock that jumps back by some weeks, ends the thread, and adding a few more
+  events then blocks for ever.
   """
 
   def __init__(self, folder: pathlib.Path, resume_step: int):
-    # Slow to import, and not all want it.
+    # Slow to import, and not always used.
     from tensorboardX import event_file_writer
     from tensorboardX import summary
     from tensorboardX.proto import event_pb2
 
-    # Its fields are made when it is imported, and no type checker sees them.
+    # Its classes are created on import, so type checkers do not see them.
     events: Any = event_pb2
     self._event, self._summary = events.Event, summary
     folder.mkdir(parents=True, exist_ok=True)
-    # The name has the second; the process tells runs apart that share it.
+    # The file's name has the time in seconds; the process id distinguishes
+    # runs that start in the same second.
     self._file = event_file_writer.EventsWriter(
       str(folder / "events"), f".{os.getpid()}"
     )

@@ -1,4 +1,4 @@
-"""Whether a run may go on from the checkpoints that its workdir holds."""
+"""Whether a run may resume from the checkpoints in its workdir."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import lists
 
-# What a run has whose checkpoint does not name the field.
+# The values of fields that a run's checkpoint may lack.
 _ABSENT = {
   "encoder.skips": False,
   "encoder.dropout": 0.0,
@@ -21,12 +21,12 @@ def check(
   """Refuses to resume a run with other data, networks or settings.
 
   Args:
-    then: what the checkpoint was saved with: its `config`, as a dict, how many
-      training `images` there were, and what else tells one run from another,
-      such as the digest of the `generator` that an encoder is trained for.
-    now: the same of this command.
-    fixed_fields: of the config, those that must be as they were: `section` for
-      all of a section's, or `section.field`.
+    then: what the checkpoint was saved with: its `config`, as a dict, the
+      number of training `images`, and what else distinguishes runs, such as the
+      digest of the `generator` that an encoder is trained for.
+    now: the same for this command.
+    fixed_fields: the fields of the config that must not change: `section` for
+      all fields of a section, or `section.field`.
 
   Raises:
     errors.UserError: names what differs, with both values.
@@ -45,7 +45,7 @@ def check(
     )
   before = _ABSENT | _flat(then["config"], fixed_fields)
   after = _flat(now["config"], fixed_fields)
-  # A field that came later is not held against an older run.
+  # Fields that an older run's config does not have are not compared.
   differing = [
     f"config.{field}={after[field]!r} (was {before[field]!r})"
     for field in sorted(before.keys() & after.keys())
@@ -59,10 +59,10 @@ def check(
 
 
 def _equal(before: Any, after: Any) -> bool:
-  """Tells whether two values of a field mean the same.
+  """Returns whether two values of a field mean the same.
 
-  A field that lists several may be text with commas, or a tuple, which JSON
-  gives back as a list.
+  A field that lists several values may be text with commas, or a tuple, which
+  JSON returns as a list.
   """
   if isinstance(before, str) != isinstance(after, str) and all(
     isinstance(value, (str, list, tuple)) for value in (before, after)

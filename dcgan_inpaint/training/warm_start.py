@@ -1,4 +1,4 @@
-"""The first state of an encoder that goes on from a trained one."""
+"""The initial state of an encoder that starts from a trained one."""
 
 from typing import Any
 from typing import cast
@@ -10,17 +10,17 @@ from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.networks import encoder as encoder_lib
 from dcgan_inpaint.runtime import errors
 
-# The layers that see all places at once.
+# The dense layers, each of which sees all places.
 _DENSE = ("mix_in", "mix_norm", "mix_out", "out_in", "out", "out_local")
 
 
 def grow(
   variables: dcgan.Variables, smaller: dcgan.Variables
 ) -> dcgan.Variables:
-  """Puts an encoder of lower rank in the place of a wider one's first values.
+  """Copies a trained encoder into one of the same or a higher rank.
 
   Args:
-    variables: of the encoder to be, as `init_state` makes them.
+    variables: of the new encoder, as `init_state` makes them.
     smaller: of the trained one; it may lack skips, and no shape is larger.
 
   Returns:
@@ -34,7 +34,7 @@ def grow(
 
 
 def without_dense(variables: dcgan.Variables) -> dcgan.Variables:
-  """Leaves out the dense layers, in which most of an encoder's values are.
+  """Leaves out the dense layers, which hold most of an encoder's values.
 
   Args:
     variables: of an encoder.
@@ -58,19 +58,19 @@ def take_over(
   given: encoder_lib.Encoder | None,
   variables: dcgan.Variables | None,
 ) -> dcgan.Variables | None:
-  """Returns what an encoder that is to be trained takes over from another.
+  """Returns the variables with which the training of an encoder starts.
 
   Args:
     config: the section `config.encoder`.
-    wanted: what is to be trained.
-    given: what `config.checkpoint` brings, or None.
+    wanted: the encoder that is to be trained.
+    given: the trained encoder of `config.checkpoint`, or None.
     variables: of `given`.
 
   Returns:
-    Variables for `grow`, or None for a start from random values.
+    Variables for `grow`, or None to start from random values.
 
   Raises:
-    errors.UserError: there is no encoder to go on from, or it does not fit in.
+    errors.UserError: there is no encoder to start from, or it does not fit.
   """
   if not config.warm_start:
     if config.fresh_dense:
@@ -85,7 +85,7 @@ def take_over(
       "config.checkpoint brings none: name the workdir of its training as "
       "config.checkpoint.encoder"
     )
-  # What the rank 0 stands for.
+  # The rank that 0 stands for.
   last = dcgan.scaled(encoder_lib.CHANNELS, given.width)[-1]
   ranks = given.rank or last, wanted.rank or last
   if given.width != wanted.width or ranks[0] > ranks[1]:
