@@ -1,1 +1,1 @@
-"""The latent search, and the trained model that it searches."""
+"""The latent search, and the trained model that it uses."""

@@ -1,4 +1,4 @@
-"""How what was generated is put into the hole: pasted, or blended.
+"""Puts the generated image into the hole: pasted, or blended.
 
 `paste` is the paper's `M * y + (1 - M) * G(z)`. It leaves a seam where G(z)
 and y differ in brightness or colour along the hole's rim.
@@ -10,23 +10,23 @@ completed image x solves, for every pixel p of the hole,
 
   sum_q (x_p - x_q) = sum_q (G_p - G_q)    with x_q = y_q where q is known,
 
-over p's neighbours q above, below, left and right, those of them that lie in
-the image: on the image's own border the difference to G is free (natural
-boundary), and only the rim pulls. Put differently, the error y - G(z) on the
-rim is spread over the hole by the smoothest surface, and added to G(z). The
-equation reads y on the rim alone, never under the hole.
+over p's neighbours q above, below, left and right that lie in the image: on the
+image's own border the difference to G is free (natural boundary condition), and
+only the rim fixes it. In other words, the error y - G(z) on the rim is extended
+over the hole as the smoothest surface, and added to G(z). The equation reads y
+on the rim only, never under the hole.
 
-`screened` holds x to the values of G(z) as well (Bhat, Curless, Cohen and
+`screened` also keeps x close to the values of G(z) (Bhat, Curless, Cohen and
 Zitnick, "Fourier Analysis of the 2D Screened Poisson Equation for Gradient
-Domain Problems", ECCV 2008): the left side gains s (x_p - G_p). The error on
-the rim then fades inwards, to a third in 1 / sqrt(s) pixels. On the rim it says
-what the error beside it is; in the middle of a large hole it says nothing. The
-screen s was chosen on validation faces, between holes in the centre, which want
-it stronger, and scattered ones, which want none (docs/ablations.md).
+Domain Problems", ECCV 2008): the left side has an additional s (x_p - G_p). The
+error on the rim then decays inwards, to a third in 1 / sqrt(s) pixels. It
+predicts the error in the pixels beside it, but not in the middle of a large
+hole. The screen s was chosen on validation faces, as a compromise between holes
+in the centre, for which a stronger one is better, and scattered holes, for
+which none is (docs/ablations.md).
 
-The values that either blending gives may leave [-1, 1]; they are clipped
-there, in the hole only and after the solution. Pixels that are known come back
-to the bit, in every mode.
+Blended values may leave [-1, 1]; they are clipped, in the hole only and after
+solving. Known pixels are returned to the bit, in every mode.
 """
 
 import functools
@@ -38,27 +38,27 @@ import numpy as np
 
 MODES = ("paste", "poisson", "screened")
 
-# s of the mode `screened`, for pixels as large as those of G.
+# s of the mode `screened`, for pixels of the size of G's.
 SCREEN = 0.1
 
-# Where the solver stops: the residual over the right side, in the 2-norm.
+# The relative residual, in the 2-norm, at which the solver stops.
 TOLERANCE = 1e-6
 
 # Images solved at a time.
 _BATCH = 256
 
-# Heights and widths are filled up to multiples of this, so that photographs of
+# Heights and widths are padded to multiples of this, so that photographs of
 # many sizes share a few compiled programs.
 _STEP = 64
 
 
 class Solution(NamedTuple):
-  """What Poisson blending made of a batch.
+  """The result of Poisson blending for a batch.
 
   Attributes:
     completed: float32 [N, H, W, C] in [-1, 1] in the hole.
     residual: float32 [N], of the equation before clipping: its 2-norm over
-      that of the right side; 0 where there is nothing to solve.
+      that of the right side; 0 if there is nothing to solve.
   """
 
   completed: jax.Array
@@ -77,17 +77,17 @@ def blend(
   Args:
     mode: one of `MODES`.
     generated: float32 [N, H, W, C] in [-1, 1], G(z) over the whole image.
-    images: float32 [N, H, W, C] in [-1, 1]. What lies in the hole is ignored.
+    images: float32 [N, H, W, C] in [-1, 1]. Values in the hole are ignored.
     masks: float32 [N, H, W, 1], 1 = known, 0 = hole.
-    scale: how many pixels of the images one of G's is wide.
+    scale: the width of one of G's pixels, in pixels of the images.
 
   Returns:
     float32 [N, H, W, C]: the known pixels are those of `images`, to the bit;
     the others lie in [-1, 1] if `generated` does. An image does not depend on
-    its neighbours in the batch.
+    the others in the batch.
 
   Raises:
-    ValueError: there is no such mode.
+    ValueError: the mode is unknown.
   """
   if mode not in MODES:
     raise ValueError(f"{mode!r}: choose one of {', '.join(MODES)}")
@@ -101,7 +101,7 @@ def blend(
   completed = np.empty(images.shape, np.float32)
   size = min(len(images), _BATCH)
   for first in range(0, len(images), size or 1):
-    # The last part reaches back to be as large as the others: one shape, one
+    # The last part overlaps the one before to have its size: one shape, one
     # compilation.
     first = min(first, len(images) - size)
     part = slice(first, first + size)
@@ -132,16 +132,16 @@ def poisson(
 ) -> Solution:
   """Returns the images with their holes Poisson blended, and the residuals.
 
-  By conjugate gradients, image by image, all colours together, until the
-  residual is `TOLERANCE` of the right side. The work grows with the image and
-  with the width of the hole. Only a hole and the ring of pixels around it
-  count: a caller with large photographs may cut out that much.
+  Conjugate gradients, image by image, all channels together, until the relative
+  residual is `TOLERANCE`. The cost grows with the image and with the width of
+  the hole. Only a hole and the ring of pixels around it matter: for large
+  photographs a caller may crop to these.
 
   Args:
     generated: float32 [N, H, W, C] in [-1, 1].
-    images: float32 [N, H, W, C] in [-1, 1]. What lies in the hole is ignored.
-    masks: float32 [N, H, W, 1], 1 = known, 0 = hole. Where all is hole there is
-      no rim, and the generated image itself is the solution.
+    images: float32 [N, H, W, C] in [-1, 1]. Values in the hole are ignored.
+    masks: float32 [N, H, W, 1], 1 = known, 0 = hole. If all is hole there is no
+      rim, and the generated image itself is the solution.
     inside: float32 [H, W, 1], 1 in the images, 0 in padding beyond their
       border, where `masks` must be 1.
     screen: s, a scalar; 0 = not screened.
@@ -167,10 +167,10 @@ def _blend_image(
   def laplacian(offset):
     return hole * ((degree + screen) * offset - _neighbours(offset))
 
-  # `where`, not a product: what is under the hole may even be NaN.
+  # `where`, not a product: values under the hole may be NaN.
   rim = jnp.where(known, image - generated, 0)
   right = hole * _neighbours(inside * rim)
-  # Float32 may stall above the tolerance; then the bound on steps ends it.
+  # In float32 it may stall above the tolerance; `maxiter` then ends it.
   offset, _ = jax.scipy.sparse.linalg.cg(
     laplacian, right, tol=TOLERANCE, maxiter=4 * sum(hole.shape)
   )

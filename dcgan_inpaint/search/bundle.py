@@ -17,7 +17,7 @@ class NetworkBundle:
 
   Attributes:
     generator: G.
-    discriminator: D, which gives `loss.outputs` logits.
+    discriminator: D, which returns `loss.outputs` logits.
     loss: the variant whose `prior` is the perceptual loss.
     latent_size: values of z.
     encoder: E, which a search may start from; None without one.
@@ -46,7 +46,7 @@ class NetworkBundle:
   def encode(
     self, weights: "Weights", images: jax.Array, masks: jax.Array
   ) -> encoder_lib.EncoderOutput:
-    """Returns what E makes of images [B, H, W, 3] and masks [B, H, W, 1]."""
+    """Returns the output of E for images [B, H, W, 3], masks [B, H, W, 1]."""
     if self.encoder is None or weights.encoder is None:
       raise ValueError("there is no encoder")
     return cast(
@@ -73,13 +73,16 @@ class NetworkBundle:
 
 
 class Weights(NamedTuple):
-  """The frozen networks; an argument everywhere, as closures are folded.
+  """The weights of the frozen networks.
+
+  They are always passed as arguments: XLA treats a closure's arrays as
+  constants and folds them.
 
   Attributes:
     generator: of G.
     discriminator: of D.
     encoder: of the encoder, or of the first of several; None without one.
-    other_encoders: of the ones after it, which are of the same shape.
+    other_encoders: of the other encoders, which have the same shapes.
   """
 
   generator: dcgan.Variables
@@ -89,7 +92,7 @@ class Weights(NamedTuple):
 
 
 def prepare(networks: NetworkBundle, weights: Weights) -> Weights:
-  """Adds to the weights what all steps of a search share (`dcgan.prepare`)."""
+  """Adds what all steps of a search share to the weights (`dcgan.prepare`)."""
   return weights._replace(
     generator=dcgan.prepare(networks.generator, weights.generator),
     discriminator=dcgan.prepare(networks.discriminator, weights.discriminator),
@@ -97,7 +100,7 @@ def prepare(networks: NetworkBundle, weights: Weights) -> Weights:
 
 
 def each_encoder(weights: Weights, count: int = 0) -> list[Weights]:
-  """Returns the weights once for each encoder, with that one alone.
+  """Returns the weights once for each encoder, with only that encoder.
 
   Args:
     weights: of all networks.

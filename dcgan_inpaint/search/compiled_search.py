@@ -1,8 +1,8 @@
 """The search of a batch: all starts of all its images, in compiled programs.
 
 `latent_search` has the search of one image from one start. Here it is mapped
-over starts and images, compiled once for each shape of a batch, and split over
-the devices by images, without any communication between them.
+over starts and images, compiled once for each shape of a batch, and sharded
+over the devices by images, without any communication between them.
 """
 
 import functools
@@ -19,19 +19,19 @@ from dcgan_inpaint.search import bundle
 from dcgan_inpaint.search import latent_search
 from dcgan_inpaint.search import settings as search_settings
 
-# Calls of steps that may wait on the devices: they hold memory, and programs on
-# many CPU devices lock up when too many wait.
+# Calls of steps that may be in flight: they hold memory, and programs on many
+# CPU devices lock up when too many are.
 _CALLS_IN_FLIGHT = 8
 
 
 class Found(NamedTuple):
-  """What the search of a batch found, [N, ...] for N images.
+  """The result of the search of a batch, [N, ...] for N images.
 
   Attributes:
     generated: float32 [N, H, W, 3], G of the best start, or the mean over the
       starts (`reduce`).
     latent: float32 [N, latent_size], z of the best start.
-    loss: float32 [N, starts], the objective of every start at the end.
+    loss: float32 [N, starts], the final objective of every start.
   """
 
   generated: np.ndarray
@@ -42,8 +42,8 @@ class Found(NamedTuple):
 class CompiledSearch:
   """The search of a batch; nothing is compiled before it is called.
 
-  Its functions take and give arrays on the devices: those of a batch lie split
-  over them, by images, and the weights on every one.
+  Its functions take and return arrays on the devices: those of a batch are
+  sharded by images, and the weights are replicated.
 
   Attributes:
     networks: G, D and E.
@@ -62,7 +62,7 @@ class CompiledSearch:
     Args:
       networks: G, D and E.
       settings: of the search.
-      mesh: the devices that images are split over.
+      mesh: the devices that images are sharded over.
 
     Raises:
       errors.UserError: there is no encoder to start from, or the devices do not
@@ -83,7 +83,7 @@ class CompiledSearch:
     self.mesh = mesh
     self._stages = latent_search.stages(settings)
     # Compiled loops of convolutions are about ten times slower than single
-    # calls on XLA's CPU backend, and faster than calls everywhere else.
+    # calls on XLA's CPU backend, and faster than single calls elsewhere.
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     self._steps_per_call = settings.steps_per_call or (1 if on_cpu else 50)
 
@@ -120,7 +120,7 @@ class CompiledSearch:
     )
 
   def prepare(self, weights: bundle.Weights) -> bundle.Weights:
-    """Brings the weights to the devices, with what all steps can share."""
+    """Copies the weights to the devices, with what all steps can share."""
     weights = jax.device_put(weights, sharding.replicated(self.mesh))
     return self._prepare(weights)
 
@@ -131,15 +131,15 @@ class CompiledSearch:
     numbers: np.ndarray,
     samples: np.ndarray,
   ) -> latent_search.Problem:
-    """Brings a batch to the devices.
+    """Copies a batch to the devices.
 
     Args:
-      images: float32 [N, H, W, 3] in [-1, 1]; anything under the hole.
+      images: float32 [N, H, W, 3] in [-1, 1]; any values under the hole.
       masks: float32 [N, H, W, 1], 1 = known.
-      numbers: uint32 [N], of the images.
-      samples: uint32 [N], which sample of its image each is to be.
+      numbers: uint32 [N], the number of each image.
+      samples: uint32 [N], the number of the sample to make of each image.
     """
-    # Zeros under the hole: nothing there can reach the loss, not even a NaN.
+    # Zeros under the hole: no value there reaches the loss, not even NaN.
     known = np.where(masks > 0.5, images, np.float32(0))
     problems = (
       known,
@@ -154,7 +154,7 @@ class CompiledSearch:
   def stages(self, samples: np.ndarray | int) -> list[latent_search.Stage]:
     """Returns the stages of a batch of these samples of its images.
 
-    Where each image has one start, the encoder's own, none is left to settle.
+    If each image has one start, the encoder's own, no start needs to settle.
     """
     if self.settings.starts > 1 or np.any(np.asarray(samples) > 0):
       return self._stages
@@ -183,7 +183,7 @@ class CompiledSearch:
     states: latent_search.State,
     problems: latent_search.Problem,
   ) -> latent_search.State:
-    """Returns the states after some steps of a stage; takes those before."""
+    """Returns the states after some steps of a stage; donates those before."""
     for call, count in enumerate(self._calls(steps), start=1):
       states = self._advance(stage, count, weights, states, problems)
       if call % _CALLS_IN_FLIGHT == 0:
@@ -196,7 +196,7 @@ class CompiledSearch:
     states: latent_search.State,
     problems: latent_search.Problem,
   ) -> Found:
-    """Returns what was found, off the devices."""
+    """Returns the result, fetched from the devices."""
     return Found(*jax.device_get(self._end(weights, states, problems)))
 
   def run(
@@ -208,11 +208,11 @@ class CompiledSearch:
     """Searches for a batch.
 
     Args:
-      weights: what `prepare` returned, with the one encoder to start from.
+      weights: what `prepare` returned, with only the encoder to start from.
       problems: what `place` returned.
       stages: what `stages` returned.
     """
-    # All is on the devices, and nothing may go back and forth between steps.
+    # All arrays are on the devices: no transfers between steps.
     with jax.transfer_guard("disallow"):
       states = self.begin(weights, problems)
       for stage in stages:
@@ -235,7 +235,7 @@ class CompiledSearch:
     self.end(weights, states, problems)
 
   def _calls(self, steps: int) -> list[int]:
-    """Returns how many steps each of the calls makes that make up `steps`."""
+    """Returns the number of steps of each call, `steps` in total."""
     calls, rest = divmod(steps, self._steps_per_call)
     return [self._steps_per_call] * calls + [rest] * (rest > 0)
 
@@ -243,7 +243,7 @@ class CompiledSearch:
 def lower(
   search: CompiledSearch, weights: bundle.Weights, shape: tuple[int, ...]
 ) -> jax.stages.Lowered:
-  """Returns the program of the first call of steps, to ask what it takes.
+  """Returns the lowered program of the first call of steps, for its cost.
 
   Args:
     search: the search.
@@ -274,7 +274,7 @@ def _begin(
   seed: jax.Array,
   problems: latent_search.Problem,
 ) -> latent_search.State:
-  """Returns where all starts of all images set out, [N, starts, ...]."""
+  """Returns the initial states of all starts of all images."""
   encoded = None
   if settings.start == "encoder":
     encoded = networks.encode(weights, problems.image, problems.mask)
@@ -285,7 +285,7 @@ def _begin(
     encoded: encoder_lib.EncoderOutput | None,
   ) -> latent_search.State:
     key = jax.random.fold_in(jax.random.key(seed), number)
-    # A sample's starts follow those of the sample before it.
+    # The starts of consecutive samples have consecutive numbers.
     first = sample * settings.starts
     starts = first + jnp.arange(settings.starts, dtype=jnp.uint32)
     return jax.vmap(
@@ -345,13 +345,13 @@ def _end(
     loss, generated = jax.vmap(objective, in_axes=(None, 0, None))(
       weights, states, problem
     )
-    # A start whose loss is not finite must not win over one whose is.
+    # A start whose loss is not finite must not win over one whose loss is.
     finite = jnp.isfinite(loss)
     best = jnp.argmin(jnp.where(finite, loss, jnp.inf))
     kept = generated[best]
     if settings.reduce == "mean":
-      # The least squared error is the posterior's mean, and the starts are a
-      # sample of it.
+      # The posterior's mean has the least squared error, and the starts are
+      # samples of the posterior.
       weight = finite[:, None, None, None]
       mean = jnp.sum(jnp.where(weight, generated, 0), 0) / jnp.sum(finite)
       kept = jnp.where(jnp.any(finite), mean, kept)

@@ -1,26 +1,26 @@
 """Gives a mean of many faces the strength of detail that one face has.
 
-The least squared error is reached by the mean of all faces that could be under
-a hole, and that is smoother than any of them: where it is not known how a line
-runs, the mean shows less of it. Of all images with the details of a face, the
-one nearest in squared error follows from the mean alone, and for Gaussian
-images it is the mean with each component scaled by the ratio of the two
-deviations (Freirich, Michaeli and Meir, "A Theory of the Distortion-Perception
-Tradeoff in Wasserstein Space", NeurIPS 2021). It costs far less error than to
-draw a face at random, which doubles it.
+The mean of all possible faces under a hole has the least squared error, and is
+smoother than any of them: where the position of a line is uncertain, the mean
+shows less of it. Among all images with the details of a face, the one nearest
+in squared error is a function of the mean alone; for Gaussian images it is the
+mean with each component scaled by the ratio of the two standard deviations
+(Freirich, Michaeli and Meir, "A Theory of the Distortion-Perception Tradeoff in
+Wasserstein Space", NeurIPS 2021). This costs far less error than drawing a
+random face, which doubles it.
 
-Here the details are what a blur of `BLUR` pixels takes away. How much weaker
-they are in the mean hardly depends on the kind of hole, only on how far the
-nearest known pixel is (measured on validation faces, docs/ablations.md), and so
-the scale is a function of that distance.
+Here the details are what a blur of `BLUR` pixels removes. How much weaker they
+are in the mean hardly depends on the kind of hole, only on the distance to the
+nearest known pixel (measured on validation faces, docs/ablations.md), so the
+scale is a function of that distance.
 """
 
 import numpy as np
 
-# Deviation of the blur, in pixels of a 64x64 face.
+# Standard deviation of the blur, in pixels of a 64x64 face.
 BLUR = 1.5
-# On the rim, this share of what is added in the depth of a hole; from there on
-# what is missing falls by e with every pixel.
+# The fraction, on the rim, of what is added deep in a hole; the remainder falls
+# by a factor of e with every pixel from there.
 _RIM = 0.37
 
 
@@ -32,17 +32,17 @@ def strengthen(
   Args:
     generated: float32 [N, H, W, C] in [-1, 1], G(z) over the whole image.
     masks: float32 [N, H, W, 1], 1 = known, 0 = hole.
-    gain: what multiplies the details far from all known pixels; 1 changes
-      nothing. Known pixels count as the hole's rim, so that blending compares
-      like with like there.
+    gain: factor on the details far from all known pixels; 1 changes nothing.
+      Known pixels are treated as the hole's rim, so that blending compares like
+      with like there.
 
   Returns:
-    float32 [N, H, W, C] in [-1, 1]. An image does not depend on its neighbours
-    in the batch.
+    float32 [N, H, W, C] in [-1, 1]. An image does not depend on the others in
+    the batch.
   """
   if gain == 1:
     return generated
-  from scipy import ndimage  # Here, as jobs without details need not wait.
+  from scipy import ndimage  # Slow to import, and not always used.
 
   blurred = ndimage.gaussian_filter(
     generated, (0, BLUR, BLUR, 0), mode="nearest"
@@ -53,7 +53,7 @@ def strengthen(
 
 
 def _scale(known: np.ndarray, gain: float) -> np.ndarray:
-  """Returns what multiplies the details of each pixel, [H, W]."""
+  """Returns the factor on the details of each pixel, [H, W]."""
   if not known.any():
     return np.full(known.shape, gain)
   from scipy import ndimage

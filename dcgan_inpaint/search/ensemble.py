@@ -1,12 +1,12 @@
-"""The search of any number of images, down to their completed images.
+"""The search of any number of images, up to the completed images.
 
-They are searched in batches (`compiled_search`). The result is a mean where the
-settings say so: of an image and its mirror image, since a face and its mirror
-image are as likely, but networks do not treat them alike; and of what each of a
-model's encoders gives, since networks trained apart err apart (deep ensembles,
-Lakshminarayanan et al. 2017). A mean is smoother than a face; `details` can
-give it the strength of detail that a single face has. Then it is put into the
-hole (`blending`).
+They are searched in batches (`compiled_search`). Depending on the settings, the
+result is a mean: over an image and its mirror image, since both are equally
+likely faces, but networks do not treat them alike; and over the results of each
+of a model's encoders, since networks that were trained separately make
+different errors (deep ensembles, Lakshminarayanan et al. 2017). A mean is
+smoother than a face; `details` can give it the strength of detail that a single
+face has. Then it is put into the hole (`blending`).
 """
 
 from collections.abc import Callable
@@ -26,17 +26,18 @@ from dcgan_inpaint.search import settings as search_settings
 
 
 class Result(NamedTuple):
-  """What a search found, [N, ...] for N images.
+  """The result of a search, [N, ...] for N images.
 
   Attributes:
-    completed: float32 [N, H, W, 3], the holes filled from what was generated,
-      by the settings' `blending`; known pixels are the input's, to the bit.
+    completed: float32 [N, H, W, 3], the images with the holes filled from
+      `generated`, by the settings' `blending`; known pixels are the input's, to
+      the bit.
     generated: float32 [N, H, W, 3], G of the best start, or the mean over the
-      starts (`reduce`); in the mean over their mirror images (`mirrored`) and
-      the encoders; its details strengthened (`detail_gain`).
+      starts (`reduce`), averaged with the mirror image (`mirrored`) and over
+      the encoders, with its details strengthened (`detail_gain`).
     latent: float32 [N, latent_size], z of the best start.
-    loss: float32 [N, starts], the objective of every start at the end; both are
-      those of the image as it is, by the first encoder.
+    loss: float32 [N, starts], the final objective of every start. Latent and
+      loss are those of the unmirrored image and the first encoder.
   """
 
   completed: np.ndarray
@@ -51,10 +52,10 @@ def _compiled(
   settings: search_settings.SearchSettings,
   mesh: jax.sharding.Mesh,
 ) -> compiled_search.CompiledSearch:
-  """Returns the search of a batch, which searches that are alike share.
+  """Returns the search of a batch, shared by searches with equal arguments.
 
-  What it has compiled goes with it: the weights are arguments, so the models of
-  several seeds, or calls of the Python interface, need not compile anew.
+  Its compiled programs are shared, too: the weights are arguments, so models of
+  several seeds, or repeated calls of the Python interface, do not recompile.
   """
   return compiled_search.CompiledSearch(networks, settings, mesh)
 
@@ -77,7 +78,7 @@ class Search:
     Args:
       networks: G, D and E.
       settings: of the search.
-      mesh: the devices that images are split over; all by default.
+      mesh: the devices that images are sharded over; all by default.
 
     Raises:
       errors.UserError: there is no encoder to start from, or the devices do not
@@ -93,10 +94,10 @@ class Search:
     return self.compiled.settings
 
   def batch_size(self, count: int) -> int:
-    """Returns the images of a compiled batch for `count` images in all.
+    """Returns the size of a compiled batch for `count` images in all.
 
-    The configured size, or the next power of two where there are fewer, so
-    that one image alone does not pay for a whole batch and few shapes exist.
+    The configured size, or the next power of two for fewer images, so that a
+    single image does not take the time of a whole batch, and few shapes exist.
     """
     devices = self.compiled.mesh.devices.size
     needed = max(devices, 1 << (count - 1).bit_length())
@@ -104,7 +105,7 @@ class Search:
     return min(needed, self.settings.batch_size)
 
   def members(self, weights: bundle.Weights) -> list[bundle.Weights]:
-    """Brings the weights to the devices, once for each encoder that is used."""
+    """Copies the weights to the devices, once for each encoder in use."""
     count = self.settings.encoders if self.settings.start == "encoder" else 1
     return bundle.each_encoder(self.compiled.prepare(weights), count)
 
@@ -146,14 +147,13 @@ class Search:
 
     Args:
       weights: the frozen networks.
-      images: float32 [N, H, W, 3] in [-1, 1]; what lies under a hole is not
-        looked at.
+      images: float32 [N, H, W, 3] in [-1, 1]; values under a hole are ignored.
       masks: float32 [N, H, W, 1], 1 = known.
       indices: the images' numbers, of 32 bits; 0, 1, 2 ... by default. An
         image's starts are drawn from the seed and its number, so a set may be
-        cut into several calls.
-      samples: which sample of its image each is to be; 0 by default. The starts
-        of sample 1 are other ones than those of sample 0, and so on.
+        divided into several calls.
+      samples: the number of the sample to make of each image; 0 by default.
+        Different samples have different starts.
       size: images of a compiled batch; `batch_size(N)` by default. Calls of
         one size share what is compiled.
       on_batch: called with the number of images that each batch finished.
@@ -168,7 +168,7 @@ class Search:
     members = self.members(weights)
     batches = []
     for first in range(0, count, size):
-      # A ragged last batch is filled up with its first image: one shape, one
+      # An incomplete last batch is padded with its first image: one shape, one
       # compilation.
       rows = np.arange(first, first + size)
       rows = np.where(rows < count, rows, first)
@@ -199,9 +199,8 @@ class Search:
     upright = place(images, masks, indices, samples)
     first, *others = members
     found = run(first, upright, self.compiled.stages(samples))
-    # A sample after the first is one face of those that could be there, and the
-    # mirror image's, or another encoder's, is another: no mean of them is a
-    # face.
+    # A sample after the first is one of the possible faces; its mirror image's,
+    # or another encoder's, is another face, and their mean would not be a face.
     averaged = samples == 0
     stages = self.compiled.stages(0)
     generated = [found.generated]

@@ -1,4 +1,4 @@
-"""What the search of one image goes through, for a film."""
+"""The intermediate images of one image's search, for a film."""
 
 from collections.abc import Callable
 import functools
@@ -23,7 +23,7 @@ def path(
   index: int = 0,
   frames: int = 50,
 ) -> np.ndarray:
-  """Returns what the search of one image goes through.
+  """Returns intermediate images of the search of one image.
 
   Args:
     search: the search.
@@ -31,15 +31,16 @@ def path(
     image: float32 [H, W, 3] in [-1, 1].
     mask: float32 [H, W, 1], 1 = known.
     index: the image's number, as in a call of the search.
-    frames: about how many moments to see; at most one a step.
+    frames: about how many images to return; at most one per step.
 
   Returns:
-    float32 [F, H, W, 3]: what is generated before the first step and after
-    every so many, by the start that wins, or in the mean (`reduce`); of the
-    image and its mirror image (`mirrored`) and of the encoders in the mean.
+    float32 [F, H, W, 3]: the generated images before the first step and at
+    regular intervals, of the start that wins, or the mean over the starts
+    (`reduce`), averaged with the mirror image (`mirrored`) and over the
+    encoders.
   """
   compiled = search.compiled
-  # A whole batch of the one image: the shape is what devices can split.
+  # A whole batch of the same image: the devices divide this shape.
   images, masks = (np.stack([x] * search.batch_size(1)) for x in (image, mask))
   numbers = np.full(len(images), index, np.uint32)
   upright = compiled.place(images, masks, numbers, 0 * numbers)
@@ -65,7 +66,7 @@ _Look = Callable[[bundle.Weights, latent_search.State], np.ndarray]
 
 
 def _viewer(compiled: compiled_search.CompiledSearch) -> _Look:
-  """Returns what shows the first image of a batch: G of each of its starts."""
+  """Returns a function to a batch's first image: G of each of its starts."""
   generate = jax.jit(
     jax.vmap(
       functools.partial(
@@ -91,7 +92,7 @@ def _path(
   problems: latent_search.Problem,
   frames: int,
 ) -> np.ndarray:
-  """Returns the path of a batch's first image, as it is, by one encoder."""
+  """Returns the path of a batch's first image, unmirrored, by one encoder."""
   stages = compiled.stages(0)
   every = max(1, sum(stage.steps for stage in stages) // frames)
   with jax.transfer_guard("disallow"):

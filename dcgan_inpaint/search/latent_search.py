@@ -1,4 +1,4 @@
-"""The latent search: the face that agrees with what is known of an image.
+"""The latent search: the face that agrees with an image's known pixels.
 
 For an image y and a mask M (1 = known) the search minimises over z in [-1, 1],
 with both networks frozen, the paper's equations 1 to 3 (Yeh et al. 2017):
@@ -11,19 +11,19 @@ G(z) then fills the hole, as `M * y + (1 - M) * G(z)` (`blending`). BatchNorm
 runs on its stored statistics, so that an image's result does not depend on its
 neighbours.
 
-z alone reaches few faces exactly. A search may go on in activations h inside G
-(intermediate layer optimisation, Daras et al. 2021), where the objective gains
-a pull to h0, where this refinement began:
+Few faces are in the range of z. A search may continue in activations h inside G
+(intermediate layer optimisation, Daras et al. 2021), where the objective has an
+additional proximal term with the initial activations h0:
 
   L(h) = contextual(h) + lambda * prior(h) + proximal_weight * |h - h0|^2
 
-It may start from an encoder, which gives an offset to G's first activations, in
-one pass and without any search of z. Its skips change G's later activations,
-which the refinement then moves, as they reach the known pixels more freely than
-the first do. The first start of an image is the encoder's own. The others have
-a random z under its offset, and settle: before the refinement, as many steps on
-the first activations, whose reach is wide, bring light and outlines of the hole
-and of what is known together again.
+It may start from an encoder, which returns an offset to G's first activations
+in one pass, without any search of z. Its skips change G's later activations,
+which the refinement then optimises, as they fit the known pixels more freely
+than the first do. The first start of an image is the encoder's own. The others
+add the encoder's offset to the activations of a random z, and settle: before
+the refinement, as many steps on the first activations, which affect large
+regions, match light and outlines in the hole to the known pixels again.
 
 Here is the search of one image from one start, in pure functions: `begin`, then
 `enter` and its `step`s for each of the `stages`. `compiled_search` maps them
@@ -44,7 +44,7 @@ from dcgan_inpaint.search import bundle
 from dcgan_inpaint.search import optimizers
 from dcgan_inpaint.search import settings as search_settings
 
-# Of the steps in which starts beside the encoder's own settle.
+# For the steps in which starts other than the encoder's own settle.
 _SETTLE_LEARNING_RATE = 0.01
 _SETTLE_PULL = 1.0
 
@@ -55,7 +55,7 @@ class Problem(NamedTuple):
   Attributes:
     image: y, float32 [H, W, 3] in [-1, 1], finite in the hole.
     mask: M, float32 [H, W, 1], 1 = known.
-    number: uint32, of the image; its starts are drawn by it.
+    number: uint32, of the image; its starts are drawn from it.
     sample: uint32, which of the image's samples this is, 0 = the first.
   """
 
@@ -66,19 +66,18 @@ class Problem(NamedTuple):
 
 
 class State(NamedTuple):
-  """Where one start of one image stands.
+  """The state of one start of one image.
 
   Attributes:
     number: uint32, of the start; 0 is the encoder's own.
     latent: z, [latent_size].
-    offset: what is added to G's first activations, [4, 4, C]; None without an
-      encoder.
+    offset: added to G's first activations, [4, 4, C]; None without an encoder.
     features: of `encoder.EncoderOutput`, for its skips; () without any.
-    activations: h, what `refine_layer` of G gets; None before the refinement,
+    activations: h, the input of G's `refine_layer`; None before the refinement,
       while they follow from the latent and the offset.
-    anchor: what the start is pulled to: the offset when it begins to settle,
-      then h0; None before.
-    optimizer: the optimiser's state, of the stage that runs.
+    anchor: the centre of the proximal term: the offset when the start begins to
+      settle, then h0; None before.
+    optimizer: the optimiser's state, of the current stage.
   """
 
   number: jax.Array
@@ -96,7 +95,7 @@ class Stage(NamedTuple):
   Attributes:
     variable: 'latent', 'offset' (in which starts settle) or 'activations'.
     steps: how many.
-    optimizer: what makes them.
+    optimizer: of these steps.
   """
 
   variable: str
@@ -105,7 +104,7 @@ class Stage(NamedTuple):
 
 
 def stages(settings: search_settings.SearchSettings) -> list[Stage]:
-  """Returns the stages of a search, those without steps left out."""
+  """Returns the stages of a search that have steps."""
   settle_steps = settings.refine_steps if settings.start == "encoder" else 0
   return [
     Stage(
@@ -129,7 +128,7 @@ def objective(
   state: State,
   problem: Problem,
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns L of where a start stands, a scalar, and its G(z), [H, W, 3]."""
+  """Returns L of a state, a scalar, and its G(z), [H, W, 3]."""
   generated = generate(networks, settings, weights, state)
   mask = problem.mask
   if settings.importance:
@@ -154,7 +153,7 @@ def generate(
   weights: bundle.Weights,
   state: State,
 ) -> jax.Array:
-  """Returns what G makes of where a start stands, [H, W, 3]."""
+  """Returns the image that G generates from a state, [H, W, 3]."""
   if state.activations is not None:
     activations, layer = state.activations[None], settings.refine_layer
   elif state.offset is not None:
@@ -173,13 +172,13 @@ def begin(
   number: jax.Array,
   encoded: encoder.EncoderOutput | None,
 ) -> State:
-  """Returns where start `number` of an image sets out; `encoded` is by E."""
+  """Returns the initial state of start `number`; `encoded` is E's output."""
   key = jax.random.fold_in(key, number)
   latent = dcgan.sample_latents(key, 1, networks.latent_size)[0]
   if encoded is None:
     return State(number, latent)
-  # The offset is from the activations of z = 0: the first start is where E
-  # says, and the others lie around that.
+  # The offset is relative to the activations of z = 0: the first start is E's
+  # output, and the others lie around it.
   latent *= jnp.where(number > 0, settings.spread, 0.0)
   return State(number, latent, encoded.offset, encoded.features)
 
@@ -232,7 +231,7 @@ def step(
   if stage.variable == "offset":  # The encoder's own start does not settle.
     updates = jnp.where(state.number > 0, cast(jax.Array, updates), 0)
   variable = cast(jax.Array, optax.apply_updates(variable, updates))
-  if stage.variable == "latent":  # G knows nothing beyond what z is drawn from.
+  if stage.variable == "latent":  # z stays in the range that G is trained on.
     variable = jnp.clip(variable, -1.0, 1.0)
   return state._replace(**{stage.variable: variable}, optimizer=optimizer)
 

@@ -16,7 +16,7 @@ def make(
 
   Args:
     name: a function of `optax` or `optax.contrib` that takes `learning_rate`.
-    learning_rate: the first learning rate.
+    learning_rate: the initial learning rate.
     schedule: 'constant', or 'cosine', which falls to 0 over `steps`.
     steps: the length of the schedule.
     field: the config field that holds the name, for the message.

@@ -1,14 +1,14 @@
 """The settings of a search: `config.search`, with nothing left open.
 
 A mode sets the fields that `config.search` leaves open (None). `paper` is the
-plain search in z (the paper's equations 1 to 3). z alone reaches few faces
-exactly, so the other modes go on in activations inside G. `fidelity` has the
-lowest error: G's first activations come from an encoder, in one pass and
-without any search of z, then others are refined; the completed image is a mean
-of what could be there. `realism` gives that mean the strength of detail that a
+plain search in z (the paper's equations 1 to 3). Few faces are in the range of
+z, so the other modes optimise activations inside G. `fidelity` has the lowest
+error: an encoder predicts G's first activations in one pass, without any search
+of z, then later ones are refined; the completed image approximates the mean of
+the possible faces. `realism` gives that mean the strength of detail that a
 single face has.
 
-Only `resolve` reads the open fields; all else takes a `SearchSettings`.
+Only `resolve` reads the open fields; all other code takes a `SearchSettings`.
 """
 
 from collections.abc import Mapping
@@ -31,30 +31,32 @@ class SearchSettings:
   """The settings of a search.
 
   Attributes:
-    mode: 'paper', 'fidelity' or 'realism', which has set what was left open.
+    mode: 'paper', 'fidelity' or 'realism', which sets the open fields.
     start: what a search starts from: 'random' (latents) or 'encoder'.
-    spread: of the starts around the encoder's; 1 = as G's faces around a mean.
-    starts: how many starts an image has.
-    reduce: what becomes of them: 'best' (the lowest loss) or 'mean'.
+    spread: of the starts around the encoder's output; 1 = as wide as G's faces
+      around their mean.
+    starts: the number of starts for each image.
+    reduce: how the starts are combined: 'best' (the lowest loss) or 'mean'.
     mirrored: whether the result is the mean with that of the mirror image.
-    encoders: of how many encoders the result is the mean; 0 = all.
+    encoders: how many encoders the result is the mean of; 0 = all.
     steps: of gradient descent on z.
-    learning_rate: of these, the first.
+    learning_rate: the initial one of these steps.
     schedule: of every learning rate: 'cosine' (to 0) or 'constant'.
     optimizer: of optax or optax.contrib, by name.
-    importance: whether known pixels count by how near they are to the hole.
+    importance: whether known pixels are weighted by how much of their
+      neighbourhood is missing.
     prior_weight: lambda, the weight of the prior.
-    loss: the variant whose prior it is; '' = the one of the training.
-    blending: how what is generated fills the hole, of `blending.MODES`.
+    loss: the loss variant of the prior; '' = that of the training.
+    blending: how the generated image fills the hole, of `blending.MODES`.
     refine_steps: of gradient descent on activations inside G, after those on z.
-    refine_layer: the deconvolution that gets these activations, 1 to 4.
-    refine_learning_rate: of these steps, the first.
-    proximal_weight: of the squared distance to the activations at the outset.
-    detail_gain: what multiplies the details of the result, deep in a hole.
-    dtype: what the layers compute in: 'float32' or 'bfloat16'.
+    refine_layer: the deconvolution whose input these activations are, 1 to 4.
+    refine_learning_rate: the initial one of these steps.
+    proximal_weight: of the squared distance to the initial activations.
+    detail_gain: factor on the details of the result, deep in a hole.
+    dtype: the type the layers compute in: 'float32' or 'bfloat16'.
     batch_size: images searched at a time, over all devices.
     steps_per_call: steps in one compiled call; 0 = 1 on the CPU, 50 elsewhere.
-    seed: what the starts are drawn from, image by image.
+    seed: the seed of the starts, image by image.
   """
 
   mode: str
@@ -83,7 +85,7 @@ class SearchSettings:
   seed: int
 
   def in_mode(self, mode: str) -> "SearchSettings":
-    """Returns the settings in another mode, with all that it sets."""
+    """Returns the settings in another mode, with all values that it sets."""
     return dataclasses.replace(self, mode=mode, **MODES[mode])
 
 
@@ -102,7 +104,7 @@ _FIDELITY = {
   "proximal_weight": 2.0,
   "detail_gain": 1.0,
 }
-# What a mode sets where `config.search` leaves a field open.
+# The values of each mode for the open fields of `config.search`.
 MODES: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
   {
     "paper": {
@@ -129,18 +131,18 @@ MODES: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
 def resolve(
   config: ml_collections.ConfigDict, mode: str | None = None
 ) -> SearchSettings:
-  """Returns the settings that `config.search` stands for.
+  """Returns the settings that `config.search` describes.
 
   To be called when a job starts, before anything is loaded.
 
   Args:
     config: the section `config.search`.
-    mode: another mode, whose fields are all its own; that of the config, for
-      the fields that are left open there, by default.
+    mode: another mode, which then sets all of its fields; by default that of
+      the config, which sets only the open ones.
 
   Raises:
     errors.UserError: a value is out of its range, or names a mode, a loss, an
-      optimiser or another choice that there is not.
+      optimiser or another choice that does not exist.
   """
   fields = config.to_dict()
   for field in spec.fields_of(filling.Search):

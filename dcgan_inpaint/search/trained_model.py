@@ -1,8 +1,7 @@
-"""A trained model, loaded to be searched.
+"""A trained model, loaded for the search.
 
-It is what the job `train` leaves, with the encoder that `train_encoder` leaves
-where there is one; or a folder that `export` wrote, such as the model that
-comes with the package.
+It comes from a workdir of the job `train`, with the encoder of `train_encoder`
+if there is one, or from a folder of `export`, such as the packaged model.
 """
 
 import dataclasses
@@ -42,8 +41,8 @@ class TrainedModel(NamedTuple):
   Attributes:
     weights: G's moving average and D, with their running statistics, and the
       encoder's, if any.
-    networks: what these are the weights of, in the types and with the loss of
-      the training.
+    networks: the networks of these weights, with the types and the loss of the
+      training.
     config: the whole config that G and D were trained with, a `ConfigDict`.
     step: the training step of their checkpoint.
     mean_image: uint8 [64, 64, 3], the mean of its training images.
@@ -62,7 +61,7 @@ class TrainedModel(NamedTuple):
 
 
 def digest(variables: dcgan.Variables) -> str:
-  """Returns 12 hexadecimal digits that tell one network's values from others.
+  """Returns 12 hexadecimal digits that identify a network's values.
 
   Args:
     variables: of any network.
@@ -83,8 +82,8 @@ def load(config: Any, mesh: jax.sharding.Mesh) -> TrainedModel:
 
   Raises:
     errors.UserError: there is no such checkpoint, none can be read, its loss is
-      code that `config.checkpoint.loss` does not name, or the encoder is
-      another generator's.
+      code that `config.checkpoint.loss` does not name, or the encoder was
+      trained for another generator.
   """
   folder = pretrained.find(config.path)
   if folder:
@@ -95,7 +94,7 @@ def load(config: Any, mesh: jax.sharding.Mesh) -> TrainedModel:
 
 
 def as_arrays(weights: bundle.Weights) -> dict[str, Any]:
-  """Returns the networks under the names that their arrays have in a file.
+  """Returns the networks by the names of their arrays in a file.
 
   Args:
     weights: of a model.
@@ -112,7 +111,7 @@ def as_arrays(weights: bundle.Weights) -> dict[str, Any]:
 
 
 def _of_arrays(arrays: dict[str, Any]) -> bundle.Weights:
-  """Returns the networks of what `as_arrays` returned."""
+  """Returns the networks from the output of `as_arrays`."""
   arrays, others = dict(arrays), []
   while (name := f"encoder_{len(others) + 2}") in arrays:
     others.append(arrays.pop(name))
@@ -122,13 +121,13 @@ def _of_arrays(arrays: dict[str, Any]) -> bundle.Weights:
 def _read_exported(
   folder: pathlib.Path, settings: Any, mesh: jax.sharding.Mesh
 ) -> TrainedModel:
-  """Reads what `export` wrote."""
+  """Reads a folder of `export`."""
   arrays, about = pretrained.read(folder)
   try:
     return _assemble(arrays, about, settings, mesh)
   except errors.UserError:
     raise
-  # Whatever the files hold that is not of a model.
+  # Files that do not describe a model raise errors of many kinds.
   except Exception as error:  # noqa: BLE001
     if errors.advice(error):
       raise
@@ -144,7 +143,7 @@ def _assemble(
   settings: Any,
   mesh: jax.sharding.Mesh,
 ) -> TrainedModel:
-  """Makes a model of its plain arrays and of what is known about them."""
+  """Builds a model from its plain arrays and their description."""
   config = ml_collections.ConfigDict(about["config"])
   networks = _networks(config, settings)
   if about["encoder"]:
@@ -212,11 +211,11 @@ def _load_step(
 
 
 def _networks(config: Any, settings: Any) -> bundle.NetworkBundle:
-  """Returns G and D; refuses to run code because a model's file says so.
+  """Returns G and D; never runs code that only a model's file names.
 
   Args:
-    config: what the model was trained with, as its file says.
-    settings: the section `config.checkpoint`, as the user says.
+    config: the training's config, from the model's file.
+    settings: the section `config.checkpoint`, from the user.
   """
   name = config.train.loss
   if name not in losses.VARIANTS and name != settings.loss:
@@ -229,7 +228,7 @@ def _networks(config: Any, settings: Any) -> bundle.NetworkBundle:
 
 
 def _state_shapes(networks: bundle.NetworkBundle, config: Any) -> gan.GanState:
-  """Returns the shapes and types of what a training with a config saves."""
+  """Returns the shapes and types of the state that a training saves."""
   return jax.eval_shape(
     functools.partial(
       gan.init_state,
@@ -247,10 +246,10 @@ def load_encoder(
 ) -> TrainedModel:
   """Returns the model with the encoders of `config.encoder`.
 
-  Several workdirs in the place of one become one encoder, the mean of their
-  weights (Wortsman et al. 2022, "Model soups", arXiv 2203.05482), which is of
-  use where each training went on from the one before. Several encoders stay
-  apart, and a search takes the mean of what they give.
+  Several workdirs instead of one give one encoder, the mean of their weights
+  (Wortsman et al. 2022, "Model soups", arXiv 2203.05482), which is useful if
+  each training started from the weights of the preceding one. Several encoders
+  stay separate, and a search takes the mean of their results.
 
   Args:
     model: the model whose generator the encoders were trained for.
@@ -259,8 +258,8 @@ def load_encoder(
     mesh: the devices that the weights are copied to.
 
   Raises:
-    errors.UserError: there is none, one is another generator's, or they are of
-      several shapes.
+    errors.UserError: there is none, one was trained for another generator, or
+      their shapes differ.
   """
   first = None
   encoders: list[dcgan.Variables] = []
@@ -269,7 +268,7 @@ def load_encoder(
     for count, name in enumerate(workdirs, start=1):
       encoder, variables = _read_encoders(model, name, mesh)
       first = first or encoder
-      # Dropout is of the training alone.
+      # Dropout is only used in training.
       if encoder.clone(dropout=first.dropout) != first:
         raise errors.UserError(
           f"config.checkpoint.encoder: {name!r} is an encoder of another "
@@ -297,13 +296,13 @@ def load_encoder(
 
 
 def _encoders(value: str | tuple[Any, ...]) -> list[tuple[str, ...]]:
-  """Returns the workdirs whose weights make each of several encoders.
+  """Returns, for each of several encoders, the workdirs of its weights.
 
   Args:
     value: `config.checkpoint.encoder`: a path; or a tuple of encoders, each a
-      path, or a tuple of those whose mean is taken. Text that is no path may
-      have plus signs in the place of the first commas: 'A,B+C' is
-      (('A', 'B'), 'C').
+      path or a tuple of paths, which stands for the mean of their weights. Text
+      that is no path may separate encoders by plus signs, and the paths of one
+      encoder by commas: 'A,B+C' is (('A', 'B'), 'C').
   """
   if not isinstance(value, str):
     return [(x,) if isinstance(x, str) else tuple(x) for x in value]
@@ -321,7 +320,7 @@ def _read_encoders(
     encoder, variables = _read_encoder(model, name, mesh)
     return encoder, [variables]
   field = "config.checkpoint.encoder"
-  # A loss that is code is one that the user has named for the model.
+  # A loss that is code has been named by the user for the model.
   settings = ml_collections.ConfigDict(
     {"path": name, "loss": model.config.train.loss}
   )
@@ -378,12 +377,12 @@ def search_loss(
   """Returns the loss variant that is the search's prior.
 
   Args:
-    name: `config.search.loss`; '' is the one of the training.
+    name: `config.search.loss`; '' is that of the training.
     trained: the loss of the training.
 
   Raises:
-    errors.UserError: it wants another number of logits than the trained
-      discriminator gives.
+    errors.UserError: it needs another number of logits than the trained
+      discriminator returns.
   """
   loss = losses.get(name, "config.search.loss") if name else trained
   if loss.outputs != trained.outputs:
@@ -403,14 +402,13 @@ def make_search(
 
   Args:
     networks: of a `TrainedModel`.
-    settings: of the search; its `dtype` may differ from the one that the
-      networks were trained in.
+    settings: of the search; its `dtype` may differ from that of the training.
     mesh: the devices; all by default.
 
   Raises:
-    errors.UserError: the settings name a loss whose number of logits is not
-      that of the trained discriminator, want an encoder where there is none, or
-      a batch that the devices do not divide.
+    errors.UserError: the settings name a loss whose number of logits differs
+      from that of the trained discriminator, need an encoder that the model
+      does not have, or have a batch size that the devices do not divide.
   """
   dtype = jnp.dtype(settings.dtype)
   networks = bundle.NetworkBundle(
