@@ -1,7 +1,7 @@
 """The DCGAN's 5x5 stride-2 convolutions in their fast, exact implementations.
 
 The parameters stay the paper's 5x5 kernels, and every implementation equals
-Flax's `Conv` and `ConvTranspose` up to rounding. They differ in speed alone:
+Flax's `Conv` and `ConvTranspose` up to rounding. They differ only in speed:
 
   plain        XLA's own operation. Its gradients miss the fast paths.
   dense        One 3x3 convolution at stride 1 over blocks of 2x2 pixels, four
@@ -13,18 +13,18 @@ Flax's `Conv` and `ConvTranspose` up to rounding. They differ in speed alone:
                reverse mode works to any order; forward mode (`jax.jvp`) is not
                supported, here and in the next.
   winograd     The 3x3 convolution of `dense` by Winograd's transforms (Lavin
-               and Gray 2016): 36 products for a tile of 4x4 blocks in the place
-               of 576, or of 400 in `phases`. In float32 whatever the type, and
-               about six times the rounding error of the others: 4e-6 of the
-               largest value.
+               and Gray 2016): 36 products for a tile of 4x4 blocks instead of
+               576, or of 400 in `phases`. Always in float32, with about six
+               times the rounding error of the others: 4e-6 of the largest
+               value.
   native       The same transforms and products fused in C++ (`native`), for the
-               CPU. A program over several devices works, but is not split.
-  by_channels  `winograd` for a layer of many channels, `phases` for one of few:
-               the fastest on the CPU without a C++ compiler.
+               CPU. A program over several devices works, but is not sharded.
+  by_channels  `winograd` for layers of many channels, `phases` for layers of
+               few: the fastest on the CPU without a C++ compiler.
 
 `choose` resolves 'auto' to one of them and builds what it needs. It is called
 when a network is made, so that nothing is built while a program is traced.
-docs/performance.md has what each takes.
+docs/performance.md has their times.
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ _WIDE = 32
 
 
 def choose(name: str, field: str = "config.model.convolution") -> str:
-  """Returns the implementation that serves on this machine, ready for use.
+  """Returns the implementation to use on this machine, ready for use.
 
   The first call may compile C++, which takes some ten seconds, and logs what is
   used. Call it before anything is traced.
@@ -67,7 +67,7 @@ def choose(name: str, field: str = "config.model.convolution") -> str:
     One of `IMPLEMENTATIONS`.
 
   Raises:
-    errors.UserError: the name is unknown, or cannot be had on this machine.
+    errors.UserError: the name is unknown, or not available on this machine.
     RuntimeError: called for the first time while a program is traced.
   """
   if name not in ("auto", *IMPLEMENTATIONS):
@@ -173,7 +173,7 @@ def transposed(
 def prepare(
   kernel: jax.Array, implementation: str, *, transposed: bool
 ) -> native.Planes | None:
-  """Returns what can be made of a kernel once, to be used many times.
+  """Returns what can be computed once from a kernel that is used many times.
 
   Args:
     kernel: [5, 5, Cin, Cout] of any float type.
@@ -181,7 +181,7 @@ def prepare(
     transposed: whether it is for `transposed`, or for `strided`.
 
   Returns:
-    Arrays for the argument `prepared`, or None where there is nothing to make.
+    Arrays for the argument `prepared`, or None if there is nothing to compute.
     Values and gradients stay those of the kernel.
 
   Raises:
@@ -244,7 +244,7 @@ def _transposed_dense(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _block_kernel(kernel: jax.Array) -> jax.Array:
-  """Returns [3, 3, Cin, 4 * Cout], which gives blocks of 2x2 pixels."""
+  """Returns [3, 3, Cin, 4 * Cout], whose output is blocks of 2x2 pixels."""
   _, _, cin, cout = kernel.shape
   # Output 2i + phase reads the input i + tap - 1 at k = 2 tap + 1 - phase.
   kernel = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
@@ -265,9 +265,9 @@ def _from_blocks(blocks: jax.Array) -> jax.Array:
 def _winograd_matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Returns F(4, 3): four outputs of three taps by six products.
 
-  Over polynomials, which are multiplied at the points below and at infinity,
-  and interpolated again (Lavin and Gray 2016). The points are those of the
-  least error in float32 (Barabasz et al. 2020).
+  As polynomials, which are multiplied at the points below and at infinity, and
+  interpolated (Lavin and Gray 2016). The points are those with the least error
+  in float32 (Barabasz et al. 2020).
 
   Returns:
     float64 matrices of an input [6, 6], a kernel [6, 3] and an output [4, 6].
@@ -283,7 +283,7 @@ def _winograd_matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _transposed_winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
   b, h, w, cin = x.shape
-  # bfloat16 has too few digits for the transforms.
+  # bfloat16 is not precise enough for the transforms.
   dtype, wide = x.dtype, jnp.promote_types(x.dtype, jnp.float32)
   x, kernel = x.astype(wide), _block_kernel(kernel.astype(wide))
   # Kronecker products are the transforms of both axes at once.
@@ -292,7 +292,7 @@ def _transposed_winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
     for matrix in _winograd_matrices()
   )
   rows, columns = -(-h // 4), -(-w // 4)
-  # Tiles of 6x6 overlap by two: a block of four, and two of the next.
+  # Tiles of 6x6 overlap by two: four values, and two of the next tile's.
   x = jnp.pad(
     x, ((0, 0), (1, 4 * rows + 3 - h), (1, 4 * columns + 3 - w), (0, 0))
   )
@@ -310,7 +310,7 @@ def _transposed_winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _strided_winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  # As the adjoint, whose tiles lie on the side of the fewer pixels.
+  # As the adjoint, whose tiles are on the side with fewer pixels.
   b, h, w, _ = x.shape
   small = jnp.zeros((b, h // 2, w // 2, kernel.shape[3]), x.dtype)
   _, pull_back = jax.vjp(
@@ -321,7 +321,7 @@ def _strided_winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def _product(a: jax.Array, b: jax.Array) -> jax.Array:
-  """Returns `a @ b`; its gradients come in an order that needs no copies."""
+  """Returns `a @ b`; its gradients have a layout that needs no copies."""
   return a @ b
 
 
@@ -360,7 +360,7 @@ def _transposed(x: jax.Array, kernel: jax.Array) -> jax.Array:
   b, h, w, _ = x.shape
   cout = kernel.shape[3]
   if cout < _THIN:
-    # Sixteen channels of blocks fill a register, twelve do not.
+    # Sixteen channels of blocks fill a vector register, twelve do not.
     padded = jnp.pad(kernel, ((0, 0), (0, 0), (0, 0), (0, -cout % 4)))
     return _transposed_dense(x, padded)[..., :cout]
 
@@ -380,9 +380,9 @@ def _adjoint(kernel: jax.Array) -> jax.Array:
 def _kernel_gradient(image: jax.Array, gradient: jax.Array) -> jax.Array:
   """The gradient of `_strided` in its kernel.
 
-  It is the correlation of the image with the gradient at its outputs, summed
-  over the batch. The batch is laid out as the channels of a convolution,
-  explicitly: left to XLA, the same gradient misses its fast path on the CPU.
+  It is the correlation of the image with the gradient at the outputs, summed
+  over the batch. The batch is explicitly laid out as the channels of a
+  convolution: XLA's own gradient misses the fast path on the CPU.
 
   Args:
     image: [B, H, W, Cin], the input of `_strided`.

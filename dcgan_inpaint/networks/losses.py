@@ -1,11 +1,11 @@
 """Loss variants by name, and the two terms of the search's objective.
 
-The paper compares loss functions; each one here serves three times: it trains
-the discriminator, it trains the generator, and it is the prior (the paper's
-perceptual loss) of the latent search. All are made from optax and return one
-value an example, so that a test can read them and a caller can weigh them.
+The paper compares loss functions. Each variant has three uses: it trains the
+discriminator, it trains the generator, and it is the prior (the paper's
+perceptual loss) of the latent search. All are built from optax and return one
+value per example, so that tests can check them and callers can weight them.
 
-D's outputs are called logits whatever the loss makes of them.
+D's outputs are called logits for every loss.
 
 | name                     | D(x), D(G(z)) in training    | G in training  | prior                    |
 |--------------------------|------------------------------|----------------|--------------------------|
@@ -15,11 +15,11 @@ D's outputs are called logits whatever the loss makes of them.
 | `mean_squared_error`     | (D(x) - 1)^2, D(G(z))^2      | (D(G(z)) - 1)^2| (D(G(z)) - 1)^2          |
 | `hinge`                  | max(0, 1 - D), max(0, 1 + D) | -D(G(z))       | -D(G(z))                 |
 
-The generator trains on -log D (Goodfellow et al. 2014, section 3: the form
-that does not saturate, and the one that DCGAN code runs); `minimax` is the form
-that does. The prior is log(1 - D(G(z))), as the paper prints its perceptual
-loss. Least squares and hinge have no logarithm; their prior is what their
-generator minimises.
+The generator trains on -log D (the non-saturating form of Goodfellow et al.
+2014, section 3, which DCGAN code uses); `minimax` is the saturating form. The
+prior is log(1 - D(G(z))), as the paper prints its perceptual loss. Least
+squares and hinge have no logarithm; their prior is what their generator
+minimises.
 """  # noqa: E501 (a table)
 
 from collections.abc import Callable
@@ -35,13 +35,13 @@ from dcgan_inpaint.runtime import errors
 
 @dataclasses.dataclass(frozen=True)
 class AdversarialLoss:
-  """What a loss variant is made of.
+  """The functions of a loss variant.
 
-  Each function maps logits [B, outputs] float32 to one value an example, [B]
+  Each function maps logits [B, outputs] float32 to one value per example, [B]
   float32, which is minimised.
 
   Attributes:
-    outputs: how many values the discriminator gives for an image.
+    outputs: how many values the discriminator returns for an image.
     real: the discriminator's loss on real images.
     fake: the discriminator's loss on generated images.
     generator: the generator's loss on generated images.
@@ -93,8 +93,8 @@ VARIANTS = {
     generator=_sigmoid(1.0),
     prior=_negated(_sigmoid(0.0)),
   ),
-  # The original game, whose generator learns little while D tells its images
-  # easily (Goodfellow et al. 2014, equation 1).
+  # The original game, in which the generator learns little while D easily
+  # recognises its images (Goodfellow et al. 2014, equation 1).
   "minimax": AdversarialLoss(
     outputs=1,
     real=_sigmoid(1.0),
@@ -102,7 +102,7 @@ VARIANTS = {
     generator=_negated(_sigmoid(0.0)),
     prior=_negated(_sigmoid(0.0)),
   ),
-  # Over a single logit a softmax is constant and teaches nothing, so this one
+  # Over a single logit a softmax is constant, without a gradient, so this one
   # has two: class 1 is real (Yeh et al. 2017, section 3.4).
   "softmax_cross_entropy": AdversarialLoss(
     outputs=2,
@@ -176,29 +176,29 @@ def contextual(
     mask: M, [..., H, W, 1], 1 = known.
 
   Returns:
-    The sum over known pixels and channels, [...]. Pixels under the hole have
-    no part in it, and no gradient.
+    The sum over known pixels and channels, [...]. Pixels under the hole do not
+    contribute, and have no gradient.
   """
-  # The difference is masked, not each side: what lies under the hole may be
-  # anything, but must be finite.
+  # The difference is masked, not each side: values under the hole are
+  # arbitrary, but must be finite.
   return jnp.sum(mask * jnp.abs(generated - image), axis=(-3, -2, -1))
 
 
 def importance(mask: jax.Array, window: int = 7) -> jax.Array:
-  """Weighs each known pixel by how much of its surroundings is missing.
+  """Returns the weight of each known pixel, by how near it is to the hole.
 
-  Yeh et al. 2017, equation 3: the fraction of hole pixels among those within
-  the window that lie in the image; 0 in the hole. Here the known pixels'
-  weights are 1 in the mean, so that a lambda beside the contextual loss keeps
-  its meaning from one mask to another.
+  Yeh et al. 2017, equation 3: the fraction of hole pixels among the pixels of
+  the window that are in the image; 0 in the hole. Here the known pixels'
+  weights are normalised to a mean of 1, so that a lambda keeps its meaning
+  relative to the contextual loss from one mask to another.
 
   Args:
     mask: M, [..., H, W, 1], 1 = known.
-    window: side of the square that is looked at, odd.
+    window: side of the square window, odd.
 
   Returns:
-    [..., H, W, 1], to be taken for M in `contextual`. All 0 where there is no
-    hole, or where nothing is known.
+    [..., H, W, 1], to be used as M in `contextual`. All 0 if there is no hole,
+    or if nothing is known.
   """
 
   def box_sum(values: jax.Array) -> jax.Array:

@@ -1,14 +1,14 @@
 """Fused Winograd kernels in C++, which XLA calls on the CPU.
 
-`build` compiles `convolutions.cc` for this machine, which takes some ten
+`build` compiles `convolutions.cc` for this machine, which takes about ten
 seconds, and keeps it in `~/.cache/dcgan_inpaint/native` for all later runs. It
-comes before everything else here, and before anything is traced. Where it
-cannot be done it says why, and the other implementations serve.
+must be called before everything else here, and before anything is traced. If it
+fails, it returns the reason, and another implementation is used.
 
-All is computed in float32. Gradients of any order come from the same two
-operations, whose kernels' gradient is linear in both factors as well; forward
+All is computed in float32. Gradients of any order use the same two operations
+and their kernels' gradient, which is linear in both factors as well; forward
 mode (`jax.jvp`) is not supported. A vmap over images is one call; a vmap over
-kernels is a loop. A program over several devices works, but is not split.
+kernels is a loop. A program over several devices works, but is not sharded.
 """
 
 from collections.abc import Callable
@@ -43,11 +43,10 @@ Planes = tuple[jax.Array, jax.Array]
 
 @functools.cache
 def build() -> str:
-  """Builds the kernels if need be, loads them and checks them, once a process.
+  """Builds the kernels if necessary, loads and checks them, once per process.
 
   Returns:
-    Why they cannot be used here, which a line of the log says as well; an empty
-    text where they can.
+    Why they cannot be used here, which is also logged; '' if they can.
 
   Raises:
     RuntimeError: called for the first time while a program is traced.
@@ -70,7 +69,7 @@ def build() -> str:
       _check()
       with contextlib.suppress(OSError):
         checked.touch()
-  except Exception as error:  # Whatever it is, there are other implementations.
+  except Exception as error:  # There are other implementations in any case.
     found = " ".join(str(error).split()) or type(error).__name__
     logging.warning(
       "slower convolutions serve, as the native ones cannot be used: %s", found
@@ -125,14 +124,14 @@ def _compile() -> pathlib.Path:
   if not library.exists():
     logging.info("compiling %s for this machine, once", _SOURCE.name)
     include = f"-I{jax.ffi.include_dir()}"
-    # Whole at once, as others may build and load it right now.
+    # Written atomically, as other processes may build and load it now.
     with files.replacing(library) as built:
       run(*_FLAGS, include, str(_SOURCE), "-o", str(built))
   return library
 
 
 def _cpu() -> str:
-  """Returns what tells this machine's instructions from another's."""
+  """Returns text that identifies this machine's instruction set."""
   try:
     lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
   except OSError:
@@ -142,10 +141,11 @@ def _cpu() -> str:
 
 
 def _check() -> None:
-  """Raises an error if a small convolution comes out wrong."""
+  """Raises an error if the result of a small convolution is wrong."""
   x = np.arange(7 * 6 * 2, dtype=np.float32).reshape(1, 7, 6, 2) % 5
   kernel = np.arange(5 * 5 * 2 * 3, dtype=np.float32).reshape(5, 5, 2, 3) % 7
-  # A pixel of the small image, added to those of the big one that it meets.
+  # Each pixel of the small image is added to the pixels of the big one that it
+  # overlaps with.
   expected = np.zeros((1, 14 + 3, 12 + 3, 3), np.float32)
   for i, j in np.ndindex(7, 6):
     patch = np.tensordot(x[0, i, j], kernel[::-1, ::-1], (0, 2))
@@ -161,7 +161,7 @@ def _call(
   *operands: jax.Array,
   **attributes: bool,
 ) -> jax.Array:
-  """Calls one of `_TARGETS`, whose result is float32 of the given shape."""
+  """Calls one of `_TARGETS`; the result is float32 of the given shape."""
   _loaded()
   shape = jax.ShapeDtypeStruct(result, jnp.float32)
   call = jax.ffi.ffi_call(
@@ -174,11 +174,11 @@ def _call(
 def _convolution(
   target: str, features: int, *, strided: bool, **attributes: bool
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
-  """Returns either convolution, as a function that vmap knows.
+  """Returns either convolution, as a function with a batching rule for vmap.
 
   Args:
     target: 'Convolve', of a kernel, or 'ConvolvePrepared', of its planes.
-    features: channels of what comes out.
+    features: channels of the output.
     strided: whether it halves the sides, or doubles them.
     **attributes: of the target.
   """
@@ -233,7 +233,8 @@ def _kernel_gradient(
 ) -> jax.Array:
   tiles = small.shape[0] * -(-small.shape[1] // 4) * -(-small.shape[2] // 4)
   slices = -(-small.shape[3] // 64) * -(-4 * big.shape[3] // 128)
-  # Sums of a part each: enough parts to share the work, whatever the threads.
+  # Partial sums: enough parts to divide the work among any number of threads,
+  # with the same result.
   parts = max(1, min(8 // slices, tiles // 32))
   channels = (big.shape[3], small.shape[3])
   sums = _call(
@@ -289,8 +290,8 @@ for _function, _backward in (
   )
 
 
-# The same with a kernel that was prepared. Its planes count as constants: the
-# kernel's gradient is taken from the kernel itself.
+# The same with a prepared kernel. Its planes are treated as constants: the
+# kernel's gradient is that of the kernel itself.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
