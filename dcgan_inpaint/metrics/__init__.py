@@ -1,1 +1,1 @@
-"""Errors of pixels, and realism by features."""
+"""Pixel errors, and realism measured on features."""

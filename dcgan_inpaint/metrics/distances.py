@@ -1,21 +1,21 @@
-"""How far two sets of features lie apart: Fréchet distance, KID, recall.
+"""Distances of two sets of features: Fréchet distance, KID, precision, recall.
 
 All compare distributions, not images, in NumPy's float64. Features are [N, D]
-arrays, one row an image.
+arrays, one row per image.
 
-Two sets may be `paired`: row i of either then belongs to one face, completed
-and original. Such a pair is closer than two strangers, which tells of the
-completion's error and not of its realism, and KID, precision and recall leave
-it out. The Fréchet distance cannot, and few pairs lie closer than as many real
-faces of others do.
+Two sets may be `paired`: row i of both then belongs to the same face, completed
+and original. Such a pair is closer than the faces of two persons, which
+reflects the completion's error and not its realism, so KID, precision and
+recall exclude these pairs. The Fréchet distance cannot: a small paired set is
+closer than as many real faces of other persons.
 """
 
 import numpy as np
 import numpy.typing as npt
 
-# Values of a block of distances or products, 128 MB.
+# Values in a block of distances or products, 128 MB.
 _BLOCK = 2**24
-# Groups of images that are left out in turn for KID's standard error.
+# Groups of images, each left out in turn, for KID's standard error.
 _GROUPS = 100
 
 
@@ -26,21 +26,21 @@ def frechet(generated: np.ndarray, reference: np.ndarray) -> float:
   a Gaussian fitted to each set, `|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))`.
   On Inception's features this is the FID.
 
-  It is biased: N images make it larger by about a constant over N, which
-  differs from one generator to the next (Chong & Forsyth 2020, arXiv
-  1911.07023). Only figures of one number of images are comparable, the field's
-  is 50,000, and below 10,000 `kid` is the one to read.
+  It is biased: with N images it is larger by about a constant over N, and the
+  constant differs from one generator to the next (Chong & Forsyth 2020, arXiv
+  1911.07023). Only values for the same number of images are comparable; the
+  field uses 50,000. Below 10,000, use `kid`.
 
   C1 C2 is never formed. With `C = F^T F`, the trace of its root is the sum of
-  the singular values of `F1 F2^T`, which needs no root of rounding errors, and
-  fewer images than values do no harm.
+  the singular values of `F1 F2^T`, which avoids the root of rounding errors and
+  works with fewer images than values.
 
   Args:
     generated: float [N, D].
     reference: float [M, D].
 
   Returns:
-    A value of 0 or more; NaN where a set has fewer than two images.
+    A value of 0 or more; NaN if a set has fewer than two images.
   """
   if min(len(generated), len(reference)) < 2:
     return np.nan
@@ -56,25 +56,25 @@ def kid(
 ) -> tuple[float, float]:
   """Returns the kernel Inception distance of two sets, and its standard error.
 
-  Bińkowski et al. 2018, arXiv 1801.01401, section 4: the squared maximum mean
-  discrepancy with the kernel `(x . y / D + 1)^3`, without bias, so that sets of
-  any size compare, and two of one distribution give 0 in the mean (a single
-  figure may lie below). The paper takes the mean over random subsets of 1,000
-  images, to save time; this is what that mean tends to, all pairs of images. It
-  is quadratic in them: 10,000 take a CPU core 7 s with 128 values each, and
-  about 45 s with 2,048. Tables often print 1,000 times it.
+  Bińkowski et al. 2018, arXiv 1801.01401, section 4: the unbiased estimate of
+  the squared maximum mean discrepancy with the kernel `(x . y / D + 1)^3`. Sets
+  of any size are comparable, and two sets of the same distribution have an
+  expected value of 0 (a single value may be negative). The paper takes the mean
+  over random subsets of 1,000 images, to save time; this is the limit of that
+  mean, over all pairs of images. The cost is quadratic: 10,000 images take a
+  CPU core 7 s with 128 values each, and about 45 s with 2,048. Tables often
+  print 1,000 times the value.
 
   The standard error is the jackknife's (Efron & Stein 1981): the images are
-  split at random into up to 100 subsets, and each is left out in turn.
+  randomly divided into up to 100 subsets, and each is left out in turn.
 
   Args:
     generated: float [N, D].
     reference: float [M, D].
-    paired: whether row i of both belongs to one face; see above.
+    paired: whether row i of both belongs to the same face; see above.
 
   Returns:
-    (distance, standard error), NaN where a set has fewer than two or three
-    images.
+    (distance, standard error), NaN if a set has fewer than two or three images.
 
   Raises:
     ValueError: paired sets differ in size.
@@ -89,7 +89,7 @@ def kid(
   sums_x, own_x = _kernel_sums(x, starts_x, x, starts_x)
   sums_y, own_y = _kernel_sums(y, starts_y, y, starts_y)
   sums, own = _kernel_sums(x, starts_x, y, starts_y)
-  # A value with all groups, and one without each of them.
+  # The value with all groups, and the values without each of them.
   with np.errstate(invalid="ignore", divide="ignore"):
     values = (sums_x - own_x) / (n * (n - 1)) + (sums_y - own_y) / (m * (m - 1))
     if paired:
@@ -109,20 +109,21 @@ def precision_recall(
 ) -> tuple[float, float]:
   """Returns improved precision and recall of generated images.
 
-  Kynkäänniemi et al. 2019, arXiv 1904.06991: a set covers the balls round its
-  images that reach to their third nearest neighbour in it. Precision is the
-  share of generated images that the real ones cover, recall the share of real
-  images that the generated ones cover. Both change with the number of images:
-  only figures of one number are comparable; the paper takes 50,000.
+  Kynkäänniemi et al. 2019, arXiv 1904.06991: a set covers the balls around its
+  images whose radius is the distance to the third nearest neighbour in the set.
+  Precision is the fraction of generated images that the real ones cover, recall
+  the fraction of real images that the generated ones cover. Both depend on the
+  number of images: only values for the same number are comparable; the paper
+  uses 50,000.
 
   Args:
     generated: float [N, D].
     reference: float [M, D].
     neighbours: k; the paper's 3.
-    paired: whether row i of both belongs to one face; see above.
+    paired: whether row i of both belongs to the same face; see above.
 
   Returns:
-    (precision, recall), each 0 to 1; NaN where a set has no k-th neighbour.
+    (precision, recall), each 0 to 1; NaN if a set has no k-th neighbour.
 
   Raises:
     ValueError: paired sets differ in size.
@@ -169,7 +170,7 @@ def _in_groups(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns the features in random order, and where each group starts.
 
-  Sets of one size get one order, so that pairs stay pairs.
+  Sets of the same size get the same order, so that pairs stay pairs.
   """
   order = np.random.default_rng(0).permutation(len(features))
   starts = np.arange(count) * len(features) // count
@@ -177,7 +178,7 @@ def _in_groups(
 
 
 def _counts(starts: np.ndarray, total: int) -> np.ndarray:
-  """Returns the images of all groups, and without each of them, [1 + G]."""
+  """Returns the number of images, in all and without each group, [1 + G]."""
   return total - np.append(0, np.diff(starts, append=total))
 
 
@@ -188,7 +189,7 @@ def _kernel_sums(
 
   Returns:
     The sum over all pairs, and without each group of both sets, [1 + G]; and
-    over the pairs of row i with row i, likewise, 0 where sizes differ.
+    likewise over the pairs of row i with row i, 0 if the sizes differ.
   """
 
   def kernel(products: np.ndarray) -> np.ndarray:
@@ -213,7 +214,7 @@ def _reach(features: np.ndarray, neighbours: int) -> np.ndarray:
   reach = np.zeros(len(features))
   for rows in _blocks(len(features), len(features)):
     squares = _squared_distances(features[rows], features)
-    # Rounding leaves a little of the distance to itself.
+    # Because of rounding, the distance to itself is not exactly 0.
     squares[np.arange(len(squares)), np.arange(len(features))[rows]] = -1
     reach[rows] = np.partition(squares, neighbours, axis=1)[:, neighbours]
   return reach

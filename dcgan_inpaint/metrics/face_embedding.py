@@ -1,10 +1,11 @@
-"""dlib's embedding of a face: 128 values, close together for one person.
+"""dlib's embedding of a face: 128 values, close for the same person.
 
 D. E. King's network (dlib.net, "High quality face recognition with deep metric
 learning", 2017) is a ResNet (He et al. 2015, arXiv 1512.03385) of 29 layers,
-trained on about three million faces so that two of one person lie within 0.6 of
-each other and two of different persons farther apart; with that threshold it
-tells 99.38 % of the pairs of Labeled Faces in the Wild.
+trained on about three million faces so that two faces of the same person are
+within a distance of 0.6 and two of different persons farther apart; with that
+threshold it classifies 99.38 % of the pairs of Labeled Faces in the Wild
+correctly.
 
   chip              150 x 150 x 3     the face, turned upright by its landmarks
   conv 7x7 / 2      72 x 72 x 32
@@ -16,9 +17,9 @@ tells 99.38 % of the pairs of Labeled Faces in the Wild.
   1 block           2 x 2 x 256
   mean, dense       128
 
-The chip is dlib's own. The network runs in Flax on the weights of the package
-`face_recognition_models`: the same values to 1e-6, in a tenth of dlib's time on
-the CPU, and on an accelerator where there is one.
+dlib itself extracts the chip. The network runs in Flax with the weights of the
+package `face_recognition_models`: the same values to 1e-6, in a tenth of dlib's
+time on the CPU, and on an accelerator if there is one.
 """
 
 from collections.abc import Callable
@@ -37,13 +38,13 @@ from dcgan_inpaint.runtime import errors
 
 SIZE = 150  # The side of a chip.
 DIMENSION = 128
-# The distance below which dlib takes two faces for one person.
+# The distance below which dlib considers two faces the same person.
 SAME_PERSON = 0.6
 
-# Where the left eye (of the picture), the right eye, the nose's tip and the
-# corners of the mouth lie in a chip, from a pixel's centre: the means of the
-# points of dlib's mean face (its `get_face_chip_details`, with a quarter of a
-# face of padding).
+# The positions of the left eye (of the picture), the right eye, the tip of the
+# nose and the corners of the mouth in a chip, relative to a pixel's centre: the
+# means of the points of dlib's mean face (its `get_face_chip_details`, with a
+# quarter of a face of padding).
 _POINTS = np.array(
   [[47.55, 46.60], [100.48, 46.60], [74.01, 76.56], [50.41, 103.02],
    [97.61, 103.02]]
@@ -56,11 +57,11 @@ _MODEL = "dlib_face_recognition_resnet_model_v1.dat"
 
 
 class _Block(nn.Module):
-  """Two convolutions beside a shortcut.
+  """Two convolutions with a shortcut.
 
   Attributes:
     channels: of the result.
-    strides: of the first convolution; the shortcut is averaged likewise.
+    strides: of the first convolution, and of the shortcut's average.
   """
 
   channels: int
@@ -73,8 +74,8 @@ class _Block(nn.Module):
     y = _convolution(self.channels, 3, 1, "second")(y)
     if self.strides > 1:
       x = nn.avg_pool(x, (2, 2), (2, 2))
-    # dlib adds what differs in size from the upper left corner: the channels,
-    # and 3x3 and 1x1 pixels of one to 4x4 and 2x2 of the other.
+    # dlib adds arrays of different sizes aligned at the upper left corner: fewer
+    # channels to more, and 3x3 and 1x1 pixels to 4x4 and 2x2.
     shape = np.maximum(x.shape, y.shape)
     x, y = (
       jnp.pad(v, [(0, n - m) for m, n in zip(v.shape, shape, strict=True)])
@@ -110,10 +111,11 @@ def create(
   """Returns the function that embeds faces.
 
   Args:
-    landmarks: float [5, 2], where the left eye (of the picture), the right eye,
-      the nose and the corners of the mouth lie in the images (x, y), as shares
-      of their width and height: one place for all, which an aligned crop has.
-      They are not searched for in each face; a poor completion would lose them.
+    landmarks: float [5, 2], the positions of the left eye (of the picture), the
+      right eye, the nose and the corners of the mouth in the images (x, y), as
+      fractions of their width and height: the same for all images, as in an
+      aligned crop. They are not detected in each face, which would fail for
+      poor completions.
     field: the config's name for these features, for the message.
 
   Returns:
@@ -134,10 +136,10 @@ def create(
 
 
 def chip(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-  """Returns the part of an image that the network sees, as dlib cuts it.
+  """Returns the part of an image that the network sees, as dlib extracts it.
 
-  Turned upright, and scaled linearly between pixels. Where a crop is tight, its
-  last rows and columns are repeated; dlib has black there.
+  Rotated upright, and scaled bilinearly. If the crop is tight, its last rows
+  and columns are repeated; dlib has black there.
 
   Args:
     image: uint8 [H, W, 3].
@@ -147,13 +149,13 @@ def chip(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     uint8 [150, 150, 3].
   """
   height, width = image.shape[:2]
-  # dlib counts from a pixel's centre.
+  # dlib's coordinates are relative to a pixel's centre.
   points = landmarks * (width, height) - 0.5
   box = _chip_details(points).rect
   reach = max(
     -box.left(), -box.top(), box.right() - width + 1, box.bottom() - height + 1
   )
-  # The corners of a turned chip lie up to 21 % of its width beyond its box.
+  # The corners of a rotated chip are up to 21 % of its width outside its box.
   padding = max(0, int(np.ceil(reach + 0.21 * box.width())))
   padded = np.pad(
     image, ((padding, padding), (padding, padding), (0, 0)), mode="edge"
@@ -162,11 +164,11 @@ def chip(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 
 def _dlib() -> Any:
-  return importlib.import_module("dlib")  # An extra, and without types.
+  return importlib.import_module("dlib")  # Optional, and without types.
 
 
 def _chip_details(points: np.ndarray) -> Any:
-  """Returns dlib's name for the chip of landmarks, in pixels [5, 2]."""
+  """Returns dlib's description of the chip for landmarks [5, 2] in pixels."""
   dlib = _dlib()
   return dlib.chip_details(
     dlib.dpoints([dlib.dpoint(*point) for point in _POINTS]),
@@ -215,8 +217,8 @@ def _model_path(field: str) -> pathlib.Path:
       f"{field}: dlib's features need {' and '.join(missing)}: pip install "
       "'dcgan-inpaint[faces]'"
     )
-  # Importing the package itself fails: it asks for `pkg_resources`, which
-  # newer setuptools no longer have.
+  # Importing the package itself fails: it imports `pkg_resources`, which newer
+  # versions of setuptools no longer have.
   package = importlib.util.find_spec("face_recognition_models")
   assert package is not None and package.submodule_search_locations
   return pathlib.Path(package.submodule_search_locations[0]) / "models" / _MODEL
@@ -227,7 +229,7 @@ def _params(path: pathlib.Path) -> dict[str, Any]:
   """Returns the parameters of `FaceEmbedding`.
 
   Args:
-    path: a network that dlib wrote.
+    path: a network file written by dlib.
 
   Raises:
     errors.UserError: it is not this network, or damaged.
@@ -255,17 +257,17 @@ def _params(path: pathlib.Path) -> dict[str, Any]:
 class _Reader:
   """Reads layers from a file of dlib's, in the order of their use.
 
-  dlib/serialize.h and dlib/cuda/tensor.h: an integer is a byte that counts its
-  bytes, and these, little-endian; a string is its length and its characters; a
-  tensor is the integer 2, four sizes and its float32 values. A layer begins
-  with its name; what else it tells is known here.
+  dlib/serialize.h and dlib/cuda/tensor.h: an integer is a byte with the number
+  of its bytes, followed by these, little-endian; a string is its length and its
+  characters; a tensor is the integer 2, four sizes and its float32 values. A
+  layer begins with its name; its other properties are known and skipped.
   """
 
   def __init__(self, data: bytes):
     self._data, self._position = data, 0
 
   def convolution(self, before: int, channels: int, size: int) -> Any:
-    """Returns a convolution with the affine layer after it, as one."""
+    """Returns a convolution with the following affine layer folded in."""
     count = channels * before * size**2
     values = self.values(b"con_4", count + channels)
     kernel, bias = values[:count], values[count:]

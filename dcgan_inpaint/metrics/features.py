@@ -1,17 +1,17 @@
-"""What whole images are compared by: features, by name, behind one interface.
+"""Features of whole images, by name, behind one interface.
 
-Squared error rewards blur. Whether images look like real ones is asked of
+Squared error rewards blur. Whether images look like real ones is measured on
 features, which `realism` compares:
 
-- `dlib`: the 128 values by which dlib tells faces apart (`face_embedding`);
-  needs the extra `faces`. Made for faces, and the only one that says whether a
-  completed face is still the same person.
+- `dlib`: the 128 values by which dlib recognises faces (`face_embedding`);
+  needs the extra `faces`. Made for faces, and the only features that show
+  whether a completed face is still the same person.
 - `inception`: the 2,048 values of the Fréchet Inception distance
-  (`inception`), for figures like those in print; needs a file of its weights.
-  It was trained on objects, and much of what it sees of a face is the hair,
-  the hat and the background (Kynkäänniemi et al. 2023, arXiv 2203.06026).
-- `raw`: the pixels themselves, in their principal components; needs nothing,
-  rewards what squared error rewards, and is there as a check on the others.
+  (`inception`), for metrics like those in the literature; needs a file of its
+  weights. It was trained on objects, and largely sees the hair, the hat and
+  the background of a face (Kynkäänniemi et al. 2023, arXiv 2203.06026).
+- `raw`: the principal components of the pixels; needs nothing, rewards what
+  squared error rewards, and serves as a check on the others.
 """
 
 from collections.abc import Callable
@@ -26,9 +26,9 @@ NAMES = ("dlib", "inception", "raw")
 
 # Principal components of `raw`.
 COMPONENTS = 100
-# Images that those are fitted to, at the most: a few seconds.
+# The largest number of images that they are fitted to, in a few seconds.
 _FITTED = 2_000
-# Images at once, of which the largest, Inception's, are 299x299 pixels.
+# Images in a batch; the largest, Inception's, have 299x299 pixels.
 _BATCH = 32
 
 
@@ -38,8 +38,8 @@ class Features(NamedTuple):
   Attributes:
     name: one of `NAMES`, for the names of metrics.
     extract: from images, uint8 [N, H, W, 3], to features, float32 [N, D].
-    same_person: the distance below which two faces are taken for one person, or
-      None where features do not tell that.
+    same_person: the distance below which two faces are considered the same
+      person, or None if the features do not show that.
   """
 
   name: str
@@ -60,20 +60,20 @@ def create(
 
   Args:
     name: one of `NAMES`.
-    landmarks: for 'dlib': float [5, 2], where the left eye (of the picture),
-      the right eye, the nose and the two corners of the mouth lie in the images
-      (x, y), as shares of their width and height.
+    landmarks: for 'dlib': float [5, 2], the positions of the left eye (of the
+      picture), the right eye, the nose and the two corners of the mouth in the
+      images (x, y), as fractions of their width and height.
     weights: for 'inception': the file; see `inception.read`.
     reference: for 'raw': uint8 [N, H, W, 3], real images that the components
-      are fitted to. Fitted to the very images that are scored, they flatter
-      these.
-    hole: for 'raw': bool [H, W], the pixels that are looked at; all of them by
+      are fitted to. They should not include the images that are scored, which
+      would then score too well.
+    hole: for 'raw': bool [H, W], the pixels that are used; all of them by
       default.
     field: the config's name for `name`, for messages.
 
   Raises:
-    errors.UserError: there is no such name, or what it needs is missing.
-    ValueError: an argument that it needs is missing.
+    errors.UserError: the name is unknown, or a library or file is missing.
+    ValueError: a required argument is missing.
   """
   if name == "dlib":
     from dcgan_inpaint.metrics import face_embedding
@@ -109,16 +109,16 @@ def principal_components(
   """Fits principal components to real images.
 
   Args:
-    reference: uint8 [N, H, W, 3]. Of more than 2,000, as many are taken, spread
-      evenly.
-    hole: bool [H, W], the pixels that are looked at; all by default.
-    components: how many; fewer where there are fewer images or values.
+    reference: uint8 [N, H, W, 3]. Of more than 2,000 images, 2,000 evenly
+      spaced ones are used.
+    hole: bool [H, W], the pixels that are used; all by default.
+    components: how many; fewer if there are fewer images or values.
 
   Returns:
     A function from images, uint8 [N, H, W, 3], to their coordinates along the
-    components, float32 [N, D], less the mean image's. All are divided by one
-    number, which makes the real images' variances 1 in the mean: KID's kernel
-    asks for values of that order.
+    components, float32 [N, D], relative to the mean image's. All are divided by
+    one number, so that the mean of the real images' variances is 1: KID's
+    kernel expects values of that order.
   """
   if hole is None:
     hole = np.ones(reference.shape[1:3], bool)
@@ -130,10 +130,10 @@ def principal_components(
   fitted = values(reference[np.arange(count) * len(reference) // count])
   mean = fitted.mean(axis=0, dtype=np.float64).astype(np.float32)
   fitted -= mean
-  # The eigenvectors of the images' products give those of the covariance, whose
-  # matrix is far larger.
+  # The eigenvectors of the Gram matrix give those of the covariance matrix,
+  # which is far larger.
   variances, vectors = np.linalg.eigh(fitted @ fitted.T)
-  # Of what rounding leaves of no variance, no direction can be made.
+  # Directions without variance, up to rounding, are left out.
   kept = max(1, min(components, int(np.sum(variances > 1e-6 * variances[-1]))))
   basis, _ = np.linalg.qr(fitted.T @ vectors[:, ::-1][:, :kept])
   variance = np.mean(variances[::-1][:kept]) / count
@@ -153,9 +153,9 @@ def principal_components(
 def _in_batches(
   function: Callable[[np.ndarray], npt.ArrayLike], images: np.ndarray
 ) -> np.ndarray:
-  """Returns a compiled function's results for images, whatever their number.
+  """Returns a compiled function's results for any number of images.
 
-  The last batch is filled up, so that one program serves all.
+  The last batch is padded, so that one program serves all batches.
   """
   size = max(1, min(_BATCH, len(images)))
   parts = []

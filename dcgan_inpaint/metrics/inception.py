@@ -1,10 +1,11 @@
-"""The network of the Fréchet Inception distance, for figures as in print.
+"""The network of the Fréchet Inception distance, as in the literature.
 
 Inception V3 (Szegedy et al. 2015, arXiv 1512.00567) as it was frozen in
 TensorFlow's `inception-2015-12-05.tgz`, which Heusel et al. 2017 (arXiv
-1706.08500) measure by and every FID since. It differs from today's Inception V3
-in its averages, which leave the padding out, and in its last block, which takes
-a maximum instead. The features are its last activations' means, 2,048 values.
+1706.08500) use, and every FID since. It differs from today's Inception V3 in
+its average pooling, which excludes the padding, and in its last block, which
+has a maximum instead. The features are the means of the last activations, 2,048
+values.
 
                     at 299 x 299 pixels
   Conv2d_1a_3x3     149 x 149 x 32
@@ -18,8 +19,8 @@ a maximum instead. The features are its last activations' means, 2,048 values.
   Mixed_7a          8 x 8 x 1280
   Mixed_7b, 7c      8 x 8 x 2048
 
-Names are those of the weights that pytorch-fid and torch-fidelity publish.
-These cannot come with this package; `read` takes them from a file.
+The names are those of the weights that pytorch-fid and torch-fidelity publish.
+They are not part of this package; `read` reads them from a file.
 """
 
 from collections.abc import Callable
@@ -107,7 +108,7 @@ class _MixedD(nn.Module):
 
 
 class _MixedE(nn.Module):
-  """The blocks at 8x8 pixels; the last takes a maximum for an average."""
+  """The blocks at 8x8 pixels; the last has a maximum instead of an average."""
 
   last: bool
 
@@ -183,9 +184,10 @@ def create(path: str) -> Callable[[np.ndarray], jax.Array]:
 def resize(images: jax.Array, size: int = SIZE) -> jax.Array:
   """Returns float32 images at [B, size, size, C], as the frozen network does.
 
-  TensorFlow 1's bilinear: the first pixels lie on one another, not the edges,
-  and what is made smaller is not smoothed. Another way to resize moves FID by
-  more than many methods differ (Parmar et al. 2022, arXiv 2104.11222).
+  TensorFlow 1's bilinear interpolation: the first pixels coincide, not the
+  edges, and there is no antialiasing. Another way to resize changes FID by more
+  than the difference between many methods (Parmar et al. 2022, arXiv
+  2104.11222).
 
   Args:
     images: float32 [B, H, W, C].
@@ -211,7 +213,7 @@ def read(path: str) -> dict[str, Any]:
     numpy.savez("inception.npz", **{k: v.numpy() for k, v in weights.items()})
 
   Args:
-    path: of the .npz. What it holds beside these arrays is left alone.
+    path: of the .npz. Other arrays in it are ignored.
 
   Raises:
     errors.UserError: there is no such file, or it does not hold these weights.
@@ -222,13 +224,13 @@ def read(path: str) -> dict[str, Any]:
       "that comes with no package: name the file, or take 'dlib' for faces"
     )
   try:
-    # numpy leaves a file open that it cannot read.
+    # NumPy does not close a file that it cannot read.
     with (
       pathlib.Path(path).expanduser().open("rb") as opened,
       np.load(opened, allow_pickle=False) as file,
     ):
       arrays = {name: np.asarray(file[name], np.float32) for name in file.files}
-  # numpy and zipfile raise many kinds.
+  # NumPy and zipfile raise many kinds of exceptions.
   except Exception as error:  # noqa: BLE001
     raise errors.UserError(
       f"{path}: Inception's weights cannot be read ({error}): give the .npz of "
@@ -298,7 +300,7 @@ def _conv(
   strides: int = 1,
   padding: str = "",
 ) -> jax.Array:
-  """Returns a convolution with its rectifier; without a stride, of x's size."""
+  """Returns a convolution with ReLU; without a stride, of x's size."""
   convolution = nn.Conv(
     channels,
     size,

@@ -2,14 +2,14 @@
 
 The first three equal scikit-image's to 1e-5.
 
-The paper compares its losses by MSE and SSIM; PSNR is the field's habit. All
-metrics are on the 8-bit scale, one value an image, so that a table can carry
+The paper compares its losses by MSE and SSIM; PSNR is the field's custom. All
+metrics are on the 8-bit scale, one value per image, so that tables can have
 means and intervals. All but `summarise` work under `jit`, in float32 arithmetic
 without matrix products, which an accelerator may round to TF32 or bfloat16.
 
 Arguments are [B, H, W, C] arrays, uint8 or float in 0..255, and an optional
 mask [B, H, W, 1] with 1 = known and 0 = hole. Without a mask a metric is taken
-over the whole image, as in the paper; with one, over the hole alone. For a hole
+over the whole image, as in the paper; with one, only over the hole. For a hole
 without pixels it is NaN.
 """
 
@@ -34,7 +34,7 @@ def mse(
 
   Args:
     images: uint8 or float [B, H, W, C] in 0..255.
-    references: what they ought to be, of the same shape.
+    references: the true images, of the same shape.
     mask: None for the whole image, or [B, H, W, 1] for its hole (0).
   """
   squares = (_float(images) - _float(references)) ** 2
@@ -50,7 +50,7 @@ def psnr(
 
   Args:
     images: uint8 or float [B, H, W, C] in 0..255.
-    references: what they ought to be, of the same shape.
+    references: the true images, of the same shape.
     mask: None for the whole image, or [B, H, W, 1] for its hole (0).
   """
   return 10 * jnp.log10(_RANGE**2 / mse(images, references, mask))
@@ -66,7 +66,7 @@ def ssim(
 
   Wang, Bovik, Sheikh & Simoncelli, "Image quality assessment: from error
   visibility to structural similarity", IEEE TIP 13 (2004), with K1 = 0.01 and
-  K2 = 0.03, in each colour channel by itself. The whole image's value is
+  K2 = 0.03, separately in each colour channel. The whole image's value is
   `skimage.metrics.structural_similarity(..., channel_axis=-1, data_range=255)`:
   the mean of the map of local similarities without the border on which the
   window overhangs the image (3 pixels, Gaussian 5). The hole's value is the
@@ -76,7 +76,7 @@ def ssim(
   Args:
     images: uint8 or float [B, H, W, C] in 0..255, no side shorter than the
       window.
-    references: what they ought to be, of the same shape.
+    references: the true images, of the same shape.
     mask: None for the whole image, or [B, H, W, 1] for its hole (0).
     gaussian: False for scikit-image's default, a uniform 7x7 window and sample
       covariances; True for the Gaussian window of Wang et al. (11x11, sigma
@@ -102,16 +102,16 @@ def ssim(
 
 
 def sharpness(images: Array, references: Array, mask: Array) -> jax.Array:
-  """Returns how strong the gradients in each hole are, float32 [B].
+  """Returns the relative strength of the gradients in each hole, float32 [B].
 
   The sum of the squared differences between neighbouring pixels of the hole,
-  over that of the reference: 1 where there is as much detail, right or wrong,
-  and less where there is a blur. NaN or infinite where the reference is flat
-  or no two pixels of the hole are neighbours.
+  over that of the reference: 1 for as much detail, right or wrong, and less for
+  a blur. NaN or infinite if the reference is flat or no two pixels of the hole
+  are neighbours.
 
   Args:
     images: uint8 or float [B, H, W, C] in 0..255.
-    references: what they ought to be, of the same shape.
+    references: the true images, of the same shape.
     mask: [B, H, W, 1], 1 = known, 0 = hole.
   """
   return _gradient_energy(images, mask) / _gradient_energy(references, mask)
@@ -149,13 +149,13 @@ def evaluate(
 def summarise(values: Array) -> tuple[float, float]:
   """Returns the mean of one metric over images, and its 95 % interval.
 
-  PSNR is averaged as the field does: the mean of the images' decibels, not the
-  decibels of the mean error. Values that are not finite (the PSNR of a perfect
-  image, the hole of an image that has none) are left out, unless all images
-  are perfect.
+  PSNR is averaged as usual in the field: the mean of the images' decibels, not
+  the decibels of the mean error. Values that are not finite (the PSNR of a
+  perfect image, the hole of an image that has none) are left out, unless all
+  images are perfect.
 
   Args:
-    values: float [n], one an image.
+    values: float [n], one per image.
 
   Returns:
     (mean, half_width), floats: the mean lies within `mean ± half_width` with
@@ -169,7 +169,7 @@ def summarise(values: Array) -> tuple[float, float]:
     return (np.inf if np.any(numbers == np.inf) else np.nan), np.nan
   if n == 1:
     return float(finite[0]), np.nan
-  from scipy import special  # Here, as training need not wait for it.
+  from scipy import special  # Slow to import, and not used in training.
 
   quantile = special.stdtrit(n - 1, 0.975)
   half_width = quantile * finite.std(ddof=1) / np.sqrt(n)
@@ -207,7 +207,7 @@ def _mean(values: jax.Array, mask: Array | None) -> jax.Array:
 
 
 def _sum(values: jax.Array) -> jax.Array:
-  # Row by row, so that no float32 sum grows long enough to drop digits.
+  # Row by row, to limit rounding errors of long float32 sums.
   return values.sum((2, 3)).sum(1)
 
 

@@ -1,15 +1,15 @@
-"""Whether completed and generated faces look like real ones, and like whom.
+"""Realism and identity of completed and generated faces.
 
-Squared error asks how far a completion is from the one original, and the mean
-of all that might be there wins, a blur. These figures ask instead whether the
-completions are distributed as real faces are (`distances`), whether they are
-still the same person, and how much several completions of one hole differ. All
-are taken on features of the whole image, known pixels included; see
-`features`.
+Squared error measures the distance of a completion from the one original, and
+is least for the mean of all possible faces, which is blurred. These metrics
+measure instead whether the completions are distributed as real faces are
+(`distances`), whether they are still the same person, and how much several
+completions of one hole differ. All are computed on features of the whole image,
+including known pixels; see `features`.
 
-How many images: the Fréchet distance, precision and recall change with the
-number, and compare only between sets of one size. Below 10,000 images KID is
-the one to read, with its standard error.
+The Fréchet distance, precision and recall depend on the number of images, and
+are comparable only between sets of the same size. Below 10,000 images, use KID
+with its standard error.
 """
 
 from collections.abc import Mapping
@@ -29,20 +29,20 @@ def evaluate(
   features: Sequence[features_lib.Features],
   original_features: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, float]:
-  """Returns the figures of a set of completed images.
+  """Returns the metrics of a set of completed images.
 
   Args:
     completed: uint8 [N, H, W, 3].
     originals: uint8 [N, H, W, 3], the images before their holes were cut.
-    masks: [N, H, W, 1], 1 = known, 0 = hole. Images without a hole say nothing
-      and are left out.
+    masks: [N, H, W, 1], 1 = known, 0 = hole. Images without a hole are left
+      out.
     features: of `features.create`.
-    original_features: {name: float [N, D]}, what `extract` made of the
-      originals, for those who score several methods; otherwise it is done here.
+    original_features: {name: float [N, D]}, the output of `extract` for the
+      originals, to score several methods; computed here by default.
 
   Returns:
-    The figures of `compare`, completions and originals as pairs. From features
-    that tell persons apart also those of `identity`.
+    The metrics of `compare`, with completions and originals as pairs, and those
+    of `identity` for features that distinguish persons.
   """
   holed = (np.asarray(masks) < 0.5).any(axis=(1, 2, 3))
   result: dict[str, float] = {}
@@ -81,16 +81,15 @@ def score_samples(
   reference: np.ndarray,
   features: Sequence[features_lib.Features],
 ) -> dict[str, float]:
-  """Returns the figures of samples of a generator.
+  """Returns the metrics of samples of a generator.
 
   Args:
-    generated: uint8 [N, H, W, 3]; the field's number for CelebA at 64x64 is
-      50,000.
-    reference: uint8 [M, H, W, 3], real images, which may be fewer or more.
+    generated: uint8 [N, H, W, 3]; for CelebA at 64x64 the field uses 50,000.
+    reference: uint8 [M, H, W, 3], real images; M may differ from N.
     features: of `features.create`.
 
   Returns:
-    The figures of `compare`.
+    The metrics of `compare`.
   """
   result: dict[str, float] = {}
   for feature in features:
@@ -106,18 +105,18 @@ def compare(
   reference: np.ndarray,
   paired: bool = False,
 ) -> dict[str, float]:
-  """Returns how two sets of features compare.
+  """Returns the metrics that compare two sets of features.
 
   Args:
     name: of the features.
     generated: float [N, D].
     reference: float [M, D] of real images.
-    paired: whether row i of both belongs to one face.
+    paired: whether row i of both belongs to the same face.
 
   Returns:
     {`NAME_frechet`, `NAME_kid`, `NAME_kid_se` (its standard error),
     `NAME_precision`, `NAME_recall`, `NAME_n` (images generated),
-    `NAME_n_reference`}; NaN where the images are too few for a figure.
+    `NAME_n_reference`}; NaN if there are too few images for a metric.
   """
   kid, error = distances.kid(generated, reference, paired)
   precision, recall = distances.precision_recall(
@@ -140,16 +139,17 @@ def identity(
   """Returns whether completed faces are still the same persons.
 
   Args:
-    completed: float [N, D], features that tell persons apart.
-    originals: float [N, D], of the same faces before.
-    same_person: the distance below which two are taken for one person.
+    completed: float [N, D], features that distinguish persons.
+    originals: float [N, D], of the original faces.
+    same_person: the distance below which two faces are considered the same
+      person.
 
   Returns:
     {`identity`: the mean distance of a completed face from its original, less
     is better; `identity_ci95`: the half width of its interval; `identity_kept`:
-    the share of faces within `same_person` of their original;
+    the fraction of faces within `same_person` of their original;
     `identity_of_others`: the mean distance of an original from another one, for
-    the scale}.
+    comparison}.
   """
   apart = np.linalg.norm(completed - originals, axis=1)
   others = np.linalg.norm(originals - np.roll(originals, 1, axis=0), axis=1)
@@ -190,8 +190,8 @@ def diversity(samples: np.ndarray) -> np.ndarray:
   """Returns the mean distance between two samples of one image, [N].
 
   As the diversity of BicycleGAN and PIC (Zhu et al. 2017, arXiv 1711.11586;
-  Zheng et al. 2019, arXiv 1903.04227), which take LPIPS for the distance. More
-  is not better by itself: noise is diverse.
+  Zheng et al. 2019, arXiv 1903.04227), which use LPIPS as the distance. More is
+  not necessarily better: noise is diverse.
 
   Args:
     samples: float [N, S, D], features of S samples of each image; NaN for
