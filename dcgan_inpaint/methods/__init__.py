@@ -1,20 +1,20 @@
 """Every way to fill a hole, behind one interface.
 
 A method maps images float32 [N, H, W, 3] in [-1, 1] and masks float32
-[N, H, W, 1] (1 = known) to a `Completion`. None looks at what lies under the
-hole, and all return the known pixels to the bit (`filling`). An image's result
-does not depend on its neighbours in the batch. One of which nothing is known
-becomes mid-grey, or what the method has learned.
+[N, H, W, 1] (1 = known) to a `Completion`. None uses values under the hole, and
+all return the known pixels to the bit (`filling`). An image's result does not
+depend on the others in the batch. An image without known pixels becomes
+mid-grey, or what the method has learned.
 
 By the families that the paper reviews:
 
 | diffusion         | what it does                                    |
 |-------------------|-------------------------------------------------|
 | `harmonic`        | smoothest membrane: the Laplacian is 0          |
-| `total_variation` | level lines as short as can be                  |
+| `total_variation` | level lines as short as possible                |
 | `biharmonic`      | smoothest surface, by scikit-image              |
 | `bertalmio`       | carries the Laplacian along level lines         |
-| `taylor3`         | goes on at constant curvature of level lines    |
+| `taylor3`         | continues level lines at constant curvature     |
 | `telea`           | fast marching, by OpenCV (the extra `opencv`)   |
 | `navier_stokes`   | marching along level lines, by OpenCV           |
 
@@ -40,15 +40,15 @@ By the families that the paper reviews:
 
 | this project      | what it does                                    |
 |-------------------|-------------------------------------------------|
-| `dcgan`           | the latent search, as `config.search` has it    |
-| `dcgan_paper`     | its mode `paper`, at that mode's own settings   |
+| `dcgan`           | the latent search, as `config.search` sets it   |
+| `dcgan_paper`     | its mode `paper`, with that mode's settings     |
 | `dcgan_fidelity`  | its mode `fidelity`, likewise                   |
 | `dcgan_realism`   | its mode `realism`, likewise                    |
 
 To add one: a module `methods/NAME.py` with `complete(images, masks) -> float32
 [N, H, W, 3]`, decorated with `filling.keeps_known_pixels`, and a line here, in
 `METHODS` and in the table. A method that learns from training images also has
-`fit(images) -> fitted`, and takes what that returns as
+`fit(images) -> fitted`, and takes its return value as
 `complete(images, masks, fitted=...)`.
 """
 
@@ -73,15 +73,16 @@ from dcgan_inpaint.search import trained_model
 
 
 class Spec(NamedTuple):
-  """What is known of a method before it is loaded.
+  """The properties of a method, known before it is loaded.
 
   Attributes:
     family: its family in the paper's review; tables are sorted by it.
-    extra: of setup.py, which holds the library that it needs; '' = none.
-    fits: it learns from the training images, by `fit`.
-    trained: it needs the trained model.
-    slow: it takes some hundredths of a second or more for an image of 64x64 on
-      a CPU; `benchmark` gives it `config.benchmark.slow_images` images.
+    extra: the extra of setup.py with the library that it needs; '' = none.
+    fits: whether it learns from the training images, by `fit`.
+    trained: whether it needs the trained model.
+    slow: whether it takes a few hundredths of a second or more for an image of
+      64x64 on a CPU; it then gets `config.benchmark.slow_images` images in
+      `benchmark`.
   """
 
   family: str
@@ -118,19 +119,19 @@ METHODS = types.MappingProxyType(
   }
 )
 
-# The module that each extra installs, and its name in prose.
+# The module that each extra installs, and its name in messages.
 LIBRARIES = types.MappingProxyType({"opencv": ("cv2", "OpenCV")})
 
-# A method compiles for as many images at the most.
+# The largest number of images that a method compiles for.
 _WARM_UP = 256
 
 
 class Completion(NamedTuple):
-  """What a method made of the images.
+  """The result of a method.
 
   Attributes:
     completed: float32 [N, H, W, 3] in [-1, 1].
-    generated: G(z), of the same shape, where the method has one.
+    generated: G(z), of the same shape, if the method has one.
   """
 
   completed: np.ndarray
@@ -138,8 +139,8 @@ class Completion(NamedTuple):
 
 
 # Called as (images, masks) or (images, masks, indices). The indices are the
-# images' places in their data set, 0, 1, 2 ... by default; the latent search
-# draws its starts by them, so that a set may be done in several calls.
+# images' positions in their data set, 0, 1, 2 ... by default; the latent search
+# draws its starts from them, so that a set may be done in several calls.
 Method = Callable[..., Completion]
 
 
@@ -149,9 +150,8 @@ def names(
   """Returns the methods that a config field lists.
 
   Args:
-    listed: names, as text with commas between or as a tuple. 'all' stands for
-      every method whose library is installed; the log names those that are left
-      out.
+    listed: names, as text with commas or as a tuple. 'all' stands for every
+      method whose library is installed; the log names those that are left out.
     field: the field, for messages.
 
   Raises:
@@ -200,20 +200,19 @@ def create(
 
   Args:
     name: one of `METHODS`.
-    model: the trained model; None will do for a method that needs none
+    model: the trained model; None is allowed for a method that needs none
       (`Spec.trained`).
-    settings: of the latent search; None will do for any other method.
+    settings: of the latent search; None is allowed for any other method.
     mesh: the devices.
-    shape: [N, H, W, 3] of the images that are to come; what a method compiles
-      is compiled for them here, so that timing the method leaves it out.
+    shape: [N, H, W, 3] of the images to complete; a method compiles for them
+      here, so that its timing excludes compilation.
     on_batch: called with the number of images that were just finished.
     training: returns the training images, uint8 [M, H, W, 3]; called only for
-      a method that fits itself to them, which happens here too.
+      a method that is fitted to them, which is done here too.
     on_fit: called with the seconds that the fit took.
 
   Raises:
-    ValueError: the method learns from training images, or takes a model, and
-      there is none.
+    ValueError: the method needs training images or a model, and there are none.
   """
   if METHODS[name].family == "dcgan":
     if model is None or settings is None:
@@ -241,7 +240,7 @@ def create(
 
     return dcgan
 
-  # A method's libraries are loaded only for that method.
+  # Imported here, so that only the libraries of this method are loaded.
   module = importlib.import_module(f"dcgan_inpaint.methods.{name}")
   complete = module.complete
   if name == "mean_image":
@@ -259,7 +258,7 @@ def create(
     complete = functools.partial(complete, fitted=module.fit(faces))
     on_fit(time.perf_counter() - start)
 
-  # Without a hole there is nothing to do but to compile.
+  # Images without a hole: this only compiles.
   first = (min(shape[0], _WARM_UP), *shape[1:3])
   complete(np.zeros((*first, 3), np.float32), np.ones((*first, 1), np.float32))
 

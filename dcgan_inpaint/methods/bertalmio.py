@@ -10,14 +10,14 @@ them,
 with the paper's explicit scheme (central differences of the Laplacian, a
 slope-limited |grad u|), and after every 15 steps 2 of anisotropic diffusion,
 u_t = curvature |grad u|, which keep the level lines from crossing. Edges of the
-rim are continued across gaps of some ten pixels; what they cannot reach stays
-the blur that it starts from, and nothing makes texture.
+rim are continued across gaps of about ten pixels; farther inside the hole the
+initial blur remains, and there is no texture.
 
-Not the paper's: the hole starts as the harmonic function of its rim instead of
-at several resolutions; the colours are red, green and blue instead of
-luminance and chromaticity; the known pixels are not smoothed first; the
+Differences from the paper: the hole starts as the harmonic function of its rim
+instead of at several resolutions; the colours are red, green and blue instead
+of luminance and chromaticity; the known pixels are not smoothed first; the
 diffusion stops at the rim instead of fading beyond it; and values are kept in
-[-1, 1], the scale that the steps are meant for, so that none can run away.
+[-1, 1], the scale that the steps are meant for, so that none can diverge.
 
 The rounds of 15 + 2 steps end, image by image, when one changes no pixel by
 more than `TOLERANCE`, or after `ROUNDS`.
@@ -52,7 +52,7 @@ def transport(
   smoothness: Callable[[jax.Array], jax.Array],
   time_step: float,
 ) -> jax.Array:
-  """Returns one image whose `smoothness` was carried into its hole; jittable.
+  """Returns one image with `smoothness` carried into its hole; jittable.
 
   Args:
     u: float32 [C, H, W], harmonic in the hole.
@@ -100,7 +100,7 @@ def _limited_slope(u: jax.Array, change: jax.Array) -> jax.Array:
 
   Args:
     u: [C, H + 2, W + 2].
-    change: [C, H, W], of which the sign counts.
+    change: [C, H, W]; only its sign is used.
   """
   up, down, left, right = diffusion.neighbours(u)
   u = diffusion.inner(u)

@@ -3,11 +3,11 @@
 Each hole solves the biharmonic equation, colour by colour, with
 `skimage.restoration.inpaint_biharmonic` (S. B. Damelin & N. S. Hoang, "On
 Surface Completion and Image Inpainting by Biharmonic Functions: Numerical
-Aspects", 2018, doi:10.1155/2018/3950312). The method has no parameter and
-learns nothing: it is strong where known pixels are everywhere (random pixels)
-and blurs, or overshoots up to the range of the known values, in a large hole.
-One linear system with an unknown for each pixel of the hole is solved for each
-mask, so 64x64 images are quick and holes of many thousand pixels are not.
+Aspects", 2018, doi:10.1155/2018/3950312). The method has no parameters and
+learns nothing: it is strong if known pixels are everywhere (random pixels) and
+blurs, or overshoots up to the range of the known values, in a large hole. For
+each mask it solves one linear system with an unknown for each pixel of the
+hole, so it is fast for 64x64 images and slow for holes of many thousand pixels.
 """
 
 import numpy as np
@@ -16,7 +16,8 @@ from skimage import restoration
 from dcgan_inpaint.masks import mask_sets
 from dcgan_inpaint.methods import filling
 
-# Images that share a hole share the system: this many are solved at once.
+# How many images with the same hole, and thus the same system, are solved at
+# once.
 _IMAGES_AT_ONCE = 64
 
 
@@ -38,8 +39,8 @@ def complete(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
 def _fill(images: np.ndarray, hole: np.ndarray) -> np.ndarray:
   """Fills one hole [H, W] of several images [K, H, W, C], float64 inside.
 
-  scikit-image solves each channel by itself and clips it to its own known
-  values, which it returns as they are; so the channels of K images may go in as
+  scikit-image solves each channel separately, clips it to its own known values,
+  and returns these unchanged; so the channels of K images can be passed as
   those of one.
   """
   stacked = np.concatenate(images.astype(np.float64), axis=-1)

@@ -2,15 +2,15 @@
 
 A. Criminisi, P. Perez & K. Toyama, "Region Filling and Object Removal by
 Exemplar-Based Image Inpainting", IEEE Transactions on Image Processing 13(9),
-2004, doi:10.1109/TIP.2004.833105. Its three steps, again and again:
+2004, doi:10.1109/TIP.2004.833105. It repeats three steps:
 
 1. Priorities. Each pixel p of the hole's rim gets P(p) = C(p) D(p). The
    confidence C is the mean confidence of the patch around p (1 where known, 0
    in the hole). The data term D = |isophote . n| is large where an edge runs
-   into the hole: the isophote is the steepest gradient of the patch, turned by
+   into the hole: the isophote is the steepest gradient of the patch, rotated by
    90 degrees, and n is the normal of the rim.
-2. The patch of highest priority gets what it lacks from the source patch that
-   is nearest over the pixels that it has.
+2. The missing pixels of the patch with the highest priority are copied from the
+   source patch that is nearest over its other pixels.
 3. The new pixels get the confidence C(p).
 
 What the paper leaves open: gradients are central differences of the mean of
@@ -18,10 +18,10 @@ RGB, taken where all four neighbours are known or filled; the normal is that of
 the hole's indicator, by central differences; the mean C is over the part of the
 patch inside the image; D has `_LEAST_DATA` added, so that flat parts are filled
 in the order of their confidence; the first pixel, or patch, wins a tie. Holes
-that leave no patch whole are filled as `exemplars` says.
+that leave no complete patch are filled as described in `exemplars`.
 
-The method continues edges and textures, and knows no faces: over an eye it
-puts cheek. It is greedy; an early mistake grows.
+The method continues edges and textures, and has no model of faces: it covers an
+eye with cheek. It is greedy; early mistakes grow.
 """
 
 from collections.abc import Callable
@@ -42,7 +42,7 @@ class _State(NamedTuple):
   """The image while it is filled; flat, [H * W, ...].
 
   Attributes:
-    levels: float32 [H * W, 3], 8-bit steps.
+    levels: float32 [H * W, 3], 8-bit levels.
     filled: bool, known or filled.
     confidence: float32, 0 where not filled.
     origin: int32, the pixel that is copied here.
@@ -61,7 +61,7 @@ def complete(
   """Returns the images with their holes filled by Criminisi's method.
 
   Args:
-    images: [N, H, W, 3], as `filling.keeps_known_pixels` has them.
+    images: [N, H, W, 3], as `filling.keeps_known_pixels` passes them.
     masks: [N, H, W, 1], likewise.
     patch_size: side of the patches, an odd number of pixels; the paper's 9.
   """
@@ -75,7 +75,7 @@ def priorities(
   """Returns the priority P of each pixel, and the confidence C of its patch.
 
   Args:
-    levels: float32 [H, W, 3], 8-bit steps.
+    levels: float32 [H, W, 3], 8-bit levels.
     filled: bool [H, W], known or filled.
     confidence: float32 [H, W], 0 where not filled.
     size: of the patches, an odd number of pixels.
@@ -96,7 +96,7 @@ def priorities(
   )
   normal = _slopes(1 - jnp.float32(filled))
   length = jnp.maximum(jnp.hypot(*normal), 1e-6)
-  # The isophote is the gradient turned by 90 degrees.
+  # The isophote is the gradient rotated by 90 degrees.
   across = steepest[..., 0] * normal[1] - steepest[..., 1] * normal[0]
   data = jnp.abs(across) / length + _LEAST_DATA
 

@@ -3,25 +3,26 @@
 `fit` learns a dictionary of patches for each octave of the training images.
 `complete` works from coarse to fine: at each octave it codes every patch by its
 known pixels alone (masked orthogonal matching pursuit) and averages the patches
-where they overlap; what the coarser octave found stands in the hole with a
+where they overlap; the result of the coarser octave is used in the hole with a
 small weight, so that a hole larger than a patch is filled too.
 
 Masked pursuit and averaging are those of J. Mairal, M. Elad & G. Sapiro,
 "Sparse representation for color image restoration", IEEE TIP 17 (2008),
 doi:10.1109/TIP.2007.911828. The dictionary is learned by the block-coordinate
 update of J. Mairal, F. Bach, J. Ponce & G. Sapiro, "Online dictionary learning
-for sparse coding", ICML 2009 (algorithm 2), with codes by matching pursuit in
-place of the lasso. The coarse guess with a small weight is this project's own.
+for sparse coding", ICML 2009 (algorithm 2), with codes by matching pursuit
+instead of the lasso. The coarse guess with a small weight is this project's
+own.
 
 At the coarsest octave of 64x64 faces one patch is the whole face, so aligned
-faces are known as wholes there; details finer than that octave come from the
-rim alone, and the middle of a large hole stays blurred. Nothing is stored but
-the dictionaries: images of other sizes than the training images' work too.
+faces are learned as a whole there; details finer than that octave come from the
+rim alone, and the middle of a large hole stays blurred. Only the dictionaries
+are stored: images need not have the size of the training images.
 
 Chosen on 16 validation faces of CelebA with dictionaries from 8,000 training
 faces, by the whole image's squared error on the 8-bit scale, centre 32 / random
-pixels 80 %: the guess's weight 0.1 makes 274 / 223 and 0.03 304 / 192; with
-0.1, 14 atoms in place of 10 make 275 / 231.
+pixels 80 %: a guess's weight of 0.1 gives 274 / 223 and 0.03 304 / 192; with
+0.1, 14 atoms instead of 10 give 275 / 231.
 """
 
 import functools
@@ -38,21 +39,21 @@ from dcgan_inpaint.methods import filling
 _PATCH = 8  # Side of a patch, pixels, at every octave.
 _CELLS = _PATCH**2
 
-# Pixels between two patches, the finest octave first. Most patches lie there:
-# every other one keeps the work small.
+# Pixels between two patches, the finest octave first. Most patches are there:
+# every other one limits the cost.
 _STRIDES = (2, 1)
 
-# What the coarser octave found weighs as much in the hole, beside known pixels.
+# The weight in the hole of the coarser octave's result; known pixels have 1.
 _GUESS_WEIGHT = 0.03
 
-# Keeps atoms of which next to nothing is seen from winning by chance.
+# Keeps atoms with almost no weight in the known pixels from winning by chance.
 _RIDGE = 0.01
 
 _IMAGES_AT_ONCE = 8
 
 
 class Fitted(NamedTuple):
-  """What `fit` learned.
+  """The result of `fit`.
 
   Attributes:
     dictionaries: float32 [octaves, atoms, 8 * 8 * 3], the finest octave first.
@@ -72,18 +73,17 @@ def fit(
 ) -> Fitted:
   """Learns a dictionary for each octave of the training images.
 
-  There are as many octaves as halve the shorter side to no less than a patch:
-  four for 64x64. Patches are drawn anywhere; the mean of each colour is taken
-  off. Four octaves take about 20 seconds of a CPU core, however many images
-  there are.
+  Octaves halve the shorter side until it has the size of a patch: four for
+  64x64. Patches are drawn anywhere; the mean of each colour is subtracted. Four
+  octaves take about 20 seconds of a CPU core for any number of images.
 
   Args:
     images: uint8 [N, H, W, 3], no side shorter than 8 pixels.
-    seed: of the draw of patches.
+    seed: of the random patches.
     atoms: in each dictionary.
     nonzero: atoms that code a patch while the dictionary is learned.
     batches: updates of each dictionary.
-    batch_size: patches an update.
+    batch_size: patches per update.
 
   Raises:
     ValueError: the images are smaller than a patch.
@@ -98,7 +98,7 @@ def fit(
   dictionaries = []
   for octave in range(int(math.log2(side / _PATCH)) + 1):
     draw = functools.partial(_draw, rng, images, 2**octave)
-    # The noise is there for patches without any contrast.
+    # The noise is for patches without any contrast.
     start = draw(atoms) + 1e-3 * rng.standard_normal((atoms, _CELLS, 3))
     start -= start.mean(1, keepdims=True)
     start /= np.linalg.norm(start, axis=(1, 2), keepdims=True)
@@ -120,8 +120,8 @@ def complete(
   """Returns the images with their holes filled from learned patches.
 
   Args:
-    images: [N, H, W, 3], as `filling.keeps_known_pixels` has them. H and W are
-      filled up, with hole, to a multiple of the patch at the coarsest octave.
+    images: [N, H, W, 3], as `filling.keeps_known_pixels` passes them. H and W
+      are padded, with hole, to a multiple of the patch at the coarsest octave.
     masks: [N, H, W, 1], likewise.
     fitted: what `fit` returned.
     nonzero: atoms that code a patch, besides its mean colour.
@@ -148,29 +148,29 @@ def pursue(
 ) -> tuple[jax.Array, jax.Array]:
   """Codes patches by weighted orthogonal matching pursuit.
 
-  In turn, each patch takes the atom that explains most of what is left of it
-  where it has weight, and all its coefficients become those of the weighted
-  least squares. With weights of 0 and 1 this is the masked pursuit.
+  Step by step, each patch takes the atom that explains most of its weighted
+  residual, and all its coefficients become those of the weighted least squares.
+  With weights of 0 and 1 this is the masked pursuit.
 
   Args:
     patches: float32 [B, D].
     weights: float32 [B, D], >= 0: of each value's squared error.
     dictionary: float32 [K, D], atoms of length 1.
-    nonzero: atoms a patch.
-    always: the first so many atoms are taken first by every patch.
+    nonzero: atoms per patch.
+    always: how many atoms, the first ones, every patch takes first.
 
   Returns:
-    (support, codes): int32 and float32 [B, nonzero]; the patches are about
-    `einsum("bs,bsd->bd", codes, dictionary[support])`. An atom that adds
-    nothing to the others where the patch has weight gets the code 0.
+    (support, codes): int32 and float32 [B, nonzero]; the patches are
+    approximately `einsum("bs,bsd->bd", codes, dictionary[support])`. An atom
+    that is redundant where the patch has weight gets the code 0.
   """
   count, size = patches.shape
   root = jnp.sqrt(weights)
   lengths = jnp.sqrt(weights @ (dictionary**2).T + _RIDGE)
 
   def step(turn, state):
-    # The atoms so far, made orthonormal under the weights (Gram-Schmidt), and
-    # how each is made of the atoms themselves.
+    # The atoms so far, orthonormalised under the weights (Gram-Schmidt), and
+    # the coefficients of each in terms of the atoms.
     basis, recipes, support, codes, residual = state
     gains = jnp.abs((root * residual) @ dictionary.T) / lengths
     chosen = jnp.where(turn < always, turn, jnp.argmax(gains, axis=1))
@@ -213,7 +213,7 @@ def _draw(
   Args:
     rng: a NumPy generator.
     images: uint8 [N, H, W, 3].
-    step: pixels of the images that make one of the patch, along each side.
+    step: pixels of the images per pixel of the patch, along each side.
     count: number of patches.
   """
   height, width = (size // step - _PATCH + 1 for size in images.shape[1:3])
@@ -250,7 +250,7 @@ def _learn(
       patches, jnp.ones_like(patches), dictionary, nonzero
     )
     codes = jnp.einsum("bs,bsk->bk", codes, jax.nn.one_hot(support, atoms))
-    # Codes of earlier dictionaries fade out.
+    # The statistics of earlier dictionaries decay.
     keep = turn / (turn + 1)
     state = (
       dictionary,
@@ -325,7 +325,7 @@ def _average_patches(
 ) -> jax.Array:
   """Returns the mean of the coded patches at each pixel, [H, W, 3].
 
-  A patch counts as much as what is known of it.
+  A patch is weighted by its known part.
   """
   height, width, _ = image.shape
   corners = np.add.outer(
@@ -336,7 +336,7 @@ def _average_patches(
   places = np.add.outer(corners.ravel(), cells.ravel())  # [patches, cells]
   patches = image.reshape(-1, 3)[places].reshape(len(places), -1)
   weights = jnp.repeat(weight.reshape(-1)[places], 3, axis=1)
-  # One flat atom a colour, so that the mean is found where pixels are known.
+  # One constant atom per colour, so that the mean is fitted to known pixels.
   flat = np.tile(np.eye(3, dtype=np.float32), _CELLS) / _PATCH
   dictionary = jnp.concatenate([flat, dictionary])
   support, codes = pursue(patches, weights, dictionary, nonzero + 3, always=3)

@@ -1,12 +1,11 @@
-"""What the diffusion methods share: differences on a grid, and batches.
+"""Common parts of the diffusion methods: differences on a grid, and batches.
 
 Each of these methods fills a hole by a partial differential equation, which a
-loop solves for one image from the harmonic function on; it is jitted and
+loop solves for one image, starting from the harmonic function; it is jitted and
 vmapped over a batch. Inside, an image is float32 [C, H, W], which keeps the
-vector units full. The stencils are
-shifted slices, as XLA's CPU backend is slow at convolutions in a loop. Across
-the image's border nothing flows (the border pixels are repeated), so a hole may
-touch it.
+vector units full. The stencils are shifted slices, as XLA's CPU backend is slow
+at convolutions in a loop. There is no flow across the image's border (the
+border pixels are repeated), so a hole may touch it.
 """
 
 from collections.abc import Callable
@@ -18,16 +17,16 @@ import numpy as np
 from dcgan_inpaint.methods import filling
 from dcgan_inpaint.methods import harmonic
 
-# Images solved at a time: enough to fill the machine, and few enough that the
-# slowest does not hold up many.
+# Images solved at a time: enough to use the machine fully, and few enough that
+# the slowest does not delay many.
 _BATCH = 32
 
 
 def pad(u: jax.Array, width: int) -> jax.Array:
   """Returns [..., H, W] with `width` copies of the border's pixels around it.
 
-  The differences below need a pixel on each side and leave it off, so that a
-  chain of them pays for the border once.
+  The differences below need a pixel on each side and drop it, so that a chain
+  of them needs only one padding.
   """
   sides = [(0, 0)] * (u.ndim - 2) + [(width, width)] * 2
   return jnp.pad(u, sides, mode="edge")
@@ -41,7 +40,7 @@ def inner(u: jax.Array) -> jax.Array:
 def neighbours(
   u: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-  """Returns what is above, below, left and right of each inner pixel.
+  """Returns the pixels above, below, left and right of each inner pixel.
 
   Args:
     u: [..., H, W].

@@ -1,19 +1,19 @@
-"""Fills a hole pixel by pixel, each from a place that looks alike.
+"""Fills a hole pixel by pixel, each from a similar neighbourhood.
 
 A. A. Efros & T. K. Leung, "Texture Synthesis by Non-parametric Sampling", ICCV
 1999, doi:10.1109/ICCV.1999.790383. From the rim inwards, the pixels with most
 filled neighbours first (ties at random), a pixel is copied from the centre of a
-known window that looks like its own. The likeness is the squared difference
-over the known part of its window, weighted by a Gaussian; one of the windows
-within 1 + `tolerance` times the least distance is drawn, all alike likely.
+known window similar to its own. The distance is the squared difference over the
+known part of its window, weighted by a Gaussian; one of the windows within 1 +
+`tolerance` times the least distance is drawn uniformly.
 
-What differs from the paper: up to `_AT_ONCE` pixels are filled in a step, no
-two of them nearer than `_APART`, so that one matrix product compares them all.
-Holes that leave no window whole are filled as `exemplars` says. The threshold
-on the distance in the authors' later pseudo-code is left out.
+Differences from the paper: up to `_AT_ONCE` pixels are filled in a step, no two
+of them nearer than `_APART`, so that one matrix product compares them all.
+Holes that leave no complete window are filled as described in `exemplars`. The
+threshold on the distance in the authors' later pseudo-code is left out.
 
-The method grows textures. Its windows are small and its choices random, so
-over a large hole of a face it wanders off into skin or hair.
+The method grows textures. Its windows are small and its choices random, so in a
+large hole of a face it drifts into skin or hair.
 """
 
 import functools
@@ -34,7 +34,7 @@ class _State(NamedTuple):
   """The image while it is filled; flat, [H * W, ...].
 
   Attributes:
-    levels: float32 [H * W, 3], 8-bit steps.
+    levels: float32 [H * W, 3], 8-bit levels.
     filled: bool, known or filled.
     origin: int32, the pixel that is copied here.
     step: int32, how many steps were done.
@@ -57,10 +57,11 @@ def complete(
   """Returns the images with their holes filled by Efros and Leung's method.
 
   Args:
-    images: [N, H, W, 3], as `filling.keeps_known_pixels` has them.
+    images: [N, H, W, 3], as `filling.keeps_known_pixels` passes them.
     masks: [N, H, W, 1], likewise.
-    window_size: side of the windows, an odd number of pixels: the size of what
-      repeats. Their Gaussian has a standard deviation of `window_size / 6.4`.
+    window_size: side of the windows, an odd number of pixels: the size of the
+      texture's elements. Their Gaussian has a standard deviation of
+      `window_size / 6.4`.
     tolerance: the paper's epsilon.
     seed: of the random choices, the same for every image.
   """

@@ -1,26 +1,26 @@
-"""What the exemplar methods share: an image as its patches, and distances.
+"""Common parts of the exemplar methods: patches of an image, and distances.
 
 `efros_leung`, `quilting` and `criminisi` fill a hole with copies of the image's
 own known pixels, `patchmatch` with means of them. All compare patches by the
 mean squared difference of RGB over the pixels that both know.
 
-**Exact.** Patches are compared as 8-bit steps about 0: whole numbers, whose
-sums of products float32 holds exactly for patches of up to 9x9 pixels, unless
-they are weighted (`efros_leung`). So patches that look the same are at the same
-distance, and the first of the best is the same one everywhere. What is copied
-are the pixels, not the steps.
+**Exact.** Patches are compared as 8-bit levels around 0: integers, whose sums
+of products are exact in float32 for patches of up to 9x9 pixels, unless they
+are weighted (`efros_leung`). Equal patches thus have equal distances, and the
+first of the best is the same one everywhere. The pixels themselves are copied,
+not the levels.
 
 **Fast.** The squared differences to all patches are one matrix product, with
 m and k = 1 where source s and target t are known:
 `sum mk(t - s)^2 = m . kt^2 - 2 ms . kt + ms^2 . k`. There is no convolution,
 which XLA runs slowly inside a loop on CPUs.
 
-**Scattered holes.** Sources are the patches that are known whole. Where fewer
-than `MIN_SOURCES` are (80 % of the pixels missing at random leave none), every
-patch with a known centre is a source, and what it does not know is not copied.
-Such a source shares few known pixels with a target, and a mean over few proves
-little. It is drawn towards the mean distance of any two known pixels, as if
-`PRIOR_PIXELS` more of them had been seen at that distance.
+**Scattered holes.** Sources are the completely known patches. If there are
+fewer than `MIN_SOURCES` (80 % of the pixels missing at random leave none),
+every patch with a known centre is a source, and its unknown pixels are not
+copied. Such a source shares few known pixels with a target, and a mean over few
+is unreliable. It is shrunk towards the mean distance of any two known pixels,
+as if `PRIOR_PIXELS` more pixels had that distance.
 """
 
 from collections.abc import Callable
@@ -32,9 +32,9 @@ import numpy as np
 
 from dcgan_inpaint.methods import filling
 
-# Fewer patches known whole than this are no stock to choose from.
+# With fewer completely known patches than this, partly known ones are sources.
 MIN_SOURCES = 64
-# Of 0.25, 1, 4 and 16 the best over the four methods, on 8 validation faces
+# The best of 0.25, 1, 4 and 16 over the four methods, on 8 validation faces
 # with 80 % of their pixels missing at random.
 PRIOR_PIXELS = 1.0
 
@@ -43,13 +43,13 @@ class Sources(NamedTuple):
   """An image's patches, centred at each of its S = H * W pixels.
 
   Attributes:
-    values: float32 [S, P, 3] in 8-bit steps about 0; 0 where unknown.
+    values: float32 [S, P, 3] in 8-bit levels around 0; 0 where unknown.
     known: float32 [S, P]; 1 where a pixel is known, 0 elsewhere and outside.
-    factors: float32 [S, 5 * P], what targets are multiplied with.
-    allowed: bool [S]: whether the patch may be copied from.
+    factors: float32 [S, 5 * P], the factor in the product with targets.
+    allowed: bool [S], whether the patch may be copied from.
     prior: float32, the mean squared difference of two known pixels.
-    prior_pixels: float32, how many pixels `prior` counts for; 0 where sources
-      are known whole.
+    prior_pixels: float32, the weight of `prior` in pixels; 0 if sources are
+      completely known.
   """
 
   values: jax.Array
@@ -76,7 +76,7 @@ def in_batches(
   Returns:
     float32 [N, H, W, 3].
   """
-  # More would keep a CPU no busier.
+  # A CPU gains nothing from larger batches.
   size = 8 if jax.default_backend() == "cpu" else 64
   return filling.in_batches(
     lambda images, masks: fill(images, masks[..., 0] > 0.5),
@@ -87,7 +87,7 @@ def in_batches(
 
 
 def to_levels(images: jax.Array) -> jax.Array:
-  """Returns images in [-1, 1] as 8-bit steps, float32 in -128 .. 127."""
+  """Returns images in [-1, 1] as 8-bit levels, float32 in -128 .. 127."""
   return jnp.clip(jnp.round(images * 127.5 - 0.5), -128, 127)
 
 
@@ -106,8 +106,8 @@ def patch_indices(
     shape: (H, W) of the image.
 
   Returns:
-    int32 [..., size * size] in 0 .. H * W - 1, and H * W for what lies outside:
-    out of range, where JAX reads a fill value and drops what is written.
+    int32 [..., size * size] in 0 .. H * W - 1, and H * W for pixels outside:
+    out of range, where JAX reads a fill value and ignores writes.
 
   Raises:
     ValueError: the size is even, so that a patch has no centre.
@@ -161,11 +161,11 @@ def sources(levels: jax.Array, known: jax.Array, size: int) -> Sources:
 def distances(
   sources: Sources, values: jax.Array, weights: jax.Array
 ) -> jax.Array:
-  """Returns how far each target is from each source.
+  """Returns the distance of each target from each source.
 
   Args:
     sources: S patches of P pixels.
-    values: float32 [K, P, 3]: the targets, in 8-bit steps about 0.
+    values: float32 [K, P, 3]: the targets, in 8-bit levels around 0.
     weights: float32 [K, P] of the targets' pixels, 0 where they are unknown.
 
   Returns:
@@ -186,20 +186,21 @@ def distances(
   mean = (total + sources.prior_pixels * sources.prior) / jnp.maximum(
     overlap + sources.prior_pixels, 1e-6
   )
-  # Rounding may leave a little less than nothing.
+  # Rounding may make it slightly negative.
   return jnp.where(sources.allowed, jnp.maximum(mean, 0), jnp.inf)
 
 
 def choose(key: jax.Array, distances: jax.Array, tolerance: float) -> jax.Array:
-  """Returns one of the nearest sources of each target, all alike likely.
+  """Returns one of the nearest sources of each target, drawn uniformly.
 
   Args:
     key: of JAX.
     distances: float32 [K, S].
-    tolerance: sources within `1 + tolerance` times the least distance count.
+    tolerance: sources within `1 + tolerance` times the least distance are
+      drawn from.
 
   Returns:
-    int [K], numbers of sources.
+    int [K], indices of sources.
   """
   limit = (1 + tolerance) * distances.min(-1, keepdims=True)
   ranks = jax.random.uniform(key, distances.shape)
@@ -207,21 +208,22 @@ def choose(key: jax.Array, distances: jax.Array, tolerance: float) -> jax.Array:
 
 
 def copy(image: jax.Array, origin: jax.Array) -> jax.Array:
-  """Returns the image that is made of copies of pixels.
+  """Returns an image composed of copied pixels.
 
   Args:
     image: float32 [H, W, 3].
-    origin: int [H * W], where each pixel comes from; -1 is the mid-grey 0.
+    origin: int [H * W], the index that each pixel is copied from; -1 is the
+      mid-grey 0.
   """
   pixels = image.reshape(-1, 3)[origin]
   return jnp.where(origin[:, None] >= 0, pixels, 0).reshape(image.shape)
 
 
 def neighbours(values: jax.Array) -> dict[tuple[int, int], jax.Array]:
-  """Returns what lies beside each pixel, by (dy, dx) of the 8 neighbours.
+  """Returns the 8 neighbours of each pixel, by their (dy, dx).
 
   Args:
-    values: [H, W]; beyond are zeros.
+    values: [H, W]; zeros outside.
   """
   height, width = values.shape
   padded = jnp.pad(values, 1)
@@ -234,5 +236,5 @@ def neighbours(values: jax.Array) -> dict[tuple[int, int], jax.Array]:
 
 
 def _product(a: jax.Array, b: jax.Array) -> jax.Array:
-  """Returns a @ b.T, whole numbers exact on accelerators too."""
+  """Returns a @ b.T, exact for integers, also on accelerators."""
   return jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)

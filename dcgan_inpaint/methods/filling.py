@@ -1,7 +1,7 @@
-"""What every method has in common: the known pixels stay, batches have a size.
+"""Common parts of all methods: known pixels are kept, batches have one size.
 
-`keeps_known_pixels` makes a method's `complete` of a function that only fills.
-`in_batches` runs a compiled one over any number of images.
+`keeps_known_pixels` turns a function that only fills into a method's
+`complete`. `in_batches` runs a compiled one over any number of images.
 """
 
 from collections.abc import Callable
@@ -23,13 +23,13 @@ def keeps_known_pixels(fill: _Method[_Options]) -> _Method[_Options]:
     fill: a function of images float32 [N, H, W, C], 0 in the holes, of masks
       float32 [N, H, W, 1] of zeros and ones, and of the method's own options,
       to images [N, H, W, C]. Its values in the holes are clipped to [-1, 1],
-      and the others dropped.
+      and the others ignored.
 
   Returns:
     A function of the same options. It takes images float32 [N, H, W, C] in
-    [-1, 1], where anything may lie in the holes, and masks [N, H, W, 1], 1 =
-    known, 0 = hole. It returns float32 [N, H, W, C] in [-1, 1]; the known
-    pixels are those of the images, to the bit.
+    [-1, 1], with any values in the holes, and masks [N, H, W, 1], 1 = known,
+    0 = hole. It returns float32 [N, H, W, C] in [-1, 1]; the known pixels are
+    those of the images, to the bit.
   """
 
   @functools.wraps(fill)
@@ -56,15 +56,15 @@ def in_batches(
   """Fills any number of images by calls of one shape.
 
   Calls of one shape are one program, so that an image's result does not depend
-  on how many others there are. The last call is filled up with images without
-  a hole, for which an iteration has nothing to wait for.
+  on the number of images. The last call is padded with images without a hole,
+  which need no iterations.
 
   Args:
     fill: from images [size, H, W, C] and masks [size, H, W, 1] to images of the
       same shape; compiled.
     images: float32 [N, H, W, C].
     masks: float32 [N, H, W, 1], 1 = known, 0 = hole.
-    size: images a call, at least 1.
+    size: images per call, at least 1.
 
   Returns:
     float32 [N, H, W, C].

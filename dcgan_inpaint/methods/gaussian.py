@@ -1,8 +1,8 @@
-"""What the linear models share: training images as one Gaussian.
+"""Common parts of the linear models: training images as one Gaussian.
 
-With the pixels of an image jointly Gaussian, the best guess of the hidden ones
-is linear in the known: their conditional mean. `ridge` takes the covariance as
-it is measured, with a weight on its diagonal; `ppca` that of a few directions
+If the pixels of an image are jointly Gaussian, the best estimate of the hidden
+ones is linear in the known ones: their conditional mean. `ridge` uses the
+sample covariance with a weight on its diagonal; `ppca` that of a few directions
 and noise.
 """
 
@@ -50,9 +50,9 @@ def fill(
     images: float32 [N, H, W, C] in [-1, 1].
     masks: float32 [N, H, W, 1], 1 = known, 0 = hole.
     mean: float32 [H, W, C] of the training images.
-    predict: from the known values' places, bool [D], and the images that share
-      them, float32 [n, D] less the mean and 0 where hidden, to the hidden
-      values less the mean, float32 [n, hidden]. Called once for each mask.
+    predict: from the known values' positions, bool [D], and the images that
+      share them, float32 [n, D] minus the mean and 0 where hidden, to the
+      hidden values minus the mean, float32 [n, hidden]. Called once per mask.
 
   Returns:
     float32 [N, H, W, C].
@@ -68,7 +68,7 @@ def fill(
   completed = np.where(known, images, mean)
   for members in mask_sets.groups(masks):
     places = np.broadcast_to(known[members[0]], mean.shape).ravel()
-    # The mean is all that is left where nothing is known.
+    # Without known pixels, the prediction is the mean.
     if places.all() or not places.any():
       continue
     values = completed[members].reshape(len(members), -1)

@@ -5,14 +5,14 @@ D. L. Donoho, "Simultaneous cartoon and texture image inpainting using
 morphological component analysis (MCA)", Applied and Computational Harmonic
 Analysis 19 (2005), doi:10.1016/j.acha.2005.03.005. The cartoon is sparse in
 undecimated wavelets and the texture in the DCT of overlapping blocks
-(`sparse.decompose`). Of the paper's method two things are left out: curvelets,
-in place of which the wavelets stand, and the total-variation step on the
-cartoon. The method learns nothing.
+(`sparse.decompose`). Two parts of the paper's method are left out: curvelets,
+which the wavelets replace, and the total-variation step on the cartoon. The
+method learns nothing.
 
 Chosen on 16 validation faces of CelebA, by the whole image's squared error on
-the 8-bit scale, centre 32 / random pixels 80 %: 375 / 253. Wavelets alone make
-373 / 257: aligned faces of 64x64 have little texture, and the second frame
-earns its place only where a picture has some.
+the 8-bit scale, centre 32 / random pixels 80 %: 375 / 253. Wavelets alone give
+373 / 257: aligned faces of 64x64 have little texture, and the second frame only
+helps images that have some.
 """
 
 import numpy as np
@@ -35,7 +35,7 @@ def complete(
   """Returns the images with their holes filled.
 
   Args:
-    images: [N, H, W, 3], as `filling.keeps_known_pixels` has them.
+    images: [N, H, W, 3], as `filling.keeps_known_pixels` passes them.
     masks: [N, H, W, 1], likewise.
     iterations: of thresholding.
     first: threshold at the first iteration, in the images' unit.
@@ -49,7 +49,7 @@ def complete(
 def texture_and_cartoon(
   height: int, width: int
 ) -> tuple[sparse.Cosines, sparse.Wavelets]:
-  """Returns the two frames for images of a size, in the order of their turns.
+  """Returns the two frames for images of a size, in the order of their use.
 
   The first one takes what both can explain. On 16 validation faces the order
   matters little (60 iterations, centre 32 / random pixels 80 %): 396 / 279

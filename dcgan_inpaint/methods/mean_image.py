@@ -1,8 +1,8 @@
-"""Fills every hole with the mean face: what a model knows that sees nothing.
+"""Fills every hole with the mean training image, whatever the known pixels.
 
-The floor that a learned method must beat: it looks at no pixel of the image,
-known or not. Faces of CelebA are aligned, which makes it a strong floor there
-and a weak one for pictures of other things.
+The baseline that a learned method must beat: it uses no pixel of the image.
+Faces of CelebA are aligned, which makes it a strong baseline there and a weak
+one for other images.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ def complete(
   """Returns the mean training image for each of the images.
 
   Args:
-    images: [N, H, W, 3], as `filling.keeps_known_pixels` has them.
+    images: [N, H, W, 3], as `filling.keeps_known_pixels` passes them.
     masks: [N, H, W, 1], likewise.
     mean_image: float32 [H, W, 3] in [-1, 1], the mean of the training images.
   """

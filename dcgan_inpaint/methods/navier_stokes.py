@@ -6,8 +6,8 @@ Sapiro, "Navier-Stokes, Fluid Dynamics, and Image and Video Inpainting", CVPR
 and its Laplacian a vorticity that flows along the level lines. OpenCV does not
 iterate that equation: it marches once from the rim inwards, and each pixel
 becomes a mean of the known ones within `radius`, weighted by how well the level
-lines there point at it. `bertalmio` is the iterated transport. It learns
-nothing, and the filled pixels are whole 8-bit steps.
+lines there point at it. `bertalmio` is the iterated transport. The method
+learns nothing, and the filled pixels are 8-bit levels.
 """
 
 import numpy as np
@@ -23,9 +23,9 @@ def complete(
   """Returns the images with their holes filled by OpenCV's Navier-Stokes.
 
   Args:
-    images: [N, H, W, 3], as `filling.keeps_known_pixels` has them.
+    images: [N, H, W, 3], as `filling.keeps_known_pixels` passes them.
     masks: [N, H, W, 1], likewise.
-    radius: of the neighbourhood that a pixel is made from, pixels.
+    radius: of the neighbourhood that a pixel is computed from, pixels.
 
   Raises:
     errors.UserError: OpenCV is not installed.

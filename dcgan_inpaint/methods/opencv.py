@@ -1,7 +1,7 @@
-"""What the two methods of OpenCV share: `cv2.inpaint`, made safe.
+"""Common part of the two methods of OpenCV: `cv2.inpaint`, made safe.
 
-OpenCV works on 8-bit values, so the filled pixels are whole 8-bit steps. Where
-a hole touches the image's own border, it fills badly and even reads the hidden
+OpenCV works on 8-bit values, so the filled pixels are 8-bit levels. If a hole
+touches the image's own border, OpenCV fills it badly and even reads the hidden
 pixels (opencv/opencv issues 6065 and 28648). The hole is therefore blank, and
 image and mask get a border of replicated pixels, which halves the error there.
 """
@@ -20,9 +20,9 @@ def inpaint(
   Args:
     images: float32 [N, H, W, 3] in [-1, 1], 0 in the holes.
     masks: float32 [N, H, W, 1], 1 = known, 0 = hole.
-    radius: of the neighbourhood that a pixel is made from, pixels.
+    radius: of the neighbourhood that a pixel is computed from, pixels.
     method: its name, for the error.
-    flag: OpenCV's name of the algorithm.
+    flag: OpenCV's name for the algorithm.
 
   Returns:
     float32 [N, H, W, 3] in [-1, 1].
@@ -39,7 +39,7 @@ def inpaint(
   border = radius + 1
   inside = slice(border, -border)
   filled = []
-  # NaN has no 8-bit value; an image that holds one fails by its known pixels.
+  # NaN has no 8-bit value; an image with NaN fails because of its known pixels.
   finite = np.where(np.isnan(images), np.float32(0), images)
   for image, mask in zip(pixels.to_uint8(finite), masks, strict=True):
     image = np.pad(image, ((border, border), (border, border), (0, 0)), "edge")

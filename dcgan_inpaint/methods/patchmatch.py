@@ -7,30 +7,31 @@ Correspondence Algorithm for Structural Image Editing", SIGGRAPH 2009,
 doi:10.1145/1531326.1531330. From coarse to fine, and `iterations` times at
 each scale:
 
-1. Every patch, as it is now, looks for its nearest neighbour among the patches
-   of known pixels, by `sweeps` sweeps of PatchMatch: it tries what its four
-   neighbours found, moved along, and then random places in ever smaller windows
-   around the best. The first field of a scale is random or that of the coarser
-   one, doubled.
-2. Every pixel of the hole becomes the weighted mean of what the patches over it
-   found there. A patch counts by `exp(-d / 2 s^2) * 1.3^-r`, where d is its
-   distance, s^2 the 75th percentile of all and r how many pixels its centre is
-   from a known pixel, as in Wexler et al.
+1. For every patch, the nearest neighbour among the patches of known pixels is
+   searched by `sweeps` sweeps of PatchMatch: it tries the results of its four
+   neighbours, shifted accordingly, and then random places in ever smaller
+   windows around the best. The initial field of a scale is random or that of
+   the coarser one, doubled.
+2. Every pixel of the hole becomes the weighted mean of the matches of the
+   patches over it. The weight of a patch is `exp(-d / 2 s^2) * 1.3^-r`, where d
+   is its distance, s^2 the 75th percentile of all distances and r the distance
+   of its centre from a known pixel, as in Wexler et al.
 
-What is built differs from Barnes et al. in that all patches of a sweep look at
-their neighbours at once, as on GPUs, not in scan order; there are no
-constraints to draw, and patches are neither turned nor scaled.
+Differences from Barnes et al.: all patches of a sweep look at their neighbours
+simultaneously, as on GPUs, not in scan order; there are no interactive
+constraints, and patches are neither rotated nor scaled.
 
 A pixel of a coarser scale is the mean of the known ones among its four. The
-coarsest is four to eight patches wide, less where the image is, and starts from
-the rim's colours, spread smoothly into the hole: a start from means over ever
-larger parts of a face ends in hair.
+coarsest is four to eight patches wide, or less for small images, and starts
+from the rim's colours, diffused into the hole: starting from means over ever
+larger parts of a face results in hair.
 
-Scattered holes leave no patch known whole. There a nearest neighbour is
-measured on the pixels that it knows (see `exemplars`), and gives only these.
+Scattered holes leave no completely known patch. There a nearest neighbour is
+compared on the pixels that it knows (see `exemplars`), and contributes only
+these.
 
-The method is smoother than copies are, and agrees with the whole rim at once.
-It knows no faces.
+The method is smoother than copying, and fits the whole rim at once. It has no
+model of faces.
 """
 
 import functools
@@ -42,11 +43,11 @@ import numpy as np
 from dcgan_inpaint.methods import exemplars
 from dcgan_inpaint.methods import filling
 
-# How much less a patch counts for each pixel from the known part.
+# A patch's weight falls by this factor with each pixel from the known part.
 _CONFIDENCE_DECAY = 1.3
-# How many patches wide the coarsest scale is at least.
+# The minimum width of the coarsest scale, in patches.
 _LEAST_PATCHES = 4
-# Steps that spread the rim's colours at the coarsest scale.
+# Steps that diffuse the rim's colours at the coarsest scale.
 _RELAXATIONS = 200
 
 
@@ -62,7 +63,7 @@ def complete(
   """Returns the images with their holes filled by PatchMatch and voting.
 
   Args:
-    images: [N, H, W, 3], as `filling.keeps_known_pixels` has them.
+    images: [N, H, W, 3], as `filling.keeps_known_pixels` passes them.
     masks: [N, H, W, 1], likewise.
     patch_size: side of the patches, an odd number of pixels.
     iterations: of search and vote, at each scale.
@@ -90,9 +91,9 @@ def search(
   """Improves a field of nearest neighbours by PatchMatch.
 
   Args:
-    stock: the patches to look among.
-    image: float32 [H, W, 3] in 8-bit steps, whose patches look.
-    field: int32 [H * W], the number in `stock` that each patch starts from.
+    stock: the patches to search in.
+    image: float32 [H, W, 3] in 8-bit levels, whose patches are matched.
+    field: int32 [H * W], the index in `stock` that each patch starts from.
     key: of JAX.
     size: of the patches, an odd number of pixels.
     sweeps: each tries 4 neighbours and a random place in each of
@@ -100,8 +101,8 @@ def search(
 
   Returns:
     The field and its distances, float32 [H * W]: the mean squared difference
-    over the pixels that the source knows and that lie inside, summed over RGB;
-    infinite for a source that is not allowed.
+    over the source's known pixels inside the image, summed over RGB; infinite
+    for a source that is not allowed.
   """
   height, width, _ = image.shape
   y, x = np.indices((height, width)).reshape(2, -1)
@@ -138,7 +139,7 @@ def search(
       beside_y = jnp.clip(y + dy, 0, height - 1)
       beside_x = jnp.clip(x + dx, 0, width - 1)
       found = best[0][beside_y * width + beside_x]
-      # From a pixel's own place where there is no neighbour: nothing new.
+      # Outside the image, the pixel itself: the attempt changes nothing.
       return attempt(
         best,
         found // width + y - beside_y,
@@ -168,11 +169,11 @@ def vote(
   weights: jax.Array,
   size: int,
 ) -> jax.Array:
-  """Returns the weighted mean of what the patches over each pixel found.
+  """Returns, for each pixel, the weighted mean over the matched patches.
 
   Args:
-    stock: the patches that were found.
-    image: float32 [H, W, 3] in 8-bit steps, kept where no patch knows a pixel.
+    stock: the source patches.
+    image: float32 [H, W, 3] in 8-bit levels, kept where no patch knows a pixel.
     field: int32 [H * W].
     weights: float32 [H * W] of the patches.
     size: of the patches, an odd number of pixels.
@@ -182,7 +183,7 @@ def vote(
   """
   shape = image.shape[:2]
   y, x = np.indices(shape).reshape(2, -1)
-  # Patch number j over a pixel has that pixel at its own place P - 1 - j.
+  # Patch j over a pixel has that pixel at its position P - 1 - j.
   patches = exemplars.patch_indices(y, x, size, shape)
   within = np.arange(size * size)[::-1]
   sources = field.at[patches].get(mode="fill", fill_value=0)
@@ -257,7 +258,7 @@ def _start(
   key: jax.Array,
   shape: tuple[int, ...],
 ) -> jax.Array:
-  """Returns a first field [H * W]: random, or the coarser one, doubled."""
+  """Returns an initial field [H * W]: random, or the coarser one, doubled."""
   height, width = shape
   allowed = jnp.argsort(~stock.allowed)  # The allowed ones come first.
   chance = jax.random.uniform(key, (height * width,))
@@ -274,7 +275,7 @@ def _start(
 
 
 def _weights(distances: jax.Array, known: jax.Array, size: int) -> jax.Array:
-  """Returns how much each patch's vote counts, float32 [H * W].
+  """Returns the weight of each patch's vote, float32 [H * W].
 
   Args:
     distances: float32 [H * W].
@@ -305,7 +306,7 @@ def _weights(distances: jax.Array, known: jax.Array, size: int) -> jax.Array:
 
 
 def _spread(levels: jax.Array, known: jax.Array) -> jax.Array:
-  """Returns the image with its rim's colours spread smoothly into the hole."""
+  """Returns the image with its rim's colours diffused into the hole."""
   mask = known[..., None]
   mean = jnp.where(mask, levels, 0).sum((0, 1)) / jnp.maximum(known.sum(), 1)
 
@@ -320,7 +321,7 @@ def _spread(levels: jax.Array, known: jax.Array) -> jax.Array:
 
 
 def _halve(levels: jax.Array, known: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Returns the image [H, W, 3] and what is known of it at half the size."""
+  """Returns the image [H, W, 3] and its known pixels at half the size."""
   odd = [(0, length % 2) for length in known.shape]
   levels = jnp.pad(jnp.where(known[..., None], levels, 0), [*odd, (0, 0)])
   known = jnp.pad(known, odd)
@@ -331,6 +332,6 @@ def _halve(levels: jax.Array, known: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _double(levels: jax.Array, like: jax.Array) -> jax.Array:
-  """Returns the image at twice the size, cut to that of `like` [H, W]."""
+  """Returns the image at twice the size, cropped to that of `like` [H, W]."""
   levels = jnp.repeat(jnp.repeat(levels, 2, 0), 2, 1)
   return levels[: like.shape[0], : like.shape[1]]

@@ -3,22 +3,22 @@
 M. E. Tipping & C. M. Bishop, "Probabilistic Principal Component Analysis", J.
 R. Statist. Soc. B 61, 1999, doi:10.1111/1467-9868.00196: an image is the mean,
 a Gaussian latent through a linear generator, and noise, x = mean + W z + e. It
-is the linear cousin of the search in a DCGAN's latent space; here the latent
-given the known pixels, and with it the mean of the hole, has a formula. At the
-maximum of the likelihood (their equations 7 and 8) W holds the covariance's
-first eigenvectors, scaled, and the noise is the mean of the other eigenvalues.
+is the linear counterpart of the search in a DCGAN's latent space; here the
+posterior of the latent given the known pixels, and with it the mean of the
+hole, has a closed form. At the maximum of the likelihood (their equations 7 and
+8) W holds the covariance's first eigenvectors, scaled, and the noise is the
+mean of the other eigenvalues.
 
-The model's noise is white, and what the components leave of a face is not:
-neighbouring pixels err together, so that 9,216 known values say as much as a
-few hundred would. Taken at its word the model trusts them too much: its centre
-holes on CelebA have an MSE of 424, against about 190 where the noise is
-taken `NOISE_FACTOR` times as large in conditioning, as it is here. A factor of
-1 is the textbook's method.
+The model's noise is white, but the residuals of a face are not: the errors of
+neighbouring pixels are correlated, so that 9,216 known values are worth a few
+hundred. The textbook model, a factor of 1, trusts them too much: its centre
+holes on CelebA have an MSE of 424, against about 190 if the noise is
+`NOISE_FACTOR` times as large in conditioning, as it is here.
 
 The eigenvectors come from subspace iteration (N. Halko, P. G. Martinsson & J.
-A. Tropp, SIAM Review 53, 2011, doi:10.1137/090771806), as no routine for all of
-them is affordable at 12,288. A mask then costs D q^2 multiplications for q
-components and D = H W C values: equal masks share them.
+A. Tropp, SIAM Review 53, 2011, doi:10.1137/090771806), as computing all of them
+is too expensive at 12,288. A mask then costs D q^2 multiplications for q
+components and D = H W C values, once for equal masks.
 """
 
 from typing import NamedTuple
@@ -48,8 +48,8 @@ class Fitted(NamedTuple):
   Attributes:
     mean: float32 [H, W, C].
     components: float32 [D, q], orthonormal.
-    variances: float32 [q] of the latents along them, noise left out.
-    noise: the variance of each value beside them.
+    variances: float32 [q] of the latents along them, without noise.
+    noise: the variance of the noise of each value.
   """
 
   mean: np.ndarray
@@ -59,12 +59,12 @@ class Fitted(NamedTuple):
 
 
 def fit(images: np.ndarray, components: int = COMPONENTS) -> Fitted:
-  """Returns the model that makes the training images most likely.
+  """Returns the maximum likelihood model of the training images.
 
   Args:
     images: uint8 [N, H, W, C], the training images.
-    components: latents; at most a quarter of the images and of their values
-      are taken, so that the noise can be told from them.
+    components: the number of latents; limited to a quarter of the images and of
+      their values, so that the noise can be estimated.
   """
   mean, covariance = gaussian.moments(images)
   size = len(covariance)
@@ -79,7 +79,7 @@ def fit(images: np.ndarray, components: int = COMPONENTS) -> Fitted:
   values, vectors = linalg.eigh(basis.T @ (covariance @ basis))
   values, vectors = values[: -components - 1 : -1], vectors[:, ::-1]
   rest = np.trace(covariance, dtype=np.float64) - values.sum(dtype=np.float64)
-  # Drawn faces may leave none: what rounding to 8 bits adds is always there.
+  # Synthetic faces may have no noise: rounding to 8 bits is the least.
   noise = np.float32(max(rest / (size - components), (2 / 255) ** 2 / 12))
   return Fitted(
     mean,
@@ -99,18 +99,18 @@ def complete(
   """Returns the images with the conditional mean of their holes.
 
   Args:
-    images: [N, H, W, C], as `filling.keeps_known_pixels` has them, and of the
-      training images' shape.
+    images: [N, H, W, C], as `filling.keeps_known_pixels` passes them, and of
+      the training images' shape.
     masks: [N, H, W, 1], likewise. An image without a known pixel becomes the
       mean image.
     fitted: what `fit` returned.
-    noise_factor: how many times as large the noise is taken.
+    noise_factor: factor on the noise's variance.
 
   Raises:
     ValueError: the images' shape is not that of the training images.
   """
   components = jax.device_put(fitted.components)
-  # The noise beside the variance of each latent.
+  # The noise relative to the variance of each latent.
   ratios = np.float32(noise_factor) * fitted.noise / fitted.variances
 
   def predict(known: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -139,7 +139,7 @@ def _factor(
 def _expect(
   components: jax.Array, factor: jax.Array, known: jax.Array, values: jax.Array
 ) -> jax.Array:
-  """Returns the expected values [B, D] of images known in part, float32."""
+  """Returns the expected values [B, D] of partly known images, float32."""
   seen = jnp.matmul(values * known, components, precision="highest")
   latents = jax.scipy.linalg.cho_solve((factor, True), seen.T)
   return jnp.matmul(components, latents, precision="highest").T

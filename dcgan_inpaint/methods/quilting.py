@@ -1,28 +1,29 @@
-"""Fills a hole with blocks that are sewn along the least visible seam.
+"""Fills a hole with blocks that are joined along the least visible seam.
 
 A. A. Efros & W. T. Freeman, "Image Quilting for Texture Synthesis and
 Transfer", SIGGRAPH 2001, doi:10.1145/383259.383296. Blocks on a grid, each
-overlapping the one to its left and the one above, are taken in raster order. A
-block is one of the source blocks whose squared difference over the overlap is
-within 1 + `tolerance` times the least. In the overlap old and new meet along
-the minimum-error boundary cut: the path of least squared difference from end
-to end, by dynamic programming.
+overlapping the one to its left and the one above, are filled in raster order. A
+block is drawn from the source blocks whose squared difference over the overlap
+is within 1 + `tolerance` times the least. In the overlap, old and new block
+meet along the minimum-error boundary cut: the path of least squared difference
+from end to end, by dynamic programming.
 
 The paper grows a texture on an empty canvas; here a hole is filled:
 
-- the grid lies over the whole image, and blocks without a pixel of the hole
-  are skipped;
+- the grid covers the whole image, and blocks without a pixel of the hole are
+  skipped;
 - a block is compared over all of its pixels that are known or filled, so that
-  it also has to fit what lies below and to the right;
-- known pixels always stay. The cut decides between old and new where an
-  earlier block filled the hole; what is empty takes the new block.
+  it also has to fit the pixels below and to the right;
+- known pixels are always kept. The cut decides between old and new where an
+  earlier block filled the hole; empty pixels take the new block.
 
-Holes that leave no block whole are filled as `exemplars` says: a source has to
-know at least half as many of the missing pixels as the best does, and the grid
-is run over until nothing is missing. A pixel that no source knows becomes
-mid-grey; it takes an all but empty image.
+Holes that leave no complete block are filled as described in `exemplars`: a
+source has to know at least half as many of the missing pixels as the best does,
+and the grid is repeated until nothing is missing. A pixel that no source knows
+becomes mid-grey, which only happens in an almost empty image.
 
-The method sews textures. It knows no faces, and blocks leave steps of light.
+The method joins textures. It has no model of faces, and blocks leave steps in
+brightness.
 """
 
 import functools
@@ -40,11 +41,11 @@ class _State(NamedTuple):
   """The image while it is filled; flat, [H * W, ...].
 
   Attributes:
-    levels: float32 [H * W, 3], 8-bit steps.
+    levels: float32 [H * W, 3], 8-bit levels.
     filled: bool, known or filled.
     origin: int32, the pixel that is copied here; -1 is none.
-    block: int32, the last block's number on the grid.
-    step: int32, how many blocks were done.
+    block: int32, the last block's index on the grid.
+    step: int32, how many blocks are done.
   """
 
   levels: jax.Array
@@ -66,11 +67,11 @@ def complete(
   """Returns the images with their holes filled by image quilting.
 
   Args:
-    images: [N, H, W, 3], as `filling.keeps_known_pixels` has them.
+    images: [N, H, W, 3], as `filling.keeps_known_pixels` passes them.
     masks: [N, H, W, 1], likewise.
     block_size: side of the blocks, an odd number of pixels.
-    overlap: of blocks, pixels, at most half a block.
-    tolerance: how much worse than the best a block may be; the paper's 0.1.
+    overlap: of blocks, in pixels, at most half a block.
+    tolerance: how much worse than the best a block may be; 0.1 in the paper.
     seed: of the random choices, the same for every image.
   """
   fill = functools.partial(
@@ -90,8 +91,8 @@ def cut(errors: jax.Array) -> jax.Array:
     errors: float32 [L, O] of each pixel of an overlap.
 
   Returns:
-    int32 [L]: the column in each row, at most one beside that of the row
-    before, for which the sum of the errors is least (the paper's section 2.1).
+    int32 [L]: the column in each row, at most one from that of the preceding
+    row, for which the sum of the errors is least (the paper's section 2.1).
   """
   columns = jnp.arange(errors.shape[1])
 
@@ -185,7 +186,7 @@ def _fill(
     origin = exemplars.patch_indices(
       source // width, source % width, size, shape
     )
-    # What no source knows would keep the loop for ever.
+    # Pixels that no source knows would make the loop endless.
     origin = jnp.where(gain > 0, origin, -1)
     places = jnp.where(jnp.where(gain > 0, taken, missing), places, pixels)
     return _State(

@@ -1,13 +1,13 @@
 """Parseval frames as matrices, and the solver of the sparse methods.
 
 An image is sparse in a frame if few of its coefficients are large. A hole is
-filled by asking for an image that agrees with the known pixels and is sparse.
+filled by finding a sparse image that agrees with the known pixels.
 `sparse_dct`, `sparse_wavelet` and `mca` choose the frames and the thresholds.
 
-Images are small, so a frame is a few matrices along rows and columns; it is
-exact for every height and width. All frames are Parseval: `synthesise` is the
-transpose of `analyse` and undoes it. They are pytrees, arguments of compiled
-functions, and work on images [..., H, W].
+Images are small, so a frame consists of a few matrices along rows and columns;
+it is exact for every height and width. All frames are Parseval: `synthesise` is
+the transpose of `analyse` and inverts it. They are pytrees, arguments of
+compiled functions, and work on images [..., H, W].
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ import numpy as np
 
 from dcgan_inpaint.methods import filling
 
-# Images go through the solver in batches of this size, the last one filled up:
-# one compilation, and a result that does not depend on how many there are.
+# The solver's batch size; the last batch is padded: one compilation, and a
+# result that does not depend on the number of images.
 _IMAGES_AT_ONCE = 16
 
 
@@ -79,7 +79,7 @@ def local_cosines(height: int, width: int, block: int) -> Cosines:
 
   The squares of the windows add up to one at each pixel, so the frame is
   Parseval; it has four times as many coefficients as the image has pixels, and
-  more at the border, over which the first and last blocks hang.
+  more at the border, which the first and last blocks overhang.
 
   Args:
     height: of the images, pixels.
@@ -99,7 +99,7 @@ def local_cosines(height: int, width: int, block: int) -> Cosines:
     matrix = np.zeros((len(starts), block, size + 2 * block))
     for rows, start in zip(matrix, starts, strict=True):
       rows[:, start : start + block] = windowed
-    half = block // 2  # By which the first block hangs over the border.
+    half = block // 2  # The first block's overhang over the border.
     inside = matrix[:, :, half : half + size].reshape(-1, size)
     return inside.astype(np.float32)
 
@@ -118,7 +118,7 @@ class Wavelets(NamedTuple):
   columns: tuple[_Pair, ...]
 
   def analyse(self, images: jax.Array) -> tuple[jax.Array, ...]:
-    """Returns three details [..., H, W] of each level, and what is left."""
+    """Returns three details [..., H, W] of each level, and the remainder."""
     coefficients = []
     for rows, columns in zip(self.rows, self.columns, strict=True):
       (low, high), (left, right) = rows, columns
@@ -145,9 +145,9 @@ class Wavelets(NamedTuple):
     return images
 
   def norms(self) -> tuple[float, ...]:
-    """Returns the atoms' lengths: 2^-level, and 0 for what is left.
+    """Returns the atoms' lengths: 2^-level, and 0 for the remainder.
 
-    So the coarsest means are never thresholded: they are not sparse.
+    With 0 the coarsest means, which are not sparse, are never thresholded.
     """
     levels = range(1, len(self.rows) + 1)
     return (*(2.0**-level for level in levels for _ in range(3)), 0.0)
@@ -164,7 +164,7 @@ def wavelets(height: int, width: int, levels: int) -> Wavelets:
   root = math.sqrt(3)
   # I. Daubechies, "Orthonormal bases of compactly supported wavelets",
   # Communications on Pure and Applied Mathematics 41 (1988), N = 2; divided by
-  # sqrt(2) once more, as nothing is decimated.
+  # sqrt(2) again, as there is no decimation.
   low = np.array([1 + root, 3 + root, 3 - root, 1 - root]) / 8
   high = low[::-1] * [1, -1, 1, -1]
 
@@ -191,13 +191,13 @@ def fill(
   frames: Sequence[Cosines | Wavelets],
   thresholds: np.ndarray,
 ) -> np.ndarray:
-  """Returns the images with their holes filled by what is sparse in `frames`.
+  """Returns the images with holes filled by images sparse in `frames`.
 
   Args:
     images: float32 [N, H, W, 3], 0 in the holes.
     masks: float32 [N, H, W, 1], 1 = known, 0 = hole.
     frames: for images of H x W pixels; see `decompose`.
-    thresholds: float [K], one an iteration.
+    thresholds: float [K], one per iteration.
 
   Returns:
     float32 [N, H, W, 3].
@@ -220,9 +220,9 @@ def decompose(
 ) -> list[jax.Array]:
   """Splits images into parts, each sparse in its frame; their sum fills holes.
 
-  Block-coordinate relaxation with a falling threshold: in turn, each part takes
-  up what the known pixels leave unexplained, and its coefficients below the
-  threshold are dropped. It is the algorithm of M. Elad, J.-L. Starck,
+  Block-coordinate relaxation with a decreasing threshold: in turn, the residual
+  on the known pixels is added to each part, and its coefficients below the
+  threshold are set to 0. It is the algorithm of M. Elad, J.-L. Starck,
   P. Querre & D. L. Donoho, "Simultaneous cartoon and texture image inpainting
   using morphological component analysis (MCA)", Applied and Computational
   Harmonic Analysis 19 (2005), section 3, doi:10.1016/j.acha.2005.03.005, with
@@ -230,19 +230,19 @@ def decompose(
   O. G. Guleryuz, "Nonlinear approximation based image recovery using adaptive
   sparse reconstructions and iterated denoising", IEEE TIP 15 (2006).
 
-  A coefficient's size is taken over the three colours together, so that these
-  share their atoms, and relative to its atom's length.
+  A coefficient's size is its norm over the three colours, so that these share
+  their atoms, relative to its atom's length.
 
   Args:
-    images: float32 [N, H, W, C]; the hole's values must be finite, and count
-      for nothing.
+    images: float32 [N, H, W, C]; the hole's values must be finite, and are
+      ignored.
     masks: float32 [N, H, W, 1], 1 = known, 0 = hole.
-    frames: one a part.
-    thresholds: float32 [K], one an iteration, in the images' unit.
+    frames: one per part.
+    thresholds: float32 [K], one per iteration, in the images' unit.
 
   Returns:
-    A list of float32 [N, H, W, C], one a frame. The mean of the known pixels
-    belongs to the first.
+    A list of float32 [N, H, W, C], one per frame. The mean of the known pixels
+    is part of the first.
   """
   known = jnp.moveaxis(masks, -1, 1)
   images = jnp.moveaxis(images, -1, 1) * known
@@ -272,7 +272,7 @@ def decompose(
 
 
 def falling(first: float, last: float, iterations: int) -> np.ndarray:
-  """Returns thresholds that fall by the same factor at each iteration."""
+  """Returns thresholds that decrease by the same factor per iteration."""
   return np.geomspace(first, last, iterations)
 
 

@@ -3,17 +3,16 @@
 Iterative hard thresholding with a falling threshold (`sparse.decompose`, with
 the references): O. G. Guleryuz, "Nonlinear approximation based image recovery
 using adaptive sparse reconstructions and iterated denoising", IEEE TIP 15
-(2006). Its per-layer order of filling is left out: here the whole hole is
-filled at once. The method learns
-nothing. It is strong where known pixels are everywhere. In the middle of a
-large hole it makes faint waves, and where a hole is wider than a block only the
-overlap carries anything there.
+(2006). Its order of filling by layers is left out: here the whole hole is
+filled at once. The method learns nothing. It is strong if known pixels are
+everywhere. In the middle of a large hole it produces faint waves, and in a hole
+wider than a block information reaches the middle only through the overlap.
 
 Chosen on 16 validation faces of CelebA, by the whole image's squared error on
 the 8-bit scale, centre 32 / random pixels 80 %: blocks of 32 pixels 735 / 207,
 of 16 pixels 925 / 216, of 64 pixels 757 / 208, one DCT of the whole image
 1338 / 490. Last thresholds between 0.02 and 0.05 matter little (705 to 738 /
-207 to 208); 300 iterations change nothing for the better (753 / 226).
+207 to 208); 300 iterations are no better (753 / 226).
 """
 
 import numpy as np
@@ -34,10 +33,10 @@ def complete(
   """Returns the images with their holes filled.
 
   Args:
-    images: [N, H, W, 3], as `filling.keeps_known_pixels` has them.
+    images: [N, H, W, 3], as `filling.keeps_known_pixels` passes them.
     masks: [N, H, W, 1], likewise.
-    block: side of a block, pixels; even. Blocks overlap by half. 0 takes the
-      DCT of the whole image.
+    block: side of a block, pixels; even. Blocks overlap by half. 0 = the DCT of
+      the whole image.
     iterations: of thresholding.
     first: threshold at the first iteration, in the images' unit.
     last: threshold at the last iteration.

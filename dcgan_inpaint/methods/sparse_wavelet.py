@@ -3,17 +3,17 @@
 Iterative hard thresholding with a falling threshold (`sparse.decompose`, with
 the references), as M. J. Fadili, J.-L. Starck & F. Murtagh, "Inpainting and
 zooming using sparse representations", The Computer Journal 52 (2009), fill
-holes. The coarsest means are never thresholded. The wavelets wrap round: at the
-border, the far side of the image counts as the neighbour. The method learns
-nothing, and makes smooth blots of large holes.
+holes. The coarsest means are never thresholded. The wavelets are periodic: at
+the border, the opposite side of the image is the neighbour. The method learns
+nothing, and fills large holes with smooth blobs.
 
 Chosen on validation faces of CelebA, by the whole image's squared error on the
 8-bit scale, centre 32 / random pixels 80 %. Daubechies' four taps 655 / 307,
 Haar's two 653 / 437 (8 faces); orthogonal wavelets with four taps and FISTA
 835 / 705 (24 faces). On 16 faces, with thresholds from 4 to 0.05 in 60
 iterations: three levels 631 / 265, four 505 / 277, five 494 / 277, and a margin
-of hole in place of wrapping 505 / 281. The schedule matters most in the large
-hole: four levels from 16 to 0.05 in 120 iterations 373 / 257.
+of hole instead of periodicity 505 / 281. The schedule matters most in the large
+hole: four levels from 16 to 0.05 in 120 iterations give 373 / 257.
 """
 
 import numpy as np
@@ -34,7 +34,7 @@ def complete(
   """Returns the images with their holes filled.
 
   Args:
-    images: [N, H, W, 3], as `filling.keeps_known_pixels` has them.
+    images: [N, H, W, 3], as `filling.keeps_known_pixels` passes them.
     masks: [N, H, W, 1], likewise.
     levels: octaves of the wavelets.
     iterations: of thresholding.

@@ -8,18 +8,18 @@ solved in the hole is
 
   grad(curvature) . N = 0, N = (-u_y, u_x), curvature = div(grad u / |grad u|),
 
-of the third order in u: along a level line the curvature stays what it is, so
-that the line goes on as an arc of a circle or straight, whatever the contrast
+of the third order in u: along a level line the curvature is constant, so that
+the line continues as an arc of a circle or straight, whatever the contrast
 across it. (u is constant along its level line gamma; the second derivative of
-that gives the curvature, and the third, where gamma is an arc, that it does not
-change.)
+that gives the curvature, and the third, if gamma is an arc, that the curvature
+does not change.)
 
 It is the steady state of u_t = grad(curvature) . N, reached by the scheme of
-`bertalmio` with the curvature in the Laplacian's place and half its time step,
-from the harmonic function on; as there, 2 steps of motion by curvature after
-every 15 keep it stable and pull arcs a little straight, and it ends by the same
-rule. Curvatures are cut at one per pixel, which is as small as a circle on the
-grid can be, and fade where |grad u| is below 0.03 a pixel (4 of 255).
+`bertalmio` with the curvature instead of the Laplacian and half its time step,
+starting from the harmonic function; as there, 2 steps of motion by curvature
+after every 15 keep it stable and straighten arcs slightly, and it ends by the
+same rule. Curvatures are clipped at one per pixel, that of the smallest circle
+on the grid, and fade where |grad u| is below 0.03 per pixel (4 of 255).
 """
 
 import jax
@@ -42,7 +42,7 @@ def complete(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
 
 def _curvature(u: jax.Array) -> jax.Array:
-  """Returns the level lines' curvature of [C, H, W], a pixel less each side."""
+  """Returns the level lines' curvature, [C, H, W] less a pixel on each side."""
   second, squared = diffusion.along_level_lines(u)
   return jnp.clip(second / jnp.sqrt(squared + _FLAT), -1, 1)
 

@@ -4,7 +4,7 @@
 Based on the Fast Marching Method", Journal of Graphics Tools 9, 2004,
 doi:10.1080/10867651.2004.10487596): from the rim inwards, each pixel becomes a
 weighted mean of the known ones within `radius`. It learns nothing and smears
-the rim's colours over a large hole. The filled pixels are whole 8-bit steps.
+the rim's colours over a large hole. The filled pixels are 8-bit levels.
 """
 
 import numpy as np
@@ -20,9 +20,9 @@ def complete(
   """Returns the images with their holes filled by Telea's method.
 
   Args:
-    images: [N, H, W, 3], as `filling.keeps_known_pixels` has them.
+    images: [N, H, W, 3], as `filling.keeps_known_pixels` passes them.
     masks: [N, H, W, 1], likewise.
-    radius: of the neighbourhood that a pixel is made from, pixels.
+    radius: of the neighbourhood that a pixel is computed from, pixels.
 
   Raises:
     errors.UserError: OpenCV is not installed.

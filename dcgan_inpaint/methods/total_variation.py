@@ -2,19 +2,19 @@
 
 T. F. Chan & J. Shen, "Mathematical Models for Local Nontexture Inpaintings",
 SIAM J. Appl. Math. 62, 2002, doi:10.1137/S0036139900368844, without noise: the
-known pixels are kept, and the hole makes
+known pixels are kept, and the hole minimises
 
   TV(u) = sum over pixels of |(u_x, u_y) of all colours|,
 
-by forward differences, as small as can be. The colours share one norm (P.
-Blomgren & T. F. Chan, "Color TV", IEEE TIP 7, 1998, doi:10.1109/83.661180), so
-that their edges fall together. Level lines become as short as can be: an edge
-is continued where the gap is narrower than the thing it bounds is wide, and
-cut off elsewhere, so that large holes are filled with flat patches.
+with forward differences. The colours share one norm (P. Blomgren & T. F. Chan,
+"Color TV", IEEE TIP 7, 1998, doi:10.1109/83.661180), so that their edges
+coincide. Level lines become as short as possible: an edge is continued if the
+gap is narrower than the object that it bounds, and cut off otherwise, so that
+large holes are filled with flat patches.
 
-The problem is convex, with more than one solution in places. It is solved by
-the primal-dual method of A. Chambolle & T. Pock, J. Math. Imaging Vis. 40,
-2011, doi:10.1007/s10851-010-0251-1, Algorithm 1, from the harmonic function on.
+The problem is convex, and its solution need not be unique. It is solved by the
+primal-dual method of A. Chambolle & T. Pock, J. Math. Imaging Vis. 40, 2011,
+doi:10.1007/s10851-010-0251-1, Algorithm 1, starting from the harmonic function.
 It ends, image by image, when a step changes no pixel by more than `TOLERANCE`,
 or after `ITERATIONS`.
 """
@@ -27,7 +27,7 @@ from dcgan_inpaint.methods import diffusion
 from dcgan_inpaint.methods import filling
 
 ITERATIONS = 2000
-# The sum is then within 0.03 % of the least, on faces.
+# On faces, the sum is then within 0.03 % of the minimum.
 TOLERANCE = 1e-4
 
 # Steps of u and of its dual: their product times the gradient's norm squared
@@ -79,7 +79,7 @@ def _gradient(u: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _divergence(x: jax.Array, y: jax.Array) -> jax.Array:
-  """Returns minus the transpose of `_gradient`, of x and y that it made."""
+  """Returns the negative transpose of `_gradient`, applied to x and y."""
   left = jnp.pad(x, ((0, 0), (0, 0), (1, 0)))[:, :, :-1]
   above = jnp.pad(y, ((0, 0), (1, 0), (0, 0)))[:, :-1]
   return x - left + y - above

@@ -74,8 +74,8 @@ class _Block(nn.Module):
     y = _convolution(self.channels, 3, 1, "second")(y)
     if self.strides > 1:
       x = nn.avg_pool(x, (2, 2), (2, 2))
-    # dlib adds arrays of different sizes aligned at the upper left corner: fewer
-    # channels to more, and 3x3 and 1x1 pixels to 4x4 and 2x2.
+    # dlib aligns arrays of different sizes at the upper left corner and adds
+    # them: fewer channels to more, and 3x3 and 1x1 pixels to 4x4 and 2x2.
     shape = np.maximum(x.shape, y.shape)
     x, y = (
       jnp.pad(v, [(0, n - m) for m, n in zip(v.shape, shape, strict=True)])
