@@ -1,15 +1,15 @@
-r"""Runs again what left a results.json, to the bit on the CPU.
+r"""Repeats the run of a results.json, to the bit on the CPU.
 
   python -m dcgan_inpaint.main \
       --config=configs/again.py:runs/quickstart/results.json \
       --workdir=runs/quickstart_again
 
-Needs the data and the checkpoint of that run, where it had any, and takes as
-long as it did. The job and every field of its config come from the file, fields
-under their former names too, and may be changed as for any config. Take another
-workdir, since a finished job has nothing left to do. A warning names what
-differs: a version, or the commit. `data_digest` and `mask_digest` in the rows
-tell whether the images and the holes are the same (docs/reliability.md).
+Needs the data and the checkpoint of that run, if it had any, and takes as long.
+The job and every field of its config come from the file, also fields under
+their former names, and may be changed as for any config. Use another workdir,
+since a finished job has nothing left to do. A warning names different versions
+or another commit. `data_digest` and `mask_digest` in the rows show whether the
+images and the holes are the same (docs/reliability.md).
 """
 
 from dcgan_inpaint import config as defaults

@@ -1,13 +1,13 @@
-r"""How fast training and search are on this machine, and how cost grows.
+r"""The speed of training and search on this machine, and how cost grows.
 
   python -m dcgan_inpaint.main --config=configs/benchmark_throughput.py
 
-Needs nothing, and some minutes on two CPU cores, at a quarter of the paper's
-width. Leaves results.json and throughput.png; the same command again goes on
-where it was cut.
+Needs no download, and some minutes on two CPU cores, at a quarter of the
+paper's width. Writes results.json and throughput.png; the same command resumes
+an interrupted run.
 
 On a GPU at full width, every implementation of the convolutions at every batch
-size, which tells what `config.model.convolution=auto` should stand for there:
+size, to choose what `config.model.convolution=auto` stands for there:
 
   python -m dcgan_inpaint.main --config=configs/benchmark_throughput.py \
       --platform=gpu --config.model.width=1.0 \
@@ -32,7 +32,7 @@ def get_config() -> defaults.ConfigDict:
   config.train.batch_size = 64
   config.search.batch_size = 16
   config.search.steps = 20
-  # One other value of each shows how cost grows.
+  # One more value of each shows how the cost grows.
   config.throughput.train_batches = "16"
   config.throughput.search_batches = "1"
   config.throughput.widths = "0.125"

@@ -5,16 +5,16 @@ With CelebA prepared by `configs/prepare.py`:
   python -m dcgan_inpaint.main --config=configs/celeba.py \
       --config.data.path=DIR --workdir=runs/celeba
 
-With faces of your own, in folders or zips; an image of 178x218 is cropped to
-CelebA's face box, any other to its centre square, and by a hash of their names
-5 % of the files are held out for validation and 5 % for testing:
+With faces of your own, in folders or zips. Images of 178x218 are cropped to
+CelebA's face box, others to their centre square; 5 % of the files are held out
+for validation and 5 % for testing, by a hash of their names:
 
   python -m dcgan_inpaint.main --config=configs/celeba.py \
       --config.data.name=folder --config.data.path=faces.zip
 
 Full width needs a GPU (bfloat16: --config.model.dtype=bfloat16); the faces take
-2 GB of its memory. How long that takes has not been measured. On two CPU cores
-take a quarter of the width: 450,000 images in about an hour, with
+2 GB of its memory. The time has not been measured. On two CPU cores use a
+quarter of the width: 450,000 images in about an hour, with
 
   --config.model.width=0.25 --config.train.batch_size=64 \
       --config.train.steps=7000
@@ -26,12 +26,12 @@ from dcgan_inpaint import config as defaults
 def get_config() -> defaults.ConfigDict:
   """Returns the config."""
   config = defaults.train_job()
-  # Made by `configs/prepare.py`.
+  # Prepared by `configs/prepare.py`.
   config.data.name = "celeba"
   # The loss with the paper's best results, and its number of epochs.
   config.train.loss = "sigmoid_cross_entropy"
   config.train.epochs = 20.0
-  # After training, a look at some held-out faces; `configs/evaluate.py` scores
+  # Some held-out faces, completed after training; `configs/evaluate.py` scores
   # them all.
   config.evaluation.images = 64
   return config

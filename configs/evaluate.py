@@ -6,19 +6,19 @@ r"""Fills the holes of a data set with a trained model, and scores it.
       --workdir=runs/evaluate
 
 Needs CelebA, prepared by `configs/prepare.py`. The checkpoint is the --workdir
-of a training run; without one, the model of the package is scored.
-`--config.data.name=folder` with `--config.data.split=all` takes every image of
+of a training run; without one, the packaged model is scored.
+`--config.data.name=folder` with `--config.data.split=all` reads every image of
 a folder or zip. `--config.masks=strokes:share=0.3` makes other holes than a
-square in the centre, and a mask file serves too (docs/masks.md).
+square in the centre; a mask file is also possible (docs/masks.md).
 
 The search is the paper's: 1,000 steps, about 2 s a face on two CPU cores, for a
-model of a quarter of the width. A quarter of the time takes
+model of a quarter of the width. This takes a quarter of the time:
 
   --config.search.steps=250 --config.search.learning_rate=0.06
 
 `--config.search.mode=fidelity` completes a face in one pass of an encoder and a
-few steps: the package's model has one, and configs/encoder.py trains one for
-yours.
+few steps: the packaged model has an encoder, and configs/encoder.py trains one
+for your model.
 """
 
 from dcgan_inpaint import config as defaults
@@ -27,9 +27,9 @@ from dcgan_inpaint import config as defaults
 def get_config() -> defaults.ConfigDict:
   """Returns the config."""
   config = defaults.evaluate_job()
-  # The model of the package.
+  # The packaged model.
   config.checkpoint.path = "pretrained"
-  # Made by `configs/prepare.py`.
+  # Prepared by `configs/prepare.py`.
   config.data.name = "celeba"
   # All of the test split.
   config.data.split = "test"

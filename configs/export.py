@@ -1,11 +1,11 @@
-r"""Writes a trained model, with its encoder, as plain arrays to be given away.
+r"""Writes a trained model, with its encoder, as plain arrays to distribute.
 
   python -m dcgan_inpaint.main --config=configs/export.py \
       --config.checkpoint.path=runs/celeba \
       --config.checkpoint.encoder=runs/encoder --config.output=model
 
-Needs the two trainings, and seconds. Every config takes the folder as
---config.checkpoint.path=model.
+Needs the two trainings, and takes seconds. The folder is then used in every
+config by --config.checkpoint.path=model.
 """
 
 from dcgan_inpaint import config as defaults

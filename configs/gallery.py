@@ -4,12 +4,12 @@ r"""Every family of holes over the same faces, completed and with its errors.
       --config.data.path=faces --workdir=runs/gallery
 
 Needs faces, a folder or a zip, cropped as for training (configs/prepare.py),
-and about a minute on two CPU cores. Leaves a picture a family in
-contact_sheets/, all of them in contact_sheet.png, report.html with the errors
-of every image, and a row a family in results.json.
-docs/masks.md shows such a run.
+and about a minute on two CPU cores. Writes a picture for each family to
+contact_sheets/, all of them to contact_sheet.png, report.html with the errors
+of every image, and a row for each family to results.json. docs/masks.md shows
+such a run.
 
-`--config.benchmark.masks` takes other sizes and shares, and your own mask:
+`--config.benchmark.masks` sets other sizes and shares, and your own mask:
 
   --config.benchmark.masks=strokes:share=0.4,file:path=mask.png
 
@@ -27,16 +27,16 @@ from dcgan_inpaint.masks import mask_sets
 def get_config() -> defaults.ConfigDict:
   """Returns the config."""
   config = defaults.benchmark_job()
-  # The model of the package, by the search with the lowest error.
+  # The packaged model, by the search with the lowest error.
   config.checkpoint.path = "pretrained"
   config.search.mode = "fidelity"
   # Every image of a folder or zip.
   config.data.name = "folder"
   config.data.split = "all"
   config.benchmark.methods = "dcgan"
-  # All but `file`, which needs one.
+  # All but `file`, which needs a mask file.
   families = [family for family in mask_sets.FAMILIES if family != "file"]
   config.benchmark.masks = tuple(families)
-  # The first faces, which is what the pictures show.
+  # The first faces, which the pictures show.
   config.benchmark.images = 8
   return config

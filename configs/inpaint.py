@@ -1,29 +1,30 @@
-r"""Fills the holes in images of your own, with the model of the package.
+r"""Fills the holes in images of your own, with the packaged model.
 
   python -m dcgan_inpaint.main --config=configs/inpaint.py \
       --config.input=photos --config.masks=masks --config.output=completed
 
 Needs images: a folder, a zip or an image file. A face takes about a quarter of
-a second on two CPU cores. The masks are a folder with a mask for each image, of
-the same name but for the suffix; one mask file for all images; alpha, the
+a second on two CPU cores. The masks are a folder with a mask of the same name,
+up to the suffix, for each image; one mask file for all images; alpha, the
 images' own transparent pixels; or drawn, such as --config.masks=centre or
 --config.masks=strokes:share=0.3 (docs/masks.md). White is the hole, unless
 --config.mask.file_polarity=white_is_known.
 
-Images keep their size. The model knows faces of 64x64 pixels: each face that a
-hole touches is found, brought to that size, completed and laid back into the
-hole, and all other pixels stay as they are (docs/photographs.md). With
---config.faces=whole each image is one face, its centre square. The results are
-PNG files under the images' names. The same command again goes on where it was
-cut.
+Images keep their size. The model is made for faces of 64x64 pixels: each face
+that a hole touches is detected, resampled to that size, completed and pasted
+back into the hole, and all other pixels are unchanged (docs/photographs.md).
+With --config.faces=whole each image is one face, its centre square. The results
+are PNG files with the images' names. The same command resumes an interrupted
+run.
 
-The workdir gets results.csv, a row an image, and contact_sheet.png. More on
-request: --config.samples=4 for four different completions of each image,
+The workdir gets results.csv, with a row per image, and contact_sheet.png.
+Options: --config.samples=4 for four different completions of each image,
 --config.strips=masked for strips of image, mask and result, --config.gif=NAME
 for the search's path as a film.
 
-A model of your own is the --workdir of a training run, with the encoder that
-configs/encoder.py trained for it, or with the paper's search, which needs none:
+To use a model of your own, name the --workdir of its training, with the encoder
+that configs/encoder.py trained for it, or with the paper's search, which needs
+no encoder:
 
   --config.checkpoint.path=runs/celeba --config.checkpoint.encoder=runs/encoder
   --config.checkpoint.path=runs/celeba --config.search.mode=paper
@@ -35,9 +36,9 @@ from dcgan_inpaint import config as defaults
 def get_config() -> defaults.ConfigDict:
   """Returns the config."""
   config = defaults.inpaint_job()
-  # The model of the package, by the search with the lowest error.
+  # The packaged model, by the search with the lowest error.
   config.checkpoint.path = "pretrained"
   config.search.mode = "fidelity"
-  # Photographs have another light than the faces that the model was trained on.
+  # Photographs differ in lighting from the faces that the model was trained on.
   config.search.blending = "poisson"
   return config

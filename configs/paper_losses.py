@@ -1,21 +1,21 @@
-r"""The paper's table: loss functions under one budget, by MSE and SSIM.
+r"""The paper's table: loss functions under the same budget, by MSE and SSIM.
 
   python -m dcgan_inpaint.main --config=configs/paper_losses.py \
       --config.data.path=DIR --workdir=runs/paper_losses
 
 Needs CelebA, prepared by `configs/prepare.py`. Trains a DCGAN with every loss
-from every seed and fills a 32x32 hole in the centre of test faces by the
-paper's search. The table has the mean over the seeds and their standard
-deviation, beside the paper's own results; those leave mask, region, crop and
-number of images open, so only the order can be compared.
+and every seed and fills a 32x32 hole in the centre of test faces by the paper's
+search. The table has the mean over the seeds and their standard deviation, next
+to the paper's own results. The paper does not state mask, region, crop and
+number of images, so only the order can be compared.
 
-At full width this is 15 trainings of 20 epochs. What two CPU cores train in
-about three hours, at an eighth of the width:
+At full width this is 15 trainings of 20 epochs. At an eighth of the width, two
+CPU cores take about three hours with
 
   --config.model.width=0.125 --config.train.batch_size=64 \
       --config.train.steps=4000 --config.evaluation.images=256
 
-The same command again goes on where it was cut.
+The same command resumes an interrupted run.
 """
 
 from dcgan_inpaint import config as defaults
@@ -24,6 +24,6 @@ from dcgan_inpaint import config as defaults
 def get_config() -> defaults.ConfigDict:
   """Returns the config."""
   config = defaults.compare_job()
-  # Made by `configs/prepare.py`.
+  # Prepared by `configs/prepare.py`.
   config.data.name = "celeba"
   return config

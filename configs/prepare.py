@@ -6,17 +6,17 @@ From CelebA as you downloaded it:
       --config.data.source=img_align_celeba.zip --config.data.path=DIR
 
 Download img_align_celeba.zip (1.34 GiB) and list_eval_partition.txt by hand
-from the CelebA page, into one folder. Needs no TensorFlow and no network, and
-about six minutes on two cores.
+from the CelebA page, into one folder. Needs neither TensorFlow nor a network,
+and takes about six minutes on two cores.
 
-From a folder of photographs, in which every face is found and aligned; with the
-extra `faces` by its landmarks (docs/photographs.md):
+From a folder of photographs, in which every face is detected and aligned, with
+the extra `faces` by its landmarks (docs/photographs.md):
 
   python -m dcgan_inpaint.main --config=configs/prepare.py \
       --config.data.name=folder --config.data.source=photos \
       --config.data.path=DIR
 
-DIR is then read by --config.data.name=folder --config.data.path=DIR.
+To use it: --config.data.name=folder --config.data.path=DIR.
 """
 
 from dcgan_inpaint import config as defaults

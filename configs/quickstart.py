@@ -3,9 +3,9 @@ r"""A DCGAN in four minutes: synthetic faces, nothing to download.
   python -m dcgan_inpaint.main --config=configs/quickstart.py \
       --workdir=runs/quickstart
 
-Trains a small DCGAN on cartoon faces drawn from a seed, fills a hole of a
-quarter of 64 held-out faces, and prints the errors beside those of two methods
-that do not learn. Needs two CPU cores and 4 minutes.
+Trains a small DCGAN on synthetic cartoon faces, fills holes of a quarter of the
+image in 64 held-out faces, and prints the errors next to those of two methods
+that do not learn. Takes 4 minutes on two CPU cores.
 """
 
 from dcgan_inpaint import config as defaults
@@ -18,13 +18,13 @@ def get_config() -> defaults.ConfigDict:
   config.data.name = "synthetic"
   # A quarter of the paper's channels.
   config.model.width = 0.25
-  # Small batches and twice the paper's rate: many steps in little time.
+  # Small batches and twice the paper's learning rate, for a short training.
   config.train.batch_size = 32
   config.train.learning_rate = 4e-4
   config.train.steps = 1000
-  # Cartoon faces have a side that the light comes from.
+  # Cartoon faces are lit from one side.
   config.train.flip = False
-  # Four pictures of what G makes on the way.
+  # Four pictures of samples during training.
   config.train.sample_every = 250
   # Two checkpoints, each validated on a few faces.
   config.train.save_every = 500
