@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import tiny
 
-from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import config
 from dcgan_inpaint.networks import convolutions
 from dcgan_inpaint.networks import losses
 from dcgan_inpaint.networks import native
@@ -98,7 +98,7 @@ def test_the_steps_of_a_search_transform_no_kernel():
   loss = losses.VARIANTS["sigmoid_cross_entropy"]
   search = compiled_search.CompiledSearch(
     bundle.NetworkBundle(generator, discriminator, loss, tiny.LATENT_SIZE),
-    search_settings.resolve(config_lib.search()),
+    search_settings.resolve(config.search()),
     tiny.mesh(8),
   )
   shape = (8, tiny.SIZE, tiny.SIZE, 3)

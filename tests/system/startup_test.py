@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
-from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import config
 from dcgan_inpaint.networks import losses
 from dcgan_inpaint.runtime import sharding
 from dcgan_inpaint.search import bundle
@@ -74,7 +74,7 @@ def test_weights_are_arguments_of_every_program():
 
   generator, discriminator = tiny.networks(width=0.1)
   loss = losses.VARIANTS["sigmoid_cross_entropy"]
-  settings = config_lib.train()
+  settings = config.train()
   mesh = tiny.mesh(2)
   task = gan.GanTask(
     generator=generator,
@@ -92,7 +92,7 @@ def test_weights_are_arguments_of_every_program():
   search = compiled_search.lower(
     compiled_search.CompiledSearch(
       bundle.NetworkBundle(generator, discriminator, loss, tiny.LATENT_SIZE),
-      search_settings.resolve(config_lib.search()),
+      search_settings.resolve(config.search()),
       mesh,
     ),
     weights,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import config
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.training import mask_pool
 
@@ -21,7 +21,7 @@ def test_a_pool_holds_every_family_as_often_as_it_is_named():
 
 
 def test_a_pool_is_drawn_from_its_seed():
-  families = config_lib.encoder().families
+  families = config.encoder().families
   pool = mask_pool.draw(families, 20, seed=1)
   np.testing.assert_array_equal(mask_pool.draw(families, 20, seed=1), pool)
   assert np.any(mask_pool.draw(families, 20, seed=2) != pool)
