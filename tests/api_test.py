@@ -35,7 +35,7 @@ def test_known_pixels_come_back_to_the_bit_in_every_type(model):
   for given in (
     images,
     np.float32(images / 127.5 - 1),
-    images / 127.5 - 1,  # float64, whose digits float32 has not.
+    images / 127.5 - 1,  # float64, more precise than float32.
     np.float16(images / 127.5 - 1),
   ):
     completed = dcgan_inpaint.inpaint(given, hole(), model=model, **FEW)
@@ -51,7 +51,7 @@ def test_what_is_generated_is_blended_as_asked(model):
     dcgan_inpaint.inpaint(images, hole(), model=model, blending=mode, **FEW)
     for mode in ("paste", "poisson")
   )
-  # The rim is the image's, the gradients are what was generated.
+  # The rim is the image's, the gradients are the generated image's.
   inside = np.s_[18:46, 18:46]
   unclipped = np.abs(ndimage.maximum_filter(np.abs(poisson), (3, 3, 1))) < 1
   gradients = [

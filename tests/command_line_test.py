@@ -1,4 +1,4 @@
-"""Flags, fields and configs as the command line names them, without a job."""
+"""Flags, fields and configs on the command line, without running a job."""
 
 import ast
 import pathlib
@@ -15,11 +15,11 @@ from dcgan_inpaint import config as config_lib
 from dcgan_inpaint.jobs import names
 from dcgan_inpaint.runtime import errors
 
-# ml_collections loads a config by it.
+# ml_collections loads configs with it.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module")
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-# All but the one that has the fields of whatever file it is given.
+# All but `again`, whose fields depend on the file that it is given.
 CONFIGS = [x for x in command_line.config_names() if x != "again"]
 CONTRACT = {
   "quickstart",
@@ -34,7 +34,7 @@ CONTRACT = {
 
 
 def parse(*words):
-  """Returns the flags after some words, as `main` has them."""
+  """Returns the flags that `main` parses from some words."""
   values = flags.FlagValues()
   config_flags.DEFINE_config_file("config", None, flag_values=values)
   for name in ("workdir", "platform", "compilation_cache"):
@@ -48,7 +48,7 @@ def parse_config(*words):
 
 
 def refuse(*words):
-  """Returns the line by which words are refused."""
+  """Returns the message that refuses some words."""
   with pytest.raises(errors.UserError) as refused:
     parse(*words)
   message = str(refused.value)
@@ -115,7 +115,7 @@ def test_the_commands_of_a_docstring_are_valid(name):
       config_lib.check_fields(config)
       config_lib.validate(config)
   assert f"--config=configs/{name}.py" in whole
-  # And those within a sentence.
+  # And those within sentences.
   for word in docstring.replace("(", " ").replace("`", " ").split():
     if word.startswith("--config."):
       field, equals, _ = word.removeprefix("--config.").partition("=")
@@ -325,7 +325,7 @@ def test_help_shows_the_values_of_the_command_line(capsys):
 
 
 def test_help_of_the_program_ends_well(elsewhere):
-  # As a user calls it, where the package's checkout is not.
+  # As a user calls it, outside of the package's checkout.
   ended = subprocess.run(
     [sys.executable, "-m", "dcgan_inpaint.main", "--config=inpaint", "--help"],
     capture_output=True,

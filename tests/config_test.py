@@ -13,7 +13,7 @@ from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.search import blending
 from dcgan_inpaint.search import settings as search_settings
 
-# Each once, whatever job takes it.
+# Each once, even if several jobs take it.
 FIELDS = list(
   dict.fromkeys(
     field
@@ -220,7 +220,7 @@ def test_a_job_that_does_not_go_with_the_config_is_refused(of, job, lacks, has):
     config_lib.check_fields(config)
   message = str(refused.value)
   for part in (f"config.job={job!r}", lacks, has, f"--config={job}"):
-    # A job's config has most often its name.
+    # A job's config usually has its name.
     if part != "--config=train":
       assert part in message
   assert "\n" not in message
@@ -292,7 +292,7 @@ def test_a_former_name_in_a_config_file_is_read(old, given, caplog):
 
 
 def results_of(config, **changes):
-  """What is read of a results.json, with changes of the flat config."""
+  """Returns a results.json as read, with changes of the flat config."""
   stored = json.loads(json.dumps(config.to_dict()))
   for field, value in changes.items():
     section, name = field.split("__")
@@ -321,7 +321,7 @@ def test_results_with_a_former_name_are_read(old):
   new = config_lib.RENAMED[old]
   config = make(job_of(new))
   results = results_of(config, **{old.replace(".", "__"): OLD[old]})
-  # Both names: today's counts.
+  # With both names, the current one is used.
   assert config_lib.of_results(results).to_dict() == config.to_dict()
   section, _, name = new.rpartition(".")
   del (results["config"][section] if section else results["config"])[name]

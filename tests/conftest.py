@@ -1,13 +1,13 @@
 """Eight CPU devices, a cache of compiled programs, and the shared folder.
 
-The suite runs on eight devices that XLA makes of the CPU, so that whatever is
-split over devices is truly split. A trap lies there: programs with collectives
-on several CPU devices lock up when many wait in line, so a loop over them must
-read a result every few steps.
+The suite runs on eight devices that XLA makes of the CPU, so that arrays are
+really sharded. Note that programs with collectives on several CPU devices lock
+up when many are in flight, so a loop over them must read a result every few
+steps.
 
-XLA would take minutes to optimise programs for arrays as tiny as the suite's.
-It does not, unless XLA_FLAGS is set; if that is set and empty, XLA compiles as
-for a user.
+Optimising programs for the suite's tiny arrays would take XLA minutes, so most
+optimisations are off unless XLA_FLAGS is set; if it is set and empty, XLA
+compiles as for a user.
 """
 
 import fcntl
@@ -20,8 +20,8 @@ import pytest
 
 from dcgan_inpaint.runtime import cache
 
-# Before the first computation, after which none can be changed. An environment
-# that names a platform or has flags is obeyed; processes that tests start
+# Before the first computation, after which they cannot be changed. A platform
+# or flags set in the environment take precedence; processes that tests start
 # inherit the flags.
 if not os.environ.get("JAX_PLATFORMS"):
   jax.config.update("jax_platforms", "cpu")
@@ -33,9 +33,9 @@ flags.FLAGS.mark_as_parsed()
 
 
 def pytest_configure(config):
-  """Keeps what takes long in pytest's cache, for the next run of the suite.
+  """Keeps compiled programs in pytest's cache, for the next run of the suite.
 
-  JAX_COMPILATION_CACHE_DIR names another folder of programs, and is obeyed.
+  JAX_COMPILATION_CACHE_DIR may name another folder.
   """
   if hasattr(config, "cache"):
     cache.FOLDER = str(config.cache.mkdir("arrays"))
@@ -47,7 +47,7 @@ def pytest_configure(config):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config) -> int | None:
-  """Runs a single file in this process: another would only import again."""
+  """Runs a single file in this process, since workers would import again."""
   files = {path.partition("::")[0] for path in config.args}
   (path, *others) = files
   return 0 if not others and path.endswith(".py") else None
@@ -55,7 +55,7 @@ def pytest_xdist_auto_num_workers(config) -> int | None:
 
 @pytest.fixture(scope="session")
 def shared() -> pathlib.Path:
-  """Returns the folder of real faces beside the checkout, or skips the test."""
+  """Returns the folder of real faces, or skips the test."""
   beside = pathlib.Path(__file__).resolve().parents[2] / "shared"
   folder = pathlib.Path(os.environ.get("DCGAN_INPAINT_SHARED", beside))
   if not folder.is_dir():
@@ -65,12 +65,12 @@ def shared() -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory):
-  """Returns the workdir of a tiny training of 6 steps on 16 drawn faces.
+  """Returns the workdir of a tiny training of 6 steps on 16 synthetic faces.
 
-  Checkpoints of steps 3 and 6 lie there. Tests read it and leave it as it is:
-  all workers share it.
+  It has checkpoints of steps 3 and 6. Tests must not change it, as all workers
+  share it.
   """
-  # Here and not above: they make arrays, and the devices are set first.
+  # Imported here: they make arrays, and the devices must be set first.
   import tiny
 
   from dcgan_inpaint.jobs import train

@@ -1,4 +1,4 @@
-"""Image files in memory, for tests of what reads them."""
+"""Image files in memory, for tests of their readers."""
 
 import io
 

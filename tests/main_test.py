@@ -21,7 +21,7 @@ from dcgan_inpaint.search import trained_model
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
-# `configs/quickstart.py`, cut down to seconds.
+# `configs/quickstart.py`, reduced to seconds.
 TINY = (
   "--config.model.width=0.03",
   "--config.data.max_images=16",
@@ -57,7 +57,7 @@ def environment():
 
 
 def start(*arguments):
-  """Starts the command line, with nothing to read from and no terminal."""
+  """Starts the command line, without standard input and terminal."""
   return subprocess.Popen(
     command(*arguments),
     cwd=ROOT,
@@ -71,7 +71,7 @@ def start(*arguments):
 
 def finish(process):
   """Waits; returns the exit status, standard output and standard error."""
-  # Long: the machine may be busy with other work.
+  # A long timeout: the machine may be busy with other work.
   out, err = process.communicate(timeout=900)
   return process.returncode, out, err
 
@@ -109,7 +109,7 @@ def test_the_quickstart_trains_and_inpaints(trained):
   for row in quality:
     assert row["n"] == 4
     assert row["mse"] > 0 and row["psnr"] > 0 and -1 < row["ssim"] < 1
-    # A table for people: the methods and their figures in one line each.
+    # A readable table: one line per method, with its metrics.
     (line,) = [x for x in out.splitlines() if x.startswith(row["method"])]
     assert f"{row['mse']:.4g}" in line
   assert str(workdir / "results.json") in out
@@ -169,7 +169,7 @@ def test_the_benchmark_leaves_its_figures_and_a_report(trained, tmp_path):
       assert row[name] > 0 and row[f"{name}_ci95"] > 0
     assert row["images_per_second"] > 0
     assert row["mask"] in ("centre 32", "text 20 %")
-  # The table for people has no lists in it.
+  # The readable table has no lists in it.
   assert "harmonic" in out and "by_hole_area" not in out
   for name in ("report.html", "results.csv", "figures.npz"):
     assert (tmp_path / name).exists()
@@ -179,7 +179,7 @@ def test_the_log_is_our_own(trained):
   _, _, err = trained
   lines = err.splitlines()
   assert any("4 steps of 8" in line for line in lines)
-  # Orbax tells of every file it writes, and tfds of every step.
+  # Orbax logs every file it writes, and tfds every step.
   files = {path.name for path in (ROOT / "dcgan_inpaint").rglob("*.py")}
   for line in lines:
     assert line.split("] ")[0].split()[-1].split(":")[0] in files, line
@@ -250,7 +250,7 @@ def test_inpaint_does_what_it_can_and_says_what_it_could_not(trained, tmp_path):
   assert [path.name for path in (tmp_path / "out").iterdir()] == ["1.png"]
   made = np.asarray(Image.open(tmp_path / "out" / "1.png"))
   np.testing.assert_array_equal(made[white == 0], faces[1][white == 0])
-  # What was done is on record all the same.
+  # The results are written all the same.
   (row,) = results.read(tmp_path / "run")["rows"]
   assert (row["n"], row["failed"]) == (1, 1)
   assert "dcgan" in out
@@ -371,7 +371,7 @@ MISTAKES = {
     ["none.json does not exist", "workdir of a job"],
   ),
   "no accelerator": (
-    # A flag that XLA did not know would end in its own words.
+    # For a flag that it does not know, XLA would print a message of its own.
     [QUICKSTART, "--platform=gpu", "--deterministic"],
     ["--platform=gpu", "cpu", "cuda12"],
   ),
@@ -380,7 +380,7 @@ MISTAKES = {
 
 @pytest.fixture(scope="module")
 def mistakes(tmp_path_factory):
-  """Returns how each of MISTAKES ended; two run at a time."""
+  """Returns the result of each of MISTAKES; two run at a time."""
   workdir = tmp_path_factory.mktemp("mistakes")
   commands = [
     (name, (*arguments, f"--workdir={workdir / name}"))
@@ -402,7 +402,7 @@ def test_a_mistake_ends_in_one_line_that_names_it(mistakes, name):
   assert err.endswith(ours[0] + "\n") and len(ours) == 1
   for part in MISTAKES[name][1]:
     assert part in ours[0]
-  # Before that, nothing but our own log.
+  # Before that, only our own log.
   assert "Traceback" not in err
 
 

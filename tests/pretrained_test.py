@@ -39,7 +39,7 @@ def test_an_exported_model_is_the_checkpoint_but_for_rounding(
     jax.tree.leaves(there.weights), jax.tree.leaves(back.weights), strict=True
   ):
     assert after.dtype == before.dtype
-    # float16 keeps 11 bits, and of the smallest values fewer.
+    # float16 has 11 significant bits, and fewer for the smallest values.
     np.testing.assert_allclose(after, before, rtol=2**-11, atol=2**-24)
     if before.ndim < 2:
       np.testing.assert_array_equal(after, before)
@@ -51,7 +51,7 @@ def test_an_exported_model_is_the_checkpoint_but_for_rounding(
 
 
 def columns(*shape):
-  """Returns normal values, columns of zeros to tens, and one of one value."""
+  """Returns columns of normal values from 0 to tens, and a constant one."""
   values = np.random.default_rng(0).normal(size=shape)
   values *= np.geomspace(1e-4, 10, shape[-1])
   values[..., 7] = 0
@@ -69,7 +69,7 @@ def test_an_encoders_large_arrays_take_fewer_bits(tmp_path, network):
     "weights": {network: encoder, "generator": {"kernel": matrix}},
   }
   size = pretrained.write(tmp_path, arrays, {"step": 1})
-  # The generator's takes two bytes a value, and nothing is much compressed.
+  # The generator's takes two bytes a value, and compression gains little.
   most = 2.52 * matrix.size + kernel.size + 2 * small.size + other.size
   assert 0.7 * most < size < 1.01 * most
   back, about = pretrained.read(tmp_path)
@@ -78,15 +78,15 @@ def test_an_encoders_large_arrays_take_fewer_bits(tmp_path, network):
   assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(back))
   found = back["weights"][network]
   for name, given in (("kernel", kernel), ("other", other)):
-    # Half a step of the 127 on each side, of each column's largest value.
+    # Half of one of the 127 steps on each side, per column's largest value.
     bound = 0.501 * np.abs(given).reshape(-1, given.shape[-1]).max(0) / 127
     assert (np.abs(found[name] - given) <= bound).all()
   groups, moved = (
     x.reshape(10, 128, 800) for x in (matrix, found["matrix"] - matrix)
   )
-  # No worse than half a step of the 7 on each side of the largest value of a
-  # group, in the mean of its squares; the best uniform steps of a normal
-  # distribution have 0.0115 of its variance for 16 levels, and here are 15.
+  # In the mean square, no worse than half of one of the 7 steps on each side of
+  # a group's largest value; the best uniform quantiser of a normal distribution
+  # has an error of 0.0115 of its variance for 16 levels, and here are 15.
   most = np.abs(groups).max(axis=1) / 14
   assert (np.sqrt((moved**2).mean(axis=1)) <= 1.001 * most).all()
   normal = np.arange(800) > 8

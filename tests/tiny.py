@@ -28,11 +28,11 @@ def mesh(devices: int) -> jax.sharding.Mesh:
 
 
 def variables(module, example, seed=0):
-  """Returns variables under which every value of a network counts.
+  """Returns variables under which every value of a network matters.
 
-  Fresh weights give images that are all but grey, in which errors drown.
-  These are as large as their layer's inputs ask for, and numpy draws them
-  from a stream that never changes.
+  Freshly initialised weights give almost grey images, which hide errors. These
+  are scaled to their layer's inputs, and NumPy draws them from a stream that
+  never changes.
   """
   rng = np.random.RandomState(seed)
 
@@ -70,10 +70,10 @@ def weights(generator, discriminator, seed=0) -> bundle.Weights:
 
 
 def train_config(**fields):
-  """Returns a config of the job `train`: 6 steps of 8 out of 16 drawn faces.
+  """Returns a config of the job `train`: 6 steps of 8 of 16 synthetic faces.
 
   Args:
-    **fields: more fields, with `__` for the dot: `train__steps=3`.
+    **fields: more fields, with `__` instead of the dot: `train__steps=3`.
   """
   config = config_lib.train_job()
   config.model.width = WIDTH
@@ -97,7 +97,7 @@ def train_config(**fields):
 
 
 def encoder_config(checkpoint, **fields):
-  """Returns a config of the job `train_encoder`: 4 steps of 8 drawn faces.
+  """Returns a config of the job `train_encoder`: 4 steps of 8 faces.
 
   Args:
     checkpoint: the workdir of the generator's training.
@@ -121,7 +121,7 @@ def encoder_config(checkpoint, **fields):
 
 
 def saved_state(workdir, step) -> gan.GanState:
-  """Returns a checkpoint of a `train_config`, as numpy arrays."""
+  """Returns a checkpoint of a `train_config`, as NumPy arrays."""
   config = train_config()
   generator, discriminator, _ = gan.networks(config)
   state = jax.eval_shape(

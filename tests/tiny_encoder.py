@@ -10,7 +10,7 @@ from dcgan_inpaint import config as config_lib
 from dcgan_inpaint.networks import encoder as encoder_lib
 
 GENERATOR, DISCRIMINATOR = tiny.networks()
-FEATURES = 31  # Of the generator's first activations at the tiny width.
+FEATURES = 31  # Channels of G's first activations at the tiny width.
 
 
 def settings(**fields):
@@ -38,7 +38,7 @@ def first_variables(encoder, seed=0):
 
 @functools.cache
 def networks():
-  """Returns E with variables under which every value counts, and G's."""
+  """Returns E with variables under which every value matters, and G's."""
   encoder = create()
   rng = np.random.RandomState(0)
   variables = jax.tree.map(

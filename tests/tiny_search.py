@@ -17,11 +17,11 @@ from dcgan_inpaint.search import settings as search_settings
 
 LOSS = losses.VARIANTS["sigmoid_cross_entropy"]
 SIDE = 8
-COUNT = 6  # Images: one batch of four and a ragged one.
+COUNT = 6  # Images: one batch of four and an incomplete one.
 
 
 class Sketch(nn.Module):
-  """The smallest G: one layer. The search asks for no more."""
+  """The smallest G: one layer, which is all that the search needs."""
 
   @nn.compact
   def __call__(self, z, *, train):
@@ -38,7 +38,7 @@ class Critic(nn.Module):
 
 
 class Parts(nn.Module):
-  """The smallest G with activations inside, of two layers."""
+  """The smallest G with inner activations, of two layers."""
 
   def setup(self):
     self.dense = nn.Dense(4 * 4 * 2)
@@ -110,14 +110,14 @@ default = functools.cache(make)
 
 
 def from_encoder(**options):
-  """Returns a search that starts from `ENCODER`, of no steps on z."""
+  """Returns a search that starts from `ENCODER`, without steps on z."""
   options = {"start": "encoder", "steps": 0, "starts": 1, **options}
   return make(PARTS, encoder=ENCODER, **options)
 
 
 @functools.cache
 def parts_weights(seed=3):
-  """Returns the weights of `PARTS` and of `ENCODER`, which a seed draws."""
+  """Returns the weights of `PARTS` and of `ENCODER`, drawn from a seed."""
   images, masks = some_images(1)
   return bundle.Weights(
     tiny.variables(PARTS[0], jnp.zeros((1, tiny.LATENT_SIZE))),
@@ -127,7 +127,7 @@ def parts_weights(seed=3):
 
 
 def encoded(images, masks):
-  """Returns E's offsets and what G makes of them."""
+  """Returns E's offsets and the images that G makes of them."""
   weights = parts_weights()
   offsets = ENCODER.apply(weights.encoder, images, masks).offset
   origin = PARTS[0].apply(
@@ -155,10 +155,10 @@ def dcgan_encoder():
   config.width = tiny.WIDTH
   encoder = encoder_lib.create(config, DCGAN[0])
   images, masks = some_images(1, side=tiny.SIZE)
-  # The default generator of random numbers takes long to compile.
+  # JAX's default random number generator takes long to compile.
   with jax.default_prng_impl("rbg"):
     variables = jax.jit(encoder.init)(jax.random.key(0), images, masks)
-  # No value stays at zero, as the skips' are at first.
+  # No value stays at zero, as those of the skips are at first.
   rng = np.random.RandomState(0)
   return encoder, jax.tree.map(
     lambda leaf: leaf + np.float32(0.1 * rng.randn(*leaf.shape)), variables
@@ -174,14 +174,14 @@ def some_images(count=COUNT, side=SIDE, seed=0):
 
 
 def start(index, number, seed=0):
-  """Returns the latent from which a start of an image sets out."""
+  """Returns the initial latent of a start of an image."""
   key = jax.random.fold_in(jax.random.key(seed), index)
   key = jax.random.fold_in(key, number)
   return jax.random.uniform(key, (1, tiny.LATENT_SIZE), minval=-1, maxval=1)[0]
 
 
 def papers_objective(latent, image, mask, prior_weight):
-  """Returns equation 3 in numpy, of what `SKETCH` gives."""
+  """Returns equation 3 for `SKETCH`, in NumPy."""
   generator, discriminator = SKETCH
   weights = SKETCH_WEIGHTS
   generated = generator.apply(weights.generator, latent[None], train=False)

@@ -257,7 +257,7 @@ def test_a_change_costs_what_it_touches(registry, tmp_path, fields, expected):
   registry.taken()
   rows = run(tmp_path, **fields)
   assert registry.taken() == expected
-  # What was stored and what was run again add up to a run from nothing.
+  # Stored and repeated parts together equal a run from scratch.
   assert without_times(rows) == without_times(run(tmp_path / "new", **fields))
 
 
@@ -336,7 +336,7 @@ def test_a_search_in_chunks_finds_what_a_search_of_all_finds(
     "search__batch_size": 4,
   }
   whole, _ = run(tmp_path / "whole", benchmark__chunk=4, **fields)
-  # The last chunk of three and one is filled up.
+  # The last chunk of three and one is padded.
   chunks, _ = run(tmp_path / "chunks", benchmark__chunk=3, **fields)
   for name in ("mse", "hole_ssim", "psnr_ci95"):
     assert chunks[name] == pytest.approx(whole[name], rel=1e-4)

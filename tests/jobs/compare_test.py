@@ -63,7 +63,7 @@ def test_every_loss_is_trained_from_every_seed_and_then_averaged(compared):
     saved = results.read(workdir / name / f"seed_{seed}")
     assert saved["config"]["train"]["loss"] == name
     assert saved["config"]["seed"] == seed
-    # What `configs/again.py` takes.
+    # The input of `configs/again.py`.
     assert config_lib.of_results(saved).job == "train"
 
 
@@ -78,7 +78,7 @@ def test_what_is_done_is_not_done_again(compared, monkeypatch):
   monkeypatch.setattr(train, "run", lambda *unused: [])
   again = compare.run(compare_config(), str(workdir), tiny.mesh(4))
   assert again == rows
-  # Nor when fewer are asked for.
+  # Nor if fewer are requested.
   some = compare_config(compare__losses=("hinge",), compare__seeds=(5,))
   assert compare.run(some, str(workdir), tiny.mesh(4))[0] == rows[1]
   with pytest.raises(AssertionError, match="evaluated again"):

@@ -15,7 +15,7 @@ from dcgan_inpaint.search import trained_model
 from dcgan_inpaint.training import checkpoints as checkpoints_lib
 from dcgan_inpaint.training import metric_writer
 
-# What Orbax had under way when it met damage ends in a warning, anywhere later.
+# Orbax's pending work at the time of the damage ends in a warning, at any time.
 pytestmark = pytest.mark.filterwarnings(
   "ignore::pytest.PytestUnraisableExceptionWarning"
 )
@@ -178,7 +178,7 @@ def plain_run(trained_run, tmp_path_factory):
   return workdir
 
 
-# It learns nothing, so that what it was can be told.
+# Without learning, so that the initial values can be compared.
 PLAIN = {
   "encoder__skips": False,
   "encoder__learning_rate": 0.0,
@@ -200,7 +200,7 @@ def test_a_warm_start_may_add_skips(trained_run, plain_run, tmp_path):
   assert not before.encoder.skips and len(after.encoder.skips) == 3
   given, grown = (dict(x.weights.encoder["params"]) for x in (before, after))
   for layer in (2, 3, 4):
-    # It gives what it gave before.
+    # Its output is unchanged.
     assert not np.any(grown.pop(f"skip_{layer}")["out"]["kernel"])
   jax.tree.map(np.testing.assert_array_equal, given, grown)
 
@@ -343,7 +343,7 @@ def test_a_run_of_before_there_were_some_options_goes_on_without(
   more = {"devices": 1, "encoder__steps": 6, **PLAIN}
   (row,) = run(trained_run, tmp_path, **more)
   assert row["steps"] == 6
-  # What fresh_dense wants beside it.
+  # fresh_dense requires it.
   warm = {
     "checkpoint__encoder": str(plain_run),
     "encoder__warm_start": True,
@@ -376,7 +376,7 @@ def test_an_exported_encoder_has_skips_or_not(
   about = json.loads(path.read_text())
   assert about["encoder"].pop("skips") == skips
   if not skips:
-    # As models of before have it.
+    # As in models of earlier versions.
     path.write_text(json.dumps(about))
   config.checkpoint.path, config.checkpoint.encoder = config.output, ""
   back = trained_model.load(config.checkpoint, tiny.mesh(1))

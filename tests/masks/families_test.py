@@ -134,7 +134,7 @@ def test_every_image_has_the_share(family, share, count):
 def test_pixels_are_hole_equally_often_everywhere(fields):
   made = mask_sets.make(_config(**fields), range(800), 12, 12)
   often = 1 - made.mean((0, 3))
-  # A standard deviation is at most 0.018, that of 800 throws of a coin.
+  # A standard deviation is at most 0.018, that of 800 coin tosses.
   assert abs(often - often.mean()).max() < 5 * 0.018
 
 
@@ -143,7 +143,7 @@ def test_a_pattern_has_blobs_of_the_size():
   for size in (2, 4, 8, 16):
     holes = mask_sets.make(_config(family="pattern", size=size), range(8)) == 0
     counts.append(sum(ndimage.label(hole[..., 0])[1] for hole in holes))
-  # Twice the size is a quarter of the blobs; the edge cuts some more.
+  # Twice the size gives a quarter as many blobs; the edge cuts off some.
   assert all(2 < a / b < 5 for a, b in zip(counts, counts[1:], strict=False))
 
 
@@ -160,7 +160,7 @@ def test_strokes_are_as_wide_as_their_brushes(size):
       as_wide_as[factor] += ndimage.binary_opening(beyond, disc)[
         size:-size, size:-size
       ].sum()
-  # Brushes have 0.3 to 1 of the size; wider places are where strokes meet.
+  # Brushes are 0.3 to 1 of the size wide; wider places are crossings.
   assert as_wide_as[0.25] > 0.95 * total
   assert as_wide_as[1.5] < 0.25 * total
 
@@ -179,7 +179,7 @@ def test_scratches_are_thin_and_long_and_branch():
   branching = 0
   for index in range(16):
     hole = _hole(index=index, family="scratches")
-    # Only where they meet are they wider than two pixels.
+    # They are wider than two pixels only where they cross.
     thick = ndimage.binary_opening(hole, np.ones((3, 3)))
     assert thick.sum() < 0.15 * hole.sum()
     parts, _ = ndimage.label(hole, np.ones((3, 3)))
@@ -330,10 +330,10 @@ def test_a_bad_mask_file_is_refused_with_its_reason(
 
 @pytest.mark.parametrize("kind", ["png", "tiff", "ppm"])
 def test_a_mask_of_16_bits_is_cut_at_half_of_its_range(tmp_path, kind):
-  # Pillow's own conversion makes white of all that is above 255.
+  # Pillow's own conversion turns all values above 255 white.
   values = np.uint16([[0, 300], [32767, 32896]])
   path = tmp_path / "mask.tif"
-  # What Pillow 10 writes as PPM are 32 bits, of which it writes 16.
+  # Pillow 10 writes 32-bit images as PPM with 16 bits.
   image = Image.fromarray(np.int32(values) if kind == "ppm" else values)
   path.write_bytes(image_files.encode(image, kind))
   expected = np.kron([[0, 0], [0, 1]], np.ones((4, 4))) == 1

@@ -25,7 +25,7 @@ def _config(**fields):
 
 
 def _section(**fields):
-  """Returns `config.mask`, from which sets take what they leave out."""
+  """Returns `config.mask`, which has the fields that sets do not set."""
   section = config.mask()
   section.update(fields)
   return section
@@ -142,7 +142,7 @@ def test_a_set_is_its_family_and_fields(text, fields):
   expected = _config(**{**base, **fields})
   section = _section(**base)
   assert mask_sets.parse(text, section) == expected
-  assert section == _section(**base)  # The base is as it was.
+  assert section == _section(**base)  # The base is unchanged.
 
 
 @pytest.mark.parametrize("name", ["mask.png", "a,b c.png", "a:b=c.png"])

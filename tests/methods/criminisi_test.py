@@ -7,7 +7,7 @@ from dcgan_inpaint.methods import criminisi
 
 
 def test_priorities_are_those_worked_out_by_hand():
-  # A black half beside a white one, and a hole of 3x3 over the edge.
+  # A black half next to a white one, and a hole of 3x3 over the edge.
   levels = np.zeros((9, 9, 3), np.float32)
   levels[:, 4:] = 255
   filled = np.ones((9, 9), bool)
@@ -15,13 +15,13 @@ def test_priorities_are_those_worked_out_by_hand():
   priorities, confidence = criminisi.priorities(
     levels, filled, np.float32(filled), size=5
   )
-  # The hole's 9 pixels lie in the patch of 25 around each of them.
+  # All 9 pixels of the hole are in the patch of 25 around each of them.
   np.testing.assert_allclose(confidence[3:6, 3:6], 16 / 25, rtol=1e-6)
   assert confidence[0, 0] == 1
   # In the patches around the hole's upper and lower row, the steepest gradient
   # is half a step from black to white, across. Where the rim runs across, its
   # normal is along the edge; at the corners it is at 45 degrees to it; to the
-  # left and right only flat pixels are measured. The middle is off the rim.
+  # left and right all measured pixels are flat. The middle is not on the rim.
   half, slanted, flat = 0.5, 0.5 / np.sqrt(2), 0
   data = np.array(
     [[slanted, half, slanted], [flat, -np.inf, flat], [slanted, half, slanted]]
@@ -48,7 +48,7 @@ def _reference(image, known, size):
     ]
 
   def slope(values, y, x):
-    """Central differences; the border's own value lies beyond it."""
+    """Central differences; outside, the border's own value is repeated."""
     up, down = values[max(y - 1, 0), x], values[min(y + 1, height - 1), x]
     left, right = values[y, max(x - 1, 0)], values[y, min(x + 1, width - 1)]
     return np.array([down - up, right - left]) / 2

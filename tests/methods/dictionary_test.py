@@ -6,7 +6,7 @@ from dcgan_inpaint.methods import dictionary
 
 
 def _orthogonal_matching_pursuit(patch, known, atoms, nonzero):
-  """Codes one patch, with NumPy's least squares on the known values."""
+  """Codes one patch by NumPy's least squares on the known values."""
   support, residual = [], patch[known]
   lengths = np.sqrt(np.sum(atoms[:, known] ** 2, axis=1) + 0.01)
   for _ in range(nonzero):
@@ -41,7 +41,7 @@ def test_weights_are_those_of_weighted_least_squares():
   rng = np.random.default_rng(0)
   atoms, patches = _unit_atoms(rng, 3, 12), rng.standard_normal((4, 12))
   weights = rng.uniform(0.1, 1, (4, 12))
-  # All atoms are taken, in the given order, so that only the codes count.
+  # All atoms are used, in the given order, so that only the codes matter.
   support, codes = dictionary.pursue(
     *map(np.float32, (patches, weights, atoms)), nonzero=3, always=3
   )
@@ -111,7 +111,7 @@ def test_atoms_have_length_one_no_colour_and_code_new_patches(fitted):
     coded = np.einsum("bs,bsd->bd", codes, atoms[support])
     return np.mean((coded - patches) ** 2) / np.mean(patches**2)
 
-  # Learned beats drawn: 32 of the training patches themselves.
+  # Learned atoms are better than 32 random training patches.
   drawn = pixels.to_float(_faces(32, size=8, seed=2)).reshape(32, 64, 3)
   drawn = (drawn - drawn.mean(1, keepdims=True)).reshape(32, -1)
   drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
@@ -160,7 +160,7 @@ def test_an_image_does_not_depend_on_its_neighbours(fitted, monkeypatch):
       images[i : i + 1], masks[i : i + 1], fitted, nonzero=3
     )
     # Not to the bit on every processor: the last bit of a matrix product may
-    # depend on a row's place in it.
+    # depend on a row's position in it.
     np.testing.assert_allclose(alone[0], together[i], atol=1e-7)
 
 

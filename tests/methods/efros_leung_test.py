@@ -5,11 +5,11 @@ from dcgan_inpaint.methods import efros_leung
 
 
 def test_a_periodic_texture_of_random_colours_is_grown_exactly():
-  # Each colour of the tile is there once, so any window tells its place.
+  # Each colour appears once in the tile, so any window identifies its position.
   tile = np.random.default_rng(0).uniform(-1, 1, (5, 4, 3)).astype(np.float32)
   image = np.tile(tile, (5, 5, 1))[None, :22, :19]
   masks = np.ones((1, 22, 19, 1), np.float32)
-  masks[:, 8:13, :13] = 0  # Windows of every phase are left.
+  masks[:, 8:13, :13] = 0  # Windows of every phase remain.
   completed = efros_leung.complete(image * masks, masks, window_size=5)
   np.testing.assert_array_equal(completed, image)
 

@@ -1,4 +1,4 @@
-"""What holds for every exemplar method, and the distances that all use."""
+"""Properties of every exemplar method, and their common distances."""
 
 import functools
 
@@ -34,13 +34,13 @@ def _images(count=9, height=22, width=19):
   astronaut = pixels.to_float(skimage.data.astronaut())
   corners = rng.integers(0, 480, (count, 2))
   images = np.stack([astronaut[y:, x:][:height, :width] for y, x in corners])
-  images += np.float32(1e-3)  # Off the 8-bit steps.
+  images += np.float32(1e-3)  # Between the 8-bit levels.
   masks = np.ones((count, height, width, 1), np.float32)
   masks[:, 7:15, 6:13] = 0
   masks[1, :, 12:] = 0  # At the border.
-  masks[2] = rng.random((height, width, 1)) < 0.2  # No patch is known whole.
+  masks[2] = rng.random((height, width, 1)) < 0.2  # No complete patch.
   masks[3] = 0
-  masks[3, 2, 3] = 1  # One pixel is all that is known.
+  masks[3, 2, 3] = 1  # Only one pixel is known.
   masks[4] = 0
   masks[5] = 1
   return images, masks

@@ -50,6 +50,6 @@ def test_calls_have_one_shape_and_results_keep_their_order(count):
     assert batch.shape == (3, 6, 5, 3) and holes.shape == (3, 6, 5, 1)
   for batch, holes in calls[-1:]:
     missing = -count % 3
-    # There is no hole to fill in what is only there for the shape.
+    # The padding has no holes to fill.
     assert (holes[3 - missing :] == 1).all()
     assert (batch[3 - missing :] == 0).all()

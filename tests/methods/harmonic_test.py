@@ -38,7 +38,7 @@ def _images(count, height, width):
 
 
 def test_holes_of_every_kind_are_those_of_a_sparse_direct_solve(monkeypatch):
-  # The second batch has an image of the first.
+  # The second batch overlaps the first by an image.
   monkeypatch.setattr(blending, "_BATCH", 3)
   images = _images(4, 40, 33)
   masks = np.ones((4, 40, 33, 1), np.float32)

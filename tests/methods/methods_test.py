@@ -1,4 +1,4 @@
-"""What every method of the registry promises, method by method."""
+"""Properties of every method of the registry, method by method."""
 
 import importlib.util
 import types
@@ -20,7 +20,7 @@ def _photographs(count, height, width, seed):
   """Returns uint8 [count, H, W, 3] cut-outs of a portrait."""
   rng = np.random.default_rng(seed)
   astronaut = skimage.data.astronaut()
-  corners = rng.integers(20, 200, (count, 2))  # Her face, and no plain wall.
+  corners = rng.integers(20, 200, (count, 2))  # Her face, not the wall.
   return np.stack([astronaut[y:, x:][:height, :width] for y, x in corners])
 
 
@@ -47,7 +47,7 @@ _SLOW = ("dictionary", "dcgan_fidelity", "dcgan_realism")
   ],
 )
 def filled(request):
-  """Returns a method, images, a mask for each, and what it made of them."""
+  """Returns a method, images, a mask for each, and the method's results."""
   name = request.param
   spec = methods.METHODS[name]
   if spec.extra:
@@ -57,7 +57,7 @@ def filled(request):
   config = config_lib.evaluate_job()
   config.search = tiny.train_config(search__steps=2).search
   if spec.family == "dcgan":
-    # The tiny model has no encoder, from which the other modes start.
+    # The tiny model has no encoder, which the other modes need.
     config.checkpoint.path = "pretrained"
     if name == "dcgan":
       config.checkpoint.path = str(request.getfixturevalue("trained_run"))
@@ -108,7 +108,7 @@ def test_an_image_does_not_depend_on_its_neighbours(filled):
   for kept in range(2):
     others, holes = images[::-1].copy(), np.roll(masks, 1, axis=0)
     others[kept], holes[kept] = images[kept], masks[kept]
-    # Libraries of linear algebra round by the number of images.
+    # The rounding of linear algebra depends on the number of images.
     np.testing.assert_allclose(
       method(others, holes).completed[kept], completed[kept], atol=1e-5
     )

@@ -20,7 +20,7 @@ def _stock(image, known):
 
 
 def _brute_force(image, source, known):
-  """Returns the distances [H * W, H * W] of image to whole source patches."""
+  """Returns the distances [H * W, H * W] of patches to complete sources."""
   edge = ((2, 2), (2, 2), (0, 0))
   window = (SIZE, SIZE, 3)
   view = np.lib.stride_tricks.sliding_window_view
@@ -44,7 +44,7 @@ def _photograph():
 
 def test_the_field_comes_near_the_exhaustive_one_and_its_distances_are_true():
   image, known = _photograph()
-  other = image[::-1].copy()  # Looks for itself in its mirror image.
+  other = image[::-1].copy()  # Searches for itself in its mirror image.
   stock = _stock(other, known)
   levels = jnp.asarray(exemplars.to_levels(image))
   start = jnp.full(known.size, int(np.argmax(np.asarray(stock.allowed))))
@@ -65,14 +65,14 @@ def test_one_hit_spreads_over_a_region_that_was_moved():
   known[:] = True
   moved = np.roll(image, (2, 3), (0, 1))
   stock = _stock(moved, known)
-  # All start wrong but one, and sweeps without luck only pass it on.
+  # All but one start wrong, and sweeps without random hits only propagate it.
   start = np.full((HEIGHT, WIDTH), 2 * WIDTH + 2)
   start[9, 9] = 11 * WIDTH + 12
   levels = jnp.asarray(exemplars.to_levels(image))
   field, least = _search(
     stock, levels, jnp.asarray(start.reshape(-1)), jax.random.key(0), SIZE, 24
   )
-  # Where the patch and its copy lie inside and do not wrap around.
+  # Where the patch and its copy are inside and do not wrap around.
   y, x = np.indices((HEIGHT, WIDTH))
   same = np.s_[2:-4, 2:-5]
   np.testing.assert_array_equal(

@@ -6,7 +6,7 @@ from dcgan_inpaint.methods import ridge
 
 
 def _training(count=60, height=5, width=4):
-  """Returns uint8 [N, H, W, 3] whose values go together."""
+  """Returns uint8 [N, H, W, 3] with correlated values."""
   rng = np.random.default_rng(0)
   latents = rng.normal(size=(count, 6))
   values = latents @ rng.normal(size=(6, height * width * 3)) * 20 + 128
@@ -36,7 +36,7 @@ def test_the_hole_is_what_the_normal_equations_predict():
   for image, mask, result in zip(images, masks, completed, strict=True):
     known = np.broadcast_to(mask > 0, image.shape).ravel()
     a, b = x[:, known], x[:, ~known]
-    # The least sum of squares, as an augmented problem of least squares.
+    # Ridge regression as an augmented least squares problem.
     penalty = np.sqrt(60 * weight) * np.eye(known.sum())
     coefficients, *_ = np.linalg.lstsq(
       np.concatenate([a, penalty]),

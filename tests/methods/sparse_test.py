@@ -1,4 +1,4 @@
-"""The frames, the solver, and the three methods that are made of them."""
+"""The frames, the solver, and the three methods that use them."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ METHODS = [sparse_dct, sparse_wavelet, mca]
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch):
-  """Keeps the solver from filling up a batch of 16 for each few images."""
+  """Keeps the solver from padding each few images to a batch of 16."""
   monkeypatch.setattr(sparse, "_IMAGES_AT_ONCE", 3)
 
 
@@ -116,8 +116,8 @@ def test_with_everything_known_one_step_keeps_the_large_coefficients():
     (sparse.global_cosines(8, 8),),
     np.float32([0.7]),
   )
-  # Hard thresholding minimises the squared error plus 0.7^2 a group kept: in an
-  # orthonormal basis each group of three colours decides for itself.
+  # Hard thresholding minimises the squared error plus 0.7^2 per group kept: in
+  # an orthonormal basis each group of three colours is independent.
   mean = image.mean((1, 2), keepdims=True)
   groups = scipy.fft.dctn((image - mean)[0], axes=(0, 1), norm="ortho")
   groups[np.linalg.norm(groups, axis=-1) <= 0.7] = 0
@@ -153,7 +153,7 @@ def test_mca_tells_a_cartoon_from_a_texture_and_fills_both(monkeypatch):
   found_texture, found_cartoon = sparse.decompose(
     image * masks, masks, frames, sparse.falling(16, 0.05, 100)
   )
-  # The mean belongs to the first part; it is no texture.
+  # The mean is part of the first part, not of the texture.
   found_texture = found_texture - found_texture.mean()
   found_cartoon = found_cartoon - found_cartoon.mean() + cartoon.mean()
   for part, truth in [(found_texture, texture), (found_cartoon, cartoon)]:

@@ -35,7 +35,7 @@ def test_a_hole_inside_is_opencv_s_own():
 
 def test_known_pixels_come_back_to_the_bit():
   images, masks = _images()
-  images = images + np.float32(1e-3)  # Off the 8-bit steps.
+  images = images + np.float32(1e-3)  # Between the 8-bit levels.
   completed = telea.complete(images, masks)
   assert completed.dtype == np.float32
   known = masks[..., 0] == 1
@@ -63,12 +63,12 @@ def test_a_hole_at_the_border_continues_the_colours_beside_it(side):
     "bottom": np.s_[:, 12:],
   }
   masks[part[side]] = 0
-  # The colours change along the rim and stay the same away from it.
+  # The colours change along the rim and are constant away from it.
   y, x = np.mgrid[-1:1:24j, -1:1:20j]
   shades = y if side in ("left", "right") else x
   images = np.repeat(shades[None, ..., None], 3, axis=3).astype(np.float32)
   errors_in_hole = (telea.complete(images, masks) - images)[masks[..., 0] == 0]
-  # 2.2 to 3.6 steps of 8 bits; OpenCV without help makes 4.5 to 7.4.
+  # 2.2 to 3.6 8-bit levels; OpenCV alone has 4.5 to 7.4.
   assert abs(errors_in_hole).mean() < 4 / 127.5
 
 

@@ -28,7 +28,7 @@ def test_the_least_variation_is_found_as_a_general_minimiser_finds_it():
   masks = _hole(12, 3, 9)
   inside = np.s_[3:9, 3:9]
 
-  # A little smoothed, so that it has a gradient.
+  # Slightly smoothed, so that it has a gradient.
   @jax.jit
   @jax.value_and_grad
   def objective(values):
@@ -50,7 +50,7 @@ def test_a_row_is_filled_without_any_variation_beyond_its_ends():
   masks = np.ones((1, 1, 20, 1), np.float32)
   masks[:, :, 5:15] = 0
   completed = total_variation.complete(images, masks)[0].astype(np.float64)
-  # Any monotone filling has the least: the step of 1.25 in three colours.
+  # Any monotone filling is minimal: the step of 1.25 in three colours.
   assert abs(_variation(completed) - 1.25 * np.sqrt(3)) < 1e-3
   assert (np.diff(completed[0, :, 0]) > -1e-4).all()
 

@@ -8,7 +8,7 @@ from dcgan_inpaint.metrics import distances
 
 
 def _features(n, d, seed=0):
-  """Returns float64 [n, d] of unequal variances and correlated."""
+  """Returns correlated float64 [n, d] with unequal variances."""
   rng = np.random.default_rng(seed)
   mixing = rng.normal(size=(d, d)) / np.arange(1, d + 1)
   return rng.normal(size=(n, d)) @ mixing + rng.normal(size=d)
@@ -28,7 +28,7 @@ def test_frechet_is_the_formula_with_scipy_s_root():
 
 @pytest.mark.parametrize("n, d", [(50, 6), (5, 40)])
 def test_frechet_of_a_set_shifted_or_stretched(n, d):
-  # Also of fewer images than values, whose covariance is singular.
+  # Also with fewer images than values, whose covariance is singular.
   x = _features(n, d)
   shift = np.linspace(-1, 1, d)
   total = np.trace(np.cov(x.T))
@@ -102,7 +102,7 @@ def test_kid_is_the_unbiased_mmd_and_its_error_the_jackknife_s(n, m, paired):
 
 
 def test_kid_is_the_mean_over_all_subsets():
-  # What the paper's random subsets stand for.
+  # The mean over the paper's random subsets.
   x, y = _features(5, 3), _features(6, 3, seed=1)
   subsets = [
     _mmd(x[list(i)], y[list(j)])
@@ -119,7 +119,7 @@ def test_kid_s_standard_error_is_its_spread(n, paired):
   values, errors = [], []
   for _ in range(200):
     x = rng.normal(size=(n, 8))
-    # As a completion, which shares what is known with its original.
+    # Like a completion, which shares its known pixels with its original.
     y = rng.normal(0.4, 1, size=(n, 8)) + (x if paired else 0)
     value, error = distances.kid(x, y, paired)
     values.append(value)
@@ -141,7 +141,7 @@ def test_kid_of_one_distribution_is_zero_in_the_mean():
 
 
 def _covered(points, cover, k, paired=False):
-  """Returns which points lie in a ball of the cover, one by one."""
+  """Returns whether each point is in a ball of the cover, one by one."""
   result = []
   for i, point in enumerate(points):
     inside = False
@@ -166,9 +166,9 @@ def test_precision_and_recall_by_the_definition(paired):
 
 
 def test_precision_and_recall_of_points_on_a_line():
-  # The balls round 0, 1, 3 and 7 reach 1, 1, 2 and 4 to the next point.
+  # The balls around 0, 1, 3 and 7 have radii of 1, 1, 2 and 4.
   real = np.array([[0.0], [1.0], [3.0], [7.0]])
-  # Of these -2 and 12 lie in none. Theirs reach 3.5, 3.5, 3 and 7.5.
+  # Of these, -2 and 12 are in none. Their radii are 3.5, 3.5, 3 and 7.5.
   generated = np.array([[-2.0], [1.5], [4.5], [12.0]])
   assert distances.precision_recall(generated, real, 1) == (0.5, 1.0)
 

@@ -13,7 +13,7 @@ from dcgan_inpaint.photographs import detection
 from dcgan_inpaint.runtime import errors
 
 FACE128 = detection.POINTS / alignment.SIZE  # The landmarks of the crop.
-# Where the astronaut's eyes, nose and mouth lie, read off the picture.
+# Positions of the astronaut's eyes, nose and mouth, read from the picture.
 ASTRONAUT = np.array(
   [[203, 101], [247, 103], [223, 126], [202, 140], [246, 141]]
 )
@@ -71,7 +71,7 @@ def test_a_chip_lies_as_dlib_s_own(model):
   own = dlib.get_face_chip(photograph, shape, size=150, padding=0.25)
   points = detection._run_dlib(photograph)[0].points
   ours = face_embedding.chip(photograph, points / 512)
-  # dlib fits 36 points, we five: they lie within a pixel or two.
+  # dlib fits 36 points, this package five: they agree within a pixel or two.
   inner = slice(20, 130)
   moved = [
     np.abs(

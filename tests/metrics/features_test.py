@@ -16,11 +16,11 @@ def test_raw_features_are_principal_components():
   flat = np.float64(images).reshape(40, -1)
   mean = flat.mean(axis=0)
   _, values, vectors = np.linalg.svd(flat - mean, full_matrices=False)
-  assert extract(others).shape == (7, 39)  # The mean takes one of 40.
+  assert extract(others).shape == (7, 39)  # One less: the mean.
   expected = (others.reshape(7, -1) - mean) @ vectors[:39].T
   variances = values[:39] ** 2 / 40
   expected /= np.sqrt(variances.mean())
-  # A component may point either way.
+  # The sign of a component is arbitrary.
   np.testing.assert_allclose(
     np.abs(extract(others)), np.abs(expected), rtol=1e-3, atol=1e-3
   )
@@ -30,7 +30,7 @@ def test_raw_features_are_principal_components():
 
 
 def test_raw_features_keep_distances_but_for_their_scale():
-  # Images that differ in two directions alone.
+  # Images that differ in only two directions.
   rng = np.random.default_rng(0)
   directions = rng.integers(-20, 21, (2, 8, 6, 3))
   weights = rng.integers(-2, 3, (30, 2))

@@ -10,7 +10,7 @@ from dcgan_inpaint.metrics import features
 from dcgan_inpaint.metrics import inception
 from dcgan_inpaint.runtime import errors
 
-# Of Szegedy et al., table 1, and of the frozen network's graph.
+# From Szegedy et al., table 1, and the frozen network's graph.
 SHAPES = {
   "Conv2d_1a_3x3": (149, 149, 32),
   "Conv2d_2a_3x3": (147, 147, 32),
@@ -62,12 +62,12 @@ def _convolutions():
 
 @pytest.fixture(scope="module")
 def weights():
-  """Returns weights drawn from a seed, as the published file holds them."""
+  """Returns random weights, in the format of the published file."""
   rng = np.random.default_rng(0)
   arrays = {}
   for layer, (h, w, before, channels) in sorted(_convolutions().items()):
     kernel = rng.normal(size=(channels, before, h, w))
-    # As strong after the rectifier as before.
+    # Scaled to keep the variance after the ReLU.
     kernel *= np.sqrt(2 / (h * w * before))
     arrays[f"{layer}.conv.weight"] = np.float32(kernel)
     for name, low, high in (
@@ -110,7 +110,7 @@ def test_there_are_as_many_weights_as_published():
   assert count + sum(shape[-1] for shape in kernels.values()) == 21_802_784
 
 
-# The first features of `_images`, by torch-fidelity 0.4.0 on these weights.
+# The first features of `_images`, by torch-fidelity 0.4.0 with these weights.
 FEATURES = [
   [0.08596309, 0.10621613, 0.53179514, 0.03036836, 0, 1.4423509],
   [0.08423418, 0.11391912, 0.5800396, 0.03019422, 0, 1.4448086],
@@ -171,7 +171,7 @@ def test_a_layer_and_its_normalisation_are_read_as_one(weights, path):
   params = inception.read(str(path))["Mixed_6b"]["branch7x7_2"]
   name = "Mixed_6b.branch7x7_2"
   x = np.random.default_rng(0).normal(size=128)
-  # At one place of the kernel, [1, 7]: the third in its row.
+  # At one position of the kernel, [1, 7]: the third in its row.
   product = np.float64(weights[f"{name}.conv.weight"])[:, :, 0, 2] @ x
   gamma, beta, mean, variance = (
     weights[f"{name}.bn.{part}"]
@@ -187,7 +187,7 @@ def _without(arrays):
 
 
 def _of_another_shape(arrays):
-  # torchvision's own Inception has no other shapes; a cut one has.
+  # A wrong shape; torchvision's own Inception has the right ones.
   arrays["Mixed_7c.branch_pool.bn.bias"] = np.zeros(191, np.float32)
 
 

@@ -11,7 +11,7 @@ _WANG = dict(gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
 
 
 def _pairs():
-  """Returns pairs of uint8 [4, 40, 48, 3] from noise to nothing but a shade."""
+  """Returns pairs of uint8 [4, 40, 48, 3], from noise to a change of shade."""
   rng = np.random.default_rng(0)
   shape = (4, 40, 48, 3)
 
@@ -78,7 +78,7 @@ def _expected(x, y, mask):
     ),
     "hole_ssim": similarities[hole].mean(),
     "hole_ssim_gaussian": gaussians[hole].mean(),
-    # float64, which divides by 0 as numpy does.
+    # float64, which divides by 0 as NumPy does.
     "hole_sharpness": np.divide(
       *(np.sum(_gradients(image, hole) ** 2) for image in (x, y))
     ),
@@ -89,7 +89,7 @@ def _expected(x, y, mask):
 @pytest.mark.parametrize("pair", _PAIRS)
 def test_every_metric_equals_scikit_images_or_numpys(pair, dtype):
   images, references = (x.astype(dtype) for x in _PAIRS[pair])
-  if dtype == np.float32:  # Off the whole steps, where sums are inexact.
+  if dtype == np.float32:  # Not integers, so that sums are inexact.
     images, references = images * np.float32(0.9937), references + 0.123
   masks = _holes()
   metrics = pixel_errors.evaluate(images, references, masks)
@@ -103,7 +103,7 @@ def test_every_metric_equals_scikit_images_or_numpys(pair, dtype):
     np.testing.assert_allclose(
       values,
       [metric[name] for metric in expected],
-      # MSE reaches 65025, where float32 itself has no 1e-5 to give.
+      # MSE reaches 65025, where 1e-5 is below float32's precision.
       rtol=1e-6 if name.endswith(("mse", "sharpness")) else 0,
       atol=1e-5,
       err_msg=name,

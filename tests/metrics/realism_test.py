@@ -97,7 +97,7 @@ def test_identity_is_the_distance_from_the_original():
   assert found["identity"] == 2
   # The standard deviation is the root of 7; t of 2 degrees is 4.302653.
   assert found["identity_ci95"] == pytest.approx(4.302653 * (7 / 3) ** 0.5)
-  assert found["identity_kept"] == pytest.approx(2 / 3)  # 5 is no longer one.
+  assert found["identity_kept"] == pytest.approx(2 / 3)  # 5 is too far.
   assert found["identity_of_others"] == pytest.approx((20 + 200**0.5) / 3)
 
 

@@ -1,4 +1,4 @@
-"""The fast convolutions against Flax's own layers."""
+"""The fast convolutions compared with Flax's own layers."""
 
 import functools
 
@@ -41,12 +41,12 @@ SPLIT = ["dense", "phases", "winograd"]
 every_implementation = pytest.mark.parametrize(
   "implementation", ["plain", *SPLIT, NATIVE]
 )
-# XLA's own operation is as slow to compile as to run, so that it is held
-# against Flax in value and gradient only.
+# XLA's own operation is as slow to compile as to run, so only its value and
+# gradient are compared with Flax.
 fast_implementation = pytest.mark.parametrize(
   "implementation", [*SPLIT, NATIVE]
 )
-# XLA does not split a call of ours over devices.
+# XLA does not shard custom calls over devices.
 split_implementation = pytest.mark.parametrize("implementation", SPLIT)
 
 
@@ -100,7 +100,7 @@ def second_gradients(f, shape):
 
 @functools.cache
 def of_flax(quantity, operation, shape):
-  """Flax's answer, once for all: its gradients compile for seconds."""
+  """Flax's result, computed once: its gradients take seconds to compile."""
   return quantity(flax_layer(operation, shape[-1]), shape)
 
 
@@ -211,7 +211,7 @@ def test_auto_chooses_what_is_fast(operation, channels, on_cpu):
 
 @every_operation
 def test_winograd_keeps_its_digits_over_many_channels(operation):
-  """The sums of the paper's layers are long, and its transforms lose some."""
+  """The paper's layers have long sums, and the transforms lose precision."""
   shape = (2, 8, 8, 256, 32)
   assert_close(
     value_and_gradients(fast(operation, "winograd"), shape),

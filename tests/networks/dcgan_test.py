@@ -15,7 +15,7 @@ from dcgan_inpaint.networks import native
 
 GOLDEN = pathlib.Path(__file__).with_name("dcgan_golden.npz")
 
-# The paper's tables 1 and 2, at width 1: what each layer gives.
+# The paper's tables 1 and 2, at width 1: the output of each layer.
 GENERATOR_TABLE = {
   "dense": (4 * 4 * 1024,),
   "batch_norm_0": (4, 4, 1024),
@@ -56,12 +56,12 @@ def init(module, example):
 
 
 def abstract(module, example):
-  """Returns shapes and types of the variables, computing nothing."""
+  """Returns shapes and types of the variables, without computing them."""
   return jax.eval_shape(lambda: init(module, example))
 
 
 def layers(module, example, train):
-  """Returns the type and shape that each layer gives, and the network."""
+  """Returns the type and shape of each layer's output, and the network's."""
 
   def apply(variables):
     return module.apply(
@@ -175,7 +175,7 @@ def test_bfloat16_computes_in_it_and_keeps_the_rest_in_float32(network, train):
   }
   _, given = layers(module, example, train)
   if network == "discriminator":
-    # A logit of bfloat16 would have three digits.
+    # A bfloat16 logit would have only three digits.
     assert given.pop("dense").dtype == jnp.float32
   assert {value.dtype for value in given.values()} == {jnp.dtype("bfloat16")}
 
@@ -307,7 +307,7 @@ class PlainDiscriminator(nn.Module):
 
 
 def example(network, implementation="auto"):
-  """Returns a tiny network, its like in Flax's layers, variables and inputs."""
+  """Returns a tiny network, the same in Flax's layers, variables, inputs."""
   rng = np.random.RandomState(7)
   generator, discriminator = tiny.networks(implementation=implementation)
   if network == "generator":
@@ -354,11 +354,11 @@ def test_training_equals_flaxs_own_layers_in_statistics_too(network):
   jax.tree.map(check, apply(module), apply(plain))
 
 
-# --- against what the networks gave when they were right --------------------
+# --- against stored outputs of correct networks ------------------------------
 
 
 def forward(network):
-  """Returns what is golden: some of the pixels, or the logits."""
+  """Returns the golden values: some of the pixels, or the logits."""
   module, _, variables, inputs = example(network)
   apply = jax.jit(lambda v, x: module.apply(v, x, train=False))
   output = np.asarray(apply(variables, inputs))
@@ -367,7 +367,7 @@ def forward(network):
 
 @every_network
 def test_forward_pass_is_the_golden_one(network):
-  """`python tests/networks/dcgan_test.py` writes the file anew."""
+  """`python tests/networks/dcgan_test.py` rewrites the file."""
   with np.load(GOLDEN) as golden:
     expected = golden[network]
   assert expected.std() > 0.1

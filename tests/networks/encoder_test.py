@@ -141,7 +141,7 @@ def test_values_are_dropped_in_training_alone():
     offset, dropped = between(jax.random.key(seed), train=True)
     seen.append(np.asarray(offset))
     assert len(dropped) == len(whole) == 2
-    # The second value depends on what was dropped of the first.
+    # The second value depends on the dropout of the first.
     left = np.asarray(dropped[0]) != 0
     np.testing.assert_allclose(
       dropped[0][left], whole[0][left] / 0.75, rtol=1e-4, atol=1e-5

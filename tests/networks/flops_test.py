@@ -32,15 +32,16 @@ def test_a_pass_at_full_width_is_the_sum_over_the_papers_layers():
 
 def test_a_training_step_counts_each_layers_gradients_where_they_are_needed():
   passes = {
-    # Forwards and to the kernel; the others to the activations, too.
+    # Forward pass and gradient of the kernel; for the others the gradient of
+    # the activations, too.
     DENSE: 2,
     DECONVOLUTIONS[3]: 3,
-    # Real and generated: forwards and both gradients; then G's turn.
+    # Real and generated: forward pass and both gradients; then G's update.
     CONVOLUTIONS[0]: 2 * 2 + 2,
     LOGIT: 2 * 3 + 2,
   }
   expected = sum(products * count for products, count in passes.items())
-  # Three layers of each network are of one size.
+  # Three layers of each network have the same size.
   expected += 3 * sum(DECONVOLUTIONS[:3]) + (2 * 3 + 2) * sum(CONVOLUTIONS[1:])
   assert flops.train_step(1, 100) == 2 * expected
 

@@ -11,7 +11,7 @@ from dcgan_inpaint.runtime import errors
 
 TERMS = ("real", "fake", "generator", "prior")
 
-# Away from -1 and 1, where the hinge has no derivative.
+# Not -1 and 1, where the hinge has no derivative.
 ONE_LOGIT = np.array([[-6.0], [-1.3], [-0.4], [0.0], [0.7], [3.0]])
 TWO_LOGITS = np.array([[2.0, -4.0], [0.3, 0.2], [-1.0, 1.5], [0.0, 0.0]])
 
@@ -25,8 +25,8 @@ def softmax_probability(logits):
   return exponentials[:, 1] / exponentials.sum(axis=1)
 
 
-# What the paper and each loss's own paper print, in D's terms: a probability
-# for the cross-entropies, the output itself for the others.
+# The formulas of the paper and of each loss's own paper, in terms of D: a
+# probability for the cross-entropies, the output itself for the others.
 FORMULAS = {
   "sigmoid_cross_entropy": (
     ONE_LOGIT,
@@ -99,7 +99,7 @@ def test_the_generator_and_the_prior_pull_towards_what_is_called_real(name):
   logits = jnp.float32(FORMULAS[name][0])
   variant = losses.get(name)
   if name == "mean_squared_error":
-    logits = logits[logits[:, 0] < 1]  # Beyond its target it pulls back.
+    logits = logits[logits[:, 0] < 1]  # Beyond the target the sign changes.
   for term in (variant.generator, variant.prior):
     _, pull_back = jax.vjp(term, logits)
     (gradient,) = pull_back(jnp.ones(len(logits)))
@@ -217,7 +217,7 @@ def test_pixels_under_the_hole_have_no_gradient_and_no_nan():
   np.testing.assert_array_equal(
     gradient(generated), mask * np.sign(generated - image)
   )
-  # Pixels that agree sit on the kink of the absolute value.
+  # Equal pixels are at the kink of the absolute value.
   on_the_kink = gradient(image)
   assert np.all(np.abs(on_the_kink) <= mask)
 

@@ -1,6 +1,6 @@
 """The C++ kernels: exactness beyond rounding, the build and its failures.
 
-convolutions_test.py holds their values and gradients against Flax.
+convolutions_test.py compares their values and gradients with Flax.
 """
 
 import functools
@@ -48,9 +48,10 @@ def value_and_gradients(operation, implementation, x, kernel, prepared=None):
   return y, *pull_back(normal(2, y.shape))
 
 
-# Batch, height, width, channels in and out: channels over the edge of a vector
-# or a panel, tiles over the edge of the image, kernels that tasks share (many
-# tiles) and make themselves (few, or a large kernel), sums in several parts.
+# Batch, height, width, channels in and out: channels beyond the end of a vector
+# or a panel, tiles beyond the edge of the image, kernels that are transformed
+# once for all tasks (many tiles) and by each task (few tiles, or a large
+# kernel), sums in several parts.
 every_shape = pytest.mark.parametrize(
   "shape",
   [
@@ -103,7 +104,7 @@ def test_the_steps_of_a_search_transform_no_kernel():
   )
   shape = (8, tiny.SIZE, tiny.SIZE, 3)
   program = compiled_search.lower(search, weights, shape).as_text()
-  # Of G and D four layers each, there and back.
+  # Four layers each of G and D, forward and backward.
   assert program.count("@dcgan_inpaint_ConvolvePrepared(") == 16
   assert "@dcgan_inpaint_Convolve(" not in program
   assert "@dcgan_inpaint_Prepare(" not in program
@@ -181,8 +182,8 @@ def test_a_scan_runs_it():
   np.testing.assert_array_equal(scanned, x)
 
 
-# What another process makes of it, with one device, as users have it: it makes
-# the networks, and then traces them where a compiler would be noticed.
+# Run by another process with one device, as users have it: it makes the
+# networks, and then traces them where a call of the compiler would be noticed.
 PROGRAM = """
   import subprocess
   from absl import logging

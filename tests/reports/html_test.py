@@ -1,4 +1,4 @@
-"""The report as a browser shows it: headless Chromium, by Selenium."""
+"""The report in a browser: headless Chromium, controlled by Selenium."""
 
 import json
 import shutil
@@ -170,7 +170,7 @@ def find(page, selector):
 
 
 def texts(page, selector):
-  # `textContent`, as some of it lies outside of a narrow screen.
+  # `textContent`, as some of it is outside of a narrow screen.
   return [x.get_property("textContent") for x in find(page, selector)]
 
 
@@ -193,7 +193,7 @@ def test_tables_are_sorted_by_their_headings(page):
   assert texts(page, first) == ["quick", "broken", "slow_and_good"]
   (heading,) = find(page, "#metrics thead th[aria-sort]")
   assert heading.get_attribute("aria-sort") == "descending"
-  # By name, as words; by time, the quick one first.
+  # By name, alphabetically; by time, the fast one first.
   click(page, "#metrics .sort", 0)
   assert texts(page, first) == ["broken", "quick", "slow_and_good"]
   titles = texts(page, "#metrics .sort")
@@ -276,7 +276,7 @@ def test_the_scatter_has_every_method_at_its_time_and_error(page):
   (good, broken, quick) = centres
   assert quick[0] < good[0] == broken[0]
   assert quick[1] < broken[1] < good[1]
-  # The front runs from the quick one to the good one.
+  # The front runs from the fast one to the good one.
   front = find(page, "#scatter .front")[0].get_attribute("d")
   assert front.count("L") == 1 and front.startswith("M")
 

@@ -10,7 +10,7 @@ from dcgan_inpaint.reports import progress
 
 
 class Clock:
-  """A clock that the test moves."""
+  """A clock that the test sets."""
 
   def __init__(self):
     self.now = 1000.0
@@ -36,7 +36,7 @@ def clock():
 
 @pytest.fixture
 def lines(monkeypatch):
-  """What was logged."""
+  """The logged lines."""
   logged = []
   monkeypatch.setattr(logging, "info", lambda f, *a: logged.append(f % a))
   return logged
@@ -110,7 +110,7 @@ def test_a_log_file_gets_a_plain_line_every_30_seconds(clock, lines):
     for word in ("train", "images/s", "d_loss"):
       assert word in lines[0]
     assert len(lines) == 3
-  # At the end the time in all.
+  # At the end, the total time.
   assert numbers(lines[3]) == ["1000", "1000", "100", "10", "01:40", "0.6931"]
   bar.close()
   assert len(lines) == 4
@@ -135,7 +135,7 @@ def test_a_terminal_gets_a_bar_and_no_log_lines(clock, lines):
     clock.now += 5
     bar.update(250, d_loss=0.5, g_loss=1.25)
     state = terminal.getvalue().split("\r")[-1]
-  # Per cent; what lies behind the bar: done, of all, rate, time left, metrics.
+  # Per cent; after the bar: done, of all, rate, time left, metrics.
   before, _, after = state.partition("|")
   assert "train" in before and numbers(before) == ["25"]
   shown = numbers(after.rpartition("|")[2])

@@ -24,7 +24,7 @@ ROWS = [
 def test_a_table_holds_each_value_to_four_digits():
   header, *lines = (line.split() for line in results.table(ROWS).splitlines())
   assert header == ["method", "n", "mse", "ssim", "images_per_second"]
-  # What a row lacks is a dash; thousands have no decimals.
+  # A missing value is a dash; thousands have no decimals.
   assert lines == [
     ["dcgan", "2595", "269.7", "0.8552", "-"],
     ["mean", "2595", "12346", "-", "8"],

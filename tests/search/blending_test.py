@@ -17,7 +17,7 @@ FAMILIES = [family for family in mask_sets.FAMILIES if family != "file"]
 
 @pytest.fixture(scope="module")
 def pair():
-  """Two sets of four faces in [-1, 1]: the images, and what is blended in."""
+  """Two sets of four faces in [-1, 1]: images, and generated images."""
   faces = pixels.to_float(synthetic.load("test", 8))
   return faces[:4], faces[4:]
 
@@ -69,7 +69,7 @@ def test_poisson_is_the_solution_of_a_direct_solver(pair, family, screen):
   assert np.max(solution.residual) < 2e-5
   solve = functools.partial(solve_directly, screen=screen)
   expected = list(map(solve, generated, images, masks))
-  # A step of 8 bits is 8e-3.
+  # An 8-bit level is 8e-3.
   np.testing.assert_allclose(solution.completed, expected, atol=3e-5)
 
 
@@ -192,7 +192,7 @@ def test_screened_fades_from_the_rim_over_as_many_pixels_of_g(pair):
     brighter * across[:, None, None], offset[:, 16:48].shape
   )
   np.testing.assert_allclose(offset[:, 16:48], expected, atol=1e-5)
-  # Pixels half as wide: the same fade over twice as many.
+  # Pixels half as wide: the same decay over twice as many.
   generated = pair[1]
   np.testing.assert_array_equal(
     blending.blend("screened", generated, images, masks, scale=2.0),
@@ -231,9 +231,9 @@ def test_opencv_differs_near_the_rim_by_construction(pair):
   """OpenCV's `seamlessClone` solves another equation near the rim.
 
   It erodes its mask by three pixels, takes the gradients of the destination in
-  that band, true pixels under the hole included, and solves over the whole
+  that band, including true pixels under the hole, and solves over the whole
   bounding box, so that known pixels in it change too. On a mask that is three
-  pixels larger, the band is known, and the two agree but near the rim.
+  pixels larger, the band is known, and the two agree except near the rim.
   """
   cv2 = pytest.importorskip("cv2")
   images, generated = map(pixels.to_uint8, pair)
@@ -256,10 +256,10 @@ def test_opencv_differs_near_the_rim_by_construction(pair):
   difference = np.abs(difference).mean((0, 3))
   depth = ndimage.distance_transform_cdt(hole, "chessboard")
   pasted = np.abs(generated - np.float64(ours))[:, hole].mean()
-  # In 8-bit steps; G(z) itself lies many times as far away.
+  # In 8-bit levels; the error of G(z) itself is many times as large.
   assert difference[depth >= 8].mean() < 4 < difference[depth == 1].mean() < 12
   assert pasted > 20
-  # With the mask as it is, OpenCV reads what the hole hides.
+  # With the unchanged mask, OpenCV reads the pixels under the hole.
   blanked = np.where(hole[..., None], np.uint8(128), images[0])
   change = np.float64(clone(blanked, generated[0], hole))
   change -= clone(images[0], generated[0], hole)

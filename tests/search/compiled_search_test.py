@@ -129,7 +129,7 @@ def test_a_start_whose_loss_is_not_finite_does_not_win():
 
   loss = dataclasses.replace(tiny_search.LOSS, prior=prior)
   images, masks = tiny_search.some_images()
-  # Too slow to leave the place where they start.
+  # Too small a learning rate to leave the initial values.
   search = tiny_search.make(loss=loss, starts=8, learning_rate=1e-6)
   result = search(tiny_search.SKETCH_WEIGHTS, images, masks)
   lost = np.isnan(result.loss)
@@ -150,7 +150,7 @@ def test_the_mean_over_the_starts_is_kept_where_it_is_asked_for():
   mean = tiny_search.make(tiny_search.PARTS, steps=5, starts=3, reduce="mean")(
     weights, images, masks
   )
-  # The same steps, but with the states in sight.
+  # The same steps, with visible states.
   compiled = tiny_search.make(tiny_search.PARTS, steps=5, starts=3).compiled
   placed, problems = compiled.prepare(weights), place(compiled, images, masks)
   states = compiled.begin(placed, problems)
@@ -224,7 +224,7 @@ def test_the_steps_of_a_search_may_not_transfer_anything():
   images, masks = tiny_search.some_images(4)
   numbers = np.arange(4, dtype=np.uint32)
   on_host = latent_search.Problem(images, masks, numbers, 0 * numbers)
-  # JAX takes arrays of the host, unless it is forbidden to.
+  # JAX accepts arrays of the host, unless transfers are disallowed.
   compiled.begin(weights, on_host)
   with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
     compiled.run(weights, on_host, compiled.stages(0))

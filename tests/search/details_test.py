@@ -28,8 +28,8 @@ def test_a_gain_of_one_changes_nothing():
 def test_in_the_depth_of_a_hole_details_are_multiplied_by_the_gain():
   faces = some_faces()
   strong = details.strengthen(faces, 0 * centre(), 2.0)
-  # The blur is linear: what it takes of the result is what it took before, and
-  # what it took of the details themselves.
+  # The blur is linear: what it removes from the result is what it removed
+  # before, and what it removes from the details themselves.
   blurred = ndimage.gaussian_filter(
     np.float64(faces), (0, 1.5, 1.5, 0), mode="nearest"
   )
@@ -45,14 +45,14 @@ def test_the_scale_grows_with_the_distance_to_what_is_known(hole):
   row = SIDE // 2
   scale = ((strong - blurred) / (faces - blurred))[0, row, :, 0]
   first = (SIDE - hole) // 2
-  # On the way in, 1, 2, ... pixels from the known ones; beyond half of the
-  # width those of the other side, above or below are as near.
+  # Going inwards, 1, 2, ... pixels from the known ones; beyond half of the
+  # width the other sides are nearer.
   depth = np.arange(1, hole // 2 + 1)
   expected = 2 - 0.63 * np.exp(1 - depth)
   np.testing.assert_allclose(
     scale[first : first + hole // 2], expected, rtol=1e-3
   )
-  # Known pixels are as the rim's.
+  # Known pixels are treated as the rim.
   np.testing.assert_allclose(scale[:first], 1.37, rtol=1e-3)
 
 

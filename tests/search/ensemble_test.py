@@ -54,7 +54,7 @@ def test_vmapped_equals_one_by_one():
   alone = tiny_search.make(devices=1, batch_size=1)
   for index in range(tiny_search.COUNT):
     one = slice(index, index + 1)
-    # Not to the bit: a product of one row is summed in another order.
+    # Not to the bit: a product of one row is summed in a different order.
     tiny_search.assert_results_close(
       alone(
         tiny_search.SKETCH_WEIGHTS, images[one], masks[one], indices=[index]
@@ -69,7 +69,7 @@ def test_permuting_the_images_permutes_the_results():
   order = np.array([5, 2, 0, 3, 1, 4])
   search = tiny_search.default()
   straight = search(tiny_search.SKETCH_WEIGHTS, images, masks)
-  # An image's starts are drawn by its number, which goes with it.
+  # An image's starts are drawn from its number.
   permuted = search(
     tiny_search.SKETCH_WEIGHTS, images[order], masks[order], indices=order
   )
@@ -170,7 +170,7 @@ def test_an_image_and_its_mirror_image_are_completed_alike():
   np.testing.assert_allclose(
     again.completed[:, :, ::-1], found.completed, atol=1e-6
   )
-  # A mean is no sample of what could be there.
+  # A mean is not a sample of the possible faces.
   samples = np.arange(tiny_search.COUNT) % 2
   mixed, others = (
     search(weights, images, masks, samples=samples) for search in (both, plain)
@@ -184,7 +184,7 @@ def test_an_image_and_its_mirror_image_are_completed_alike():
 
 
 def several_encoders():
-  """Returns the weights of three models of one encoder, and of one of three."""
+  """Returns weights of three one-encoder models, and of one with all three."""
   each = [tiny_search.parts_weights(seed) for seed in (3, 4, 5)]
   first, *others = (weights.encoder for weights in each)
   return each, each[0]._replace(encoder=first, other_encoders=tuple(others))
@@ -210,7 +210,7 @@ def test_several_encoders_give_the_mean_of_what_each_of_them_gives(
     found.completed, np.where(masks > 0.5, images, found.generated)
   )
   np.testing.assert_allclose(found.loss, alone[0].loss, rtol=1e-6)
-  # A sample after the first is the first encoder's.
+  # Samples after the first use only the first encoder.
   samples = np.arange(tiny_search.COUNT) % 2
   mixed, first = (
     search(weights, images, masks, samples=samples).generated

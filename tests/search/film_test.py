@@ -33,15 +33,15 @@ def test_the_path_ends_where_the_search_ends(options):
     index=9,
     frames=4,
   )
-  # Eight steps, two a frame.
+  # Eight steps, two per frame.
   assert path.shape == (5, tiny_search.SIDE, tiny_search.SIDE, 3)
   np.testing.assert_allclose(path[-1], found.generated[2], atol=1e-5)
-  # Every frame is another moment, and the first is before the first step.
+  # Every frame differs, and the first one is before the first step.
   assert np.abs(np.diff(path, axis=0)).max(axis=(1, 2, 3)).min() > 0
   before = tiny_search.make(**{**options, "steps": 0})(
     tiny_search.SKETCH_WEIGHTS, images[2:3], masks[2:3], indices=[9]
   )
-  if "reduce" in options:  # Which start wins is another at that moment.
+  if "reduce" in options:  # Another start wins at that moment.
     np.testing.assert_allclose(path[0], before.generated[0], atol=1e-5)
 
 

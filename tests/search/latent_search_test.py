@@ -1,4 +1,4 @@
-"""The search of one image from one start, against equations by hand."""
+"""The search of one image from one start, compared with explicit equations."""
 
 import functools
 import itertools
@@ -16,7 +16,7 @@ from dcgan_inpaint.search import latent_search
 
 
 def objective(latent, index, images, masks, **options):
-  """Returns the loss of a start of `SKETCH` at a latent, and what it gives."""
+  """Returns the loss of a start of `SKETCH` at a latent, and its image."""
   return latent_search.objective(
     tiny_search.networks(),
     tiny_search.settings(**options),
@@ -94,7 +94,7 @@ def test_the_stages_are_those_that_have_steps(options, expected):
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_each_stage_moves_its_own_variable_alone(number):
-  """By the functions of one start, which give what the whole search gives."""
+  """With the functions of one start, whose result is the whole search's."""
   (image,), (mask,) = tiny_search.some_images(1)
   weights, y = tiny_search.parts_weights(), problem(image, mask)
   options = {"start": "encoder", "steps": 2, "refine_steps": 3, "starts": 2}
@@ -135,7 +135,7 @@ def test_each_stage_moves_its_own_variable_alone(number):
 
 
 def test_the_search_is_adam_on_the_papers_equation():
-  """Against a loop that a reader would write first, of one image."""
+  """Compared with a straightforward loop for one image."""
   images, masks = tiny_search.some_images(4, side=tiny.SIZE)
   generator, discriminator = tiny_search.DCGAN
   weights = tiny_search.dcgan_weights()
@@ -184,7 +184,7 @@ def test_the_loss_of_every_start_is_that_of_its_latent_and_falls():
     found = tiny_search.papers_objective(
       result.latent[index], images[index], masks[index], 0.1
     )
-    # The lowest of its starts, and below where each of them began.
+    # The lowest loss of its starts, and below each one's initial loss.
     np.testing.assert_allclose(found, row.min(), rtol=1e-5)
     for number, loss in enumerate(row):
       begin = tiny_search.papers_objective(
@@ -198,7 +198,7 @@ def test_the_loss_of_every_start_is_that_of_its_latent_and_falls():
 
 @functools.cache
 def skips_by_hand():
-  """Returns images, masks, weights, and what G makes of what E gives."""
+  """Returns images, masks, weights, and the images that G makes of E's output."""
   encoder, variables = tiny_search.dcgan_encoder()
   weights = tiny_search.dcgan_weights()._replace(encoder=variables)
   images, masks = tiny_search.some_images(2, side=tiny.SIZE)
@@ -211,7 +211,7 @@ def skips_by_hand():
 
 
 def by_hand(offsets, features, weights):
-  """Returns what G makes of E's offsets and features, and what these change."""
+  """Returns the images of E's offsets and features, and the skips' changes."""
   encoder = weights.encoder["params"]
 
   def apply(x, method, **options):
@@ -248,7 +248,7 @@ def test_skips_change_what_lies_between_the_offset_and_its_image(layer):
   encoder, _ = tiny_search.dcgan_encoder()
   search = tiny_search.make(
     tiny_search.DCGAN, 2, encoder=encoder, start="encoder", steps=0, starts=1,
-    # It starts where E says, and stays there.
+    # It starts at E's output, and stays there.
     refine_steps=1, refine_learning_rate=1e-9, refine_layer=layer,
   )  # fmt: skip
   found = search(weights, images, masks)
@@ -278,14 +278,14 @@ def test_samples_after_the_first_lie_around_the_encoders_own():
 
 
 def test_samples_after_the_first_settle_in_the_first_activations():
-  """By the same steps, on the objective with its pull, of sample 1."""
+  """By the same steps, on the objective with its proximal term, of sample 1."""
   images, masks = tiny_search.some_images(1)
   weights = tiny_search.parts_weights()
   offsets, _ = tiny_search.encoded(images, masks)
   search = tiny_search.from_encoder(
     refine_layer=2,
     refine_steps=3,
-    refine_learning_rate=1e-9,  # The second activations stay as they are.
+    refine_learning_rate=1e-9,  # The second activations do not move.
     spread=0.7,
     prior_weight=0.0,
   )

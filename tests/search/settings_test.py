@@ -41,7 +41,7 @@ def test_a_mode_sets_what_is_left_open_and_nothing_else(mode):
   settings = search_settings.resolve(config)
   expected = {**config.to_dict(), **values, "steps": 7}
   assert dataclasses.asdict(settings) == expected
-  assert config.starts is None  # The config itself stays as it was.
+  assert config.starts is None  # The config itself is unchanged.
 
 
 @pytest.mark.parametrize("mode", search_settings.MODES)

@@ -43,7 +43,7 @@ def test_the_average_and_the_discriminator_of_a_step_are_loaded(
   )
   for leaf in jax.tree.leaves(model.weights):
     assert len(leaf.devices()) == 4
-  # The average lags behind the generator, so they can be told apart.
+  # The average lags behind the generator, so they differ.
   kernels = [
     tree["params"]["dense"]["kernel"]
     for tree in (state.generator_ema, state.generator)
@@ -71,7 +71,7 @@ def test_a_model_knows_its_config_and_the_mean_of_its_images(
   )
 
 
-# What Orbax had under way when it met the damage ends in a warning.
+# Orbax's pending work at the time of the damage ends in a warning.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_broken_latest_gives_way_and_a_broken_choice_is_refused(
   trained_run, tmp_path, caplog
@@ -82,7 +82,7 @@ def test_a_broken_latest_gives_way_and_a_broken_choice_is_refused(
     path.write_bytes(path.read_bytes()[:100])
   assert load(workdir, "latest").step == 3
   assert re.search("checkpoint 6 of .* cannot be read", caplog.text)
-  # Whoever names a step gets that step or none.
+  # A step that is named is never replaced by another.
   with pytest.raises(errors.UserError, match="can be read .6: .* try latest"):
     load(workdir, "6")
 
@@ -136,7 +136,7 @@ def test_the_search_generates_what_the_trained_generator_does(model):
     (("A", "B"), [("A",), ("B",)]),
     ((("A", "B"), "C"), [("A", "B"), ("C",)]),
     (("a, b + c",), [("a, b + c",)]),
-    # The text is the name of a folder.
+    # The text is the name of an existing folder.
     ("here, there + now", [("here, there + now",)]),
   ],
 )

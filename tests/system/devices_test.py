@@ -71,7 +71,7 @@ def test_the_compiled_search_communicates_nothing(programs):
   )
   images = np.zeros((8, tiny.SIZE, tiny.SIZE, 3), np.float32)
   search(tiny.weights(generator, discriminator), images, images[..., :1])
-  # What begins a batch, what advances it and what ends it.
+  # The programs that begin, advance and end a batch.
   assert len(programs) >= 3
   for text in programs:
     assert "num_partitions=8" in text

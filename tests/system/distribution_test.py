@@ -1,4 +1,4 @@
-"""The wheel and the sdist: what they hold, and that they work by themselves."""
+"""The wheel and the sdist: their contents, and that they work on their own."""
 
 import pathlib
 import shutil
@@ -45,7 +45,7 @@ def sdist(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(sdist, tmp_path_factory):
-  """Returns a folder with what the wheel installs, built from the sdist."""
+  """Returns a folder with the installed wheel, built from the sdist."""
   folder = tmp_path_factory.mktemp("wheel")
   build = (
     f"from setuptools import build_meta as b; b.build_wheel({str(folder)!r})"

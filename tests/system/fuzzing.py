@@ -1,20 +1,19 @@
-"""Coverage-guided fuzzing of everything that reads a stranger's file.
+"""Coverage-guided fuzzing of everything that reads untrusted files.
 
   python tests/system/fuzzing.py image [FLAGS OF LIBFUZZER] [FOLDER]
 
-feeds one of `READERS`, or several with commas between, with mutations of its
-corpus, `corpus/NAME`, until it breaks the promise that all of them make:
-whatever the bytes, a reader returns what its docstring says, or raises
-`errors.UserError` with a message of one printable line. A crash of the
-interpreter, a hang and memory beyond the limit count too. FOLDER gets the
-inputs that reach something new.
+feeds one of `READERS`, or several separated by commas, with mutations of its
+corpus, `corpus/NAME`, until it violates the contract of all readers: for any
+bytes, a reader returns what its docstring says, or raises `errors.UserError`
+with a message of one printable line. A crash of the interpreter, a hang and
+memory beyond the limit are violations, too. FOLDER gets the inputs that reach
+new branches.
 
-Atheris (libFuzzer) sees the branches of this package, of Pillow's and numpy's
-Python code and of `zipfile`; the decoders that Pillow has in C are run, and
-their branches not seen.
+Atheris (libFuzzer) traces the branches of this package, of Pillow's and NumPy's
+Python code and of `zipfile`; Pillow's decoders in C are run, but not traced.
 
-The readers import what they need when they are first called, which is when
-Atheris looks.
+The readers import modules when they are first called, so that Atheris can
+instrument them.
 """
 
 import pathlib
@@ -27,7 +26,7 @@ CORPUS = pathlib.Path(__file__).resolve().parent / "corpus"
 _EMPTY_NPZ = b"PK\5\6" + bytes(18)  # A zip without members.
 _FLAGS = (
   "-max_len=4096",
-  # Seconds that one input may take, and MiB of the process.
+  # Limits: seconds per input, and MiB of the process.
   "-timeout=20",
   "-rss_limit_mb=4096",
 )
@@ -43,7 +42,7 @@ def _image(content: bytes, scratch: pathlib.Path) -> None:
   loaded = folder.load(str(scratch / "images"), "all")
   assert loaded.images.shape == (1, 64, 64, 3)
   assert loaded.images.dtype == np.uint8 and loaded.names == ["a.png"]
-  # What the job `inpaint` does with it.
+  # As the job `inpaint` uses it.
   whole = np.asarray(decoding.open_rgb(content))
   alpha = decoding.transparency(content)
   assert whole.dtype == np.uint8 and whole.shape == (*alpha.shape, 3)
@@ -55,7 +54,7 @@ def _mask(content: bytes, scratch: pathlib.Path) -> None:
   from dcgan_inpaint.masks import mask_sets
   from dcgan_inpaint.masks import mask_settings
 
-  # By the content, so that one input does one thing.
+  # Chosen by the content, so that an input always does the same.
   choice = zlib.crc32(content)
   settings = mask_settings.MaskSettings(
     "file",
@@ -143,11 +142,11 @@ READERS = {
 
 
 def check(name: str, content: bytes, scratch: pathlib.Path) -> None:
-  """Raises where a reader breaks its promise.
+  """Raises an error if a reader violates its contract.
 
   Args:
     name: one of `READERS`.
-    content: of the file that it is given.
+    content: of the file to read.
     scratch: a folder for that file.
   """
   from dcgan_inpaint.runtime import errors
@@ -176,8 +175,8 @@ def main(argv: list[str]) -> None:
   ):
     from PIL import Image
 
-    Image.init()  # All plug-ins, which are else imported when first needed.
-    # A bomb is refused as ever, and what is allowed takes no seconds.
+    Image.init()  # All plug-ins, which otherwise are imported when needed.
+    # Bombs are refused as usual, and allowed images do not take seconds.
     Image.MAX_IMAGE_PIXELS = 1 << 18
     for name in names:
       for seed in (CORPUS / name).iterdir():
@@ -187,7 +186,7 @@ def main(argv: list[str]) -> None:
     for name in names:
       check(name, content, scratch)
 
-  # libFuzzer writes what is new to it into the first folder.
+  # libFuzzer writes new inputs into the first folder.
   if all(flag.startswith("-") for flag in flags):
     (scratch / "found").mkdir()
     flags.append(str(scratch / "found"))

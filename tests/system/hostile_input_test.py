@@ -1,6 +1,6 @@
-"""Files that were made to do harm. `fuzzing_test` has those that nobody made.
+"""Files that are made to do harm; `fuzzing_test` has random ones.
 
-Zips that point out of themselves, bombs of pixels and torn files are refused in
+Zips with paths outside, decompression bombs and truncated files are tested in
 `data/folder_test`, `data/decoding_test` and `inpaint_bad_input_test`.
 """
 
@@ -39,7 +39,7 @@ SOURCES = sorted(
 
 # --- pickles ------------------------------------------------------------------
 
-# Modules that run what a file says, and calls that do.
+# Modules and calls that can run code from a file.
 PICKLES = {
   "pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve",
 }  # fmt: skip
@@ -47,7 +47,7 @@ CALLS = {"eval", "exec", "compile", "__import__"}
 
 
 def unpickles(source):
-  """Yields what in a module's source might run what a file says."""
+  """Yields what in a module's source might run code from a file."""
   for node in ast.walk(ast.parse(source)):
     if isinstance(node, ast.Import):
       names = {alias.name.partition(".")[0] for alias in node.names}
@@ -61,7 +61,7 @@ def unpickles(source):
       called = ast.unparse(node.func)
       if called in CALLS or called in ("yaml.load", "torch.load"):
         yield called
-      # Said at every call, whatever numpy's default becomes.
+      # Explicit at every call, whatever NumPy's default becomes.
       keywords = {keyword.arg for keyword in node.keywords}
       if called in ("np.load", "numpy.load") and "allow_pickle" not in keywords:
         yield called
@@ -91,7 +91,7 @@ def test_the_search_for_pickles_finds_them(source):
 
 
 class Harmful:
-  """An object whose unpickling makes a folder."""
+  """An object whose unpickling creates a folder."""
 
   def __init__(self, path):
     self._path = str(path)
@@ -102,7 +102,7 @@ class Harmful:
 
 @pytest.fixture
 def harmful(tmp_path):
-  """Bytes of an .npz with a pickle in it, and the folder that it would make."""
+  """Bytes of an .npz with a pickle in it, and the folder it would create."""
   path = tmp_path / "harm"
   file = io.BytesIO()
   np.savez(file, digest=np.array([Harmful(path)], dtype=object), x=np.ones(1))
@@ -186,7 +186,7 @@ def test_a_models_file_names_no_code_to_run(model, tmp_path, monkeypatch):
   with pytest.raises(errors.UserError, match="checkpoint.loss=spy:loss"):
     load(folder)
   assert not (tmp_path / "spy.ran").exists()
-  # The user may.
+  # The user may name it.
   assert load(folder, loss="spy:loss").step == 3
   assert (tmp_path / "spy.ran").exists()
 
@@ -223,7 +223,7 @@ FACE = image_files.encode(synthetic.load("test", 1)[0])
 
 def write_zip(path, members, compression=zipfile.ZIP_STORED):
   with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:
-    warnings.simplefilter("ignore")  # Of names that are there already.
+    warnings.simplefilter("ignore")  # About duplicate names.
     for name, content in members:
       archive.writestr(name, content, compression)
   return str(path)
@@ -266,7 +266,7 @@ def test_members_that_share_their_bytes_are_refused(tmp_path):
   path = tmp_path / "overlapping.zip"
   write_zip(path, [("a.png", FACE), ("b.png", FACE)])
   content = bytearray(path.read_bytes())
-  # The second entry of the directory is set to where the first one's file is.
+  # The second entry of the directory points to the first one's file.
   second = content.rindex(b"PK\1\2")
   struct.pack_into("<I", content, second + 42, 0)
   path.write_bytes(content)
@@ -287,7 +287,7 @@ def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch, honest):
   path = tmp_path / "bomb.zip"
   size = 64 << 20
   write_zip(path, [("a.bmp", bytes(size))], zipfile.ZIP_DEFLATED)
-  if not honest:  # The archive's head and directory say that it is small.
+  if not honest:  # Header and directory claim that it is small.
     small, large = struct.pack("<I", 1 << 10), struct.pack("<I", size)
     path.write_bytes(path.read_bytes().replace(large, small))
   assert path.stat().st_size < 1 << 20
@@ -302,7 +302,7 @@ def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch, honest):
 
 
 def test_what_is_called_an_image_starts_no_program(tmp_path, monkeypatch):
-  # Pillow would hand PostScript to Ghostscript, whatever the file is called.
+  # Pillow would pass PostScript to Ghostscript, whatever the file's name is.
   path = tmp_path / "a.png"
   path.write_bytes(image_files.encode(synthetic.load("test", 1)[0], "eps"))
   with pytest.raises(errors.UserError, match="BMP, GIF, JPEG"):

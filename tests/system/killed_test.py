@@ -1,10 +1,10 @@
-"""Jobs that are killed, again and again, and go on by the same command.
+"""Jobs that are killed repeatedly, and resumed by the same command.
 
-Every life of a job is the command line in a process of its own, which SIGKILL
-ends: some a drawn time after they started, some while they work, and some while
-a file is being written. A fork server makes the processes, with everything
-imported, so that a life takes seconds. `DCGAN_INPAINT_KILLS=50 pytest
-tests/system/killed_test.py` kills each job that often.
+Every life of a job is the command line in a process of its own, which is killed
+by SIGKILL: some a random time after the start, some while they work, and some
+while a file is being written. A fork server starts the processes, with
+everything imported, so that a life takes seconds. `DCGAN_INPAINT_KILLS=50
+pytest tests/system/killed_test.py` kills each job that often.
 """
 
 import multiprocessing
@@ -55,7 +55,7 @@ def get_config():
 
 
 def command_line(flags, cache, log):
-  """What a new process does: the command line, with its output in a file."""
+  """Runs the command line in a new process, with its output in a file."""
   file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
   os.dup2(file, sys.stdout.fileno())
   os.dup2(file, sys.stderr.fileno())
@@ -66,7 +66,7 @@ def command_line(flags, cache, log):
 
 
 class Job:
-  """A command that is killed and given again."""
+  """A command that is killed and repeated."""
 
   def __init__(self, workdir, *flags):
     self.workdir = workdir
@@ -78,10 +78,10 @@ class Job:
     """Lets the command work; kills it `delay` seconds after it is time.
 
     Args:
-      is_time: function of the time that this life began; asked all the time.
+      is_time: function of the time that this life began; polled.
       delay: in seconds.
 
-    Without `is_time` it may work to its end, which must be a good one.
+    Without `is_time` it may finish, and must succeed.
     """
     cache = jax.config.jax_compilation_cache_dir or ""
     process = PROCESSES.Process(
@@ -102,13 +102,13 @@ class Job:
 
 
 def moments(kills, seed, done, writing):
-  """Yields so many moments to kill at, as the arguments of `Job.live`.
+  """Yields moments to kill at, as arguments of `Job.live`.
 
   Args:
     kills: how many.
-    seed: of the draws.
-    done: returns how many things are done.
-    writing: returns the paths that are half written.
+    seed: of the random moments.
+    done: returns how many items are done.
+    writing: returns the paths that are partly written.
   """
   draw = random.Random(seed)
   for kill in range(kills):
@@ -122,7 +122,7 @@ def moments(kills, seed, done, writing):
       del began
       return done() >= goal
 
-    # Every kind is among the first three.
+    # The first three have every kind.
     yield (
       {"is_time": is_writing, "delay": draw.uniform(0, 0.02)},
       {"is_time": is_done, "delay": draw.uniform(0, 0.05)},
@@ -131,14 +131,14 @@ def moments(kills, seed, done, writing):
 
 
 def identities(paths):
-  """Returns the paths, each with what tells it from a new one of its name."""
+  """Returns the paths, each with what identifies this version of the file."""
   return {(path, path.stat().st_ctime_ns) for path in paths}
 
 
 def made_after(path, began):
   try:
     return path.stat().st_ctime > began
-  except FileNotFoundError:  # It is whole by now, and has its own name.
+  except FileNotFoundError:  # It is complete by now, and was renamed.
     return False
 
 
@@ -146,7 +146,7 @@ def made_after(path, began):
 
 
 def saved(workdir):
-  """Returns the steps that are saved, and the folders that are half saved."""
+  """Returns the saved steps, and the folders of unfinished saves."""
   paths = list((workdir / "checkpoints").glob("*"))
   steps = sorted(int(path.name) for path in paths if path.name.isdecimal())
   return steps, [path for path in paths if not path.name.isdecimal()]
@@ -165,7 +165,7 @@ def test_a_training_that_is_killed_ends_as_the_uninterrupted_one(
   kills = KILLS or 4
   config = tmp_path / "config.py"
   config.write_text(CONFIG)
-  # More steps than are done in all lives that are cut short.
+  # More steps than all interrupted lives do.
   steps = 18 * kills
   flags = (f"--config={config}", f"--config.train.steps={steps}")
   uninterrupted = Job(tmp_path / "uninterrupted", *flags)
@@ -183,7 +183,7 @@ def test_a_training_that_is_killed_ends_as_the_uninterrupted_one(
     whole, _ = saved(job.workdir)
     job.live(**moment)
     found = re.findall(r"resuming .* at step ([\d,]+)", job.log)
-    # No work is lost that was saved.
+    # No saved work is lost.
     assert [int(step.replace(",", "")) for step in found] in ([], whole[-1:])
     resumed += len(found)
     half_saved |= identities(saved(job.workdir)[1])
@@ -208,25 +208,25 @@ def test_a_training_that_is_killed_ends_as_the_uninterrupted_one(
 
 
 def items(folder, suffix):
-  """Returns the finished files, which are visible, with what tells each."""
+  """Returns the finished, visible files, each with what identifies it."""
   paths = folder.rglob(f"*{suffix}")
   return identities(path for path in paths if not path.name.startswith("."))
 
 
 def half_written(folder):
-  """Returns the files that are being written, under their hidden names."""
+  """Returns the files that are being written, which have hidden names."""
   return [path for path in folder.rglob(".*") if path.is_file()]
 
 
 def kill_often(job, folder, suffix, check, kills):
-  """Kills a job that makes files; returns how many were being written then.
+  """Kills a job that makes files; returns how many were then being written.
 
   Args:
     job: the job.
     folder: where its files appear.
     suffix: of the files.
-    check: called with each visible file after each life; raises where the file
-      is not whole.
+    check: called with each visible file after each life; raises an error if the
+      file is incomplete.
     kills: how often.
   """
   found = set()
@@ -239,7 +239,7 @@ def kill_often(job, folder, suffix, check, kills):
     before = items(folder, suffix)
     job.live(**moment)
     after = items(folder, suffix)
-    # What was finished is not done again.
+    # Finished files are not made again.
     assert before <= after
     for path, _ in after - before:
       check(path)
@@ -288,7 +288,7 @@ def test_an_inpainting_that_is_killed_does_nothing_twice(
   rng = np.random.default_rng(0)
   count = 6 * kills
   for i in range(count):
-    # Noise takes long to write.
+    # Noise is slow to write.
     image = rng.integers(0, 256, (500, 500, 3), np.uint8)
     pictures.save_png(tmp_path / "photos" / f"{i:02d}.png", image)
   flags = (

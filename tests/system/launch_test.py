@@ -1,4 +1,4 @@
-"""What can be seen of `launch/` without the systems that it is for."""
+"""Tests of `launch/` without the systems that it is for."""
 
 import os
 import pathlib
@@ -15,7 +15,7 @@ import yaml
 LAUNCH = pathlib.Path(__file__).resolve().parents[2] / "launch"
 SCRIPTS = ("local.sh", "slurm.sbatch", "tpu_pod.sh")
 
-# Stands for Python and for the job: says what it got, then does as it is told.
+# Replaces Python and the job: prints its arguments, then follows them.
 STAND_IN = """#!/usr/bin/env bash
 if [[ $1 == -c ]]; then echo 1234; exit; fi
 trap 'echo saved; exit 0' TERM
@@ -32,7 +32,7 @@ for _ in {1..600}; do sleep 0.1; done
 
 @pytest.fixture
 def local(tmp_path):
-  """Starts launch/local.sh on a stand-in for Python."""
+  """Starts launch/local.sh with a replacement for Python."""
   python = tmp_path / "python"
   python.write_text(STAND_IN)
   python.chmod(0o755)
@@ -59,7 +59,7 @@ def test_the_kubernetes_objects_keep_to_their_schema():
   service, job = yaml.safe_load_all((LAUNCH / "kubernetes.yaml").read_text())
   for resource in (service, job):
     kubernetes_validate.validate(resource, "1.33", strict=True)
-  # Where a number or a name stands twice, it is the same.
+  # Repeated numbers and names agree.
   spec = job["spec"]
   pod = spec["template"]["spec"]
   (container,) = pod["containers"]

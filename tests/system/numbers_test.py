@@ -1,8 +1,8 @@
-"""Training on numbers that are none, and on data that teach nothing.
+"""Training with non-finite numbers, and on degenerate data.
 
-What images and masks may hold is in `properties_test`, `api_test` and
-`methods/methods_test`; the losses of a discriminator that is sure of itself are
-in `losses_test`.
+The allowed values of images and masks are in `properties_test`, `api_test` and
+`methods/methods_test`; the losses of a saturated discriminator are in
+`losses_test`.
 """
 
 import jax
@@ -44,7 +44,7 @@ def test_a_gradient_that_is_no_number_stops_the_run_before_it_is_saved(
 ):
   (tmp_path / "steep.py").write_text(LOSS)
   monkeypatch.syspath_prepend(tmp_path)
-  # The losses of step 1 are finite, and what it leaves is not.
+  # The losses of step 1 are finite, and the state after it is not.
   config = tiny.train_config(
     **PLAIN, train__loss="steep:loss", train__save_every=1
   )
@@ -56,7 +56,7 @@ def test_a_gradient_that_is_no_number_stops_the_run_before_it_is_saved(
 
 
 def test_images_of_one_colour_train_to_finite_numbers(tmp_path, trained_run):
-  del trained_run  # It has compiled the same program.
+  del trained_run  # Compiles the same program first.
   for number in range(24):
     black = np.zeros((64, 64, 3), np.uint8)
     pictures.save_png(tmp_path / "black" / f"{number}.png", black)
@@ -74,7 +74,7 @@ def test_a_discriminator_that_saturates_leaves_training_finite(trained_run):
   config = tiny.train_config()
   generator, discriminator, loss = gan.networks(config)
   mesh = tiny.mesh(4)
-  # The program that `trained_run` has compiled.
+  # The program that `trained_run` compiles.
   task = gan.GanTask(
     generator=generator,
     discriminator=discriminator,
@@ -98,6 +98,6 @@ def test_a_discriminator_that_saturates_leaves_training_finite(trained_run):
       )
       assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
       assert all(np.isfinite(value).all() for value in metrics.values())
-      assert abs(metrics["fake_logit"]) > 9e3  # It shows.
-      if sure < 0:  # That all is fake: G learns still, by -log D.
+      assert abs(metrics["fake_logit"]) > 9e3  # As constructed.
+      if sure < 0:  # That all is fake: G still learns, by -log D.
         assert metrics["generator_update"] > 1e-3

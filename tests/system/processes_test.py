@@ -1,7 +1,7 @@
 """Two processes of two CPU devices each, by `launch/local.sh`.
 
-The story is run once: a training is asked to stop, the same command goes on,
-and what it made inpaints a folder. The tests look at what it left.
+The story is run once: a training gets SIGTERM, the same command resumes it, and
+its model inpaints a folder. The tests check the results.
 """
 
 import csv
@@ -49,7 +49,7 @@ import tiny
 def get_config():
   return tiny.encoder_config("")
 """
-# What would be compiled, and is of no interest to a test.
+# Options that avoid compiling programs that the tests do not need.
 PLAIN = {"train__validation_images": 0, "train__sample_every": 0}
 FASTER = [f"--config.{k.replace('__', '.')}={v}" for k, v in PLAIN.items()]
 
@@ -76,7 +76,7 @@ def start(*flags):
   )
 
 
-# Seconds that anything may take on a machine that is busy with other work.
+# A timeout in seconds that is enough on a machine busy with other work.
 PATIENCE = 900
 
 
@@ -85,14 +85,14 @@ def finish(process):
   try:
     out, err = process.communicate(timeout=PATIENCE)
   except subprocess.TimeoutExpired:
-    process.terminate()  # The launcher passes it on.
+    process.terminate()  # The launcher forwards it.
     out, err = process.communicate(timeout=60)
     pytest.fail(f"{process.args} did not end in time:\n{out}\n{err}")
   return process.returncode, out.splitlines(), err
 
 
 def losses(workdir):
-  """Returns {step: (loss of D, loss of G)}; no step may stand twice."""
+  """Returns {step: (loss of D, loss of G)}; no step may appear twice."""
   rows = metric_writer.read(pathlib.Path(workdir) / "metrics.jsonl")
   rows = [row for row in rows if "generator_loss" in row]
   found = {
@@ -109,10 +109,10 @@ def assert_same_losses(actual, expected, steps):
 
 
 def save_first_state(workdir):
-  """Saves a state of step 0 under which every value counts.
+  """Saves a state of step 0 under which every value matters.
 
-  From fresh weights some gradients are nothing but rounding, of which Adam
-  makes steps of full size: two runs would part for no reason of theirs.
+  With freshly initialised weights some gradients are only rounding errors, from
+  which Adam makes steps of full size: two runs would diverge.
   """
   config = tiny.train_config(evaluation__methods="")
   generator, discriminator, _ = gan.networks(config)
@@ -139,7 +139,7 @@ def train_here(workdir, devices, steps):
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory, trained_run):
-  """Runs it; returns where it is and how each command ended."""
+  """Runs it; returns its folder and the result of each command."""
   root = tmp_path_factory.mktemp("story")
   config, workdir = root / "config.py", root / "run"
   config.write_text(CONFIG)
@@ -212,7 +212,7 @@ def test_the_same_command_goes_on(story):
 
 
 def test_one_process_goes_on_where_two_stopped(story, tmp_path):
-  """On one device, and then on four: the losses of the two processes."""
+  """On one device, and then on four: with the losses of the two processes."""
   shutil.copytree(story.root / "stopped", tmp_path / "run")
   for devices in (1, 4):
     steps = story.stopped + (1 if devices == 1 else 2)
@@ -222,8 +222,8 @@ def test_one_process_goes_on_where_two_stopped(story, tmp_path):
 
 
 def test_only_the_first_process_writes(story):
-  # It alone has a table, and nothing was there to be set aside. What other
-  # libraries print goes to standard error.
+  # Only it has a table, and no older file was set aside. Other libraries print
+  # to standard error.
   _, lines, _ = story.second
   assert lines and all(line.startswith("[0] ") for line in lines)
   names = {path.name for path in story.workdir.iterdir()}
@@ -260,7 +260,7 @@ def test_disjoint_shares_of_a_folder_make_one_table(
   for i in range(5):
     made = pictures.load_png(story.root / "inpaint" / "completed" / f"{i}.png")
     alone = pictures.load_png(tmp_path / "completed" / f"{i}.png")
-    # One level where a value lies on the edge of two.
+    # One level, for values between two.
     np.testing.assert_allclose(np.int32(made), alone, atol=1)
 
 
@@ -314,7 +314,7 @@ time.sleep(900)
 
 
 def test_a_process_that_dies_stops_the_others_and_is_named():
-  """Without a launcher: by JAX itself, as on a cluster."""
+  """Without a launcher, by JAX itself, as on a cluster."""
   with socket.socket() as probe:
     probe.bind(("localhost", 0))
     address = f"localhost:{probe.getsockname()[1]}"
@@ -330,12 +330,12 @@ def test_a_process_that_dies_stops_the_others_and_is_named():
     for i in range(2)
   ]
   for process in processes:
-    # A line, or the end of one that failed.
+    # A line, or the end of the output of a process that failed.
     line = process.stdout.readline()
     assert line == "joined\n", finish(process)
   processes[1].kill()
   processes[1].communicate()
-  # The bound is the heartbeat's, and much room for a machine that is busy.
+  # The heartbeat's timeout, with much room for a busy machine.
   status, _, err = finish(processes[0])
   assert status != 0
   assert re.search(r"stopped sending heartbeats\):\n.*1\n", err), err

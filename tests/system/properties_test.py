@@ -1,7 +1,7 @@
-"""What must hold for every image and mask, by examples that hypothesis draws.
+"""Properties for every image and mask, with examples drawn by hypothesis.
 
-The draws are the same in every run. Shapes are fixed where something is
-compiled, so that each program is compiled once.
+The examples are the same in every run. Shapes are fixed for compiled functions,
+so that each program is compiled once.
 """
 
 import functools
@@ -31,7 +31,7 @@ few = functools.partial(
 
 @st.composite
 def batches(draw, height, width, least=1, most=6):
-  """Images and masks [N, height, width, ...], plain ones among them."""
+  """Images and masks [N, height, width, ...], some of them constant."""
   count = draw(st.integers(least, most))
   rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
   images = rng.uniform(-1, 1, (count, height, width, 3)).astype(np.float32)
@@ -52,7 +52,7 @@ def batches(draw, height, width, least=1, most=6):
 
 
 def assert_filled(completed, images, masks):
-  """Known pixels to the bit, and all of it finite and in range."""
+  """Known pixels are unchanged to the bit, all are finite and in range."""
   assert completed.dtype == np.float32 and completed.shape == images.shape
   known = np.broadcast_to(masks > 0.5, images.shape)
   np.testing.assert_array_equal(completed[known], images[known])
@@ -87,7 +87,7 @@ def test_the_order_of_a_batch_does_not_matter(batch, random):
   order = list(range(len(images)))
   random.shuffle(order)
   straight = search(4)(images, masks).completed
-  # An image's starts are drawn by its number, which goes with it.
+  # An image's starts are drawn from its number.
   shuffled = search(4)(images[order], masks[order], indices=order).completed
   np.testing.assert_array_equal(shuffled, straight[order])
 
@@ -108,7 +108,7 @@ def test_an_image_does_not_depend_on_its_neighbours(batch, others, data):
 @few(max_examples=20)
 @hypothesis.given(FACES)
 def test_the_number_of_devices_does_not_matter(batch):
-  # Not to the bit: a batch of one is summed in another order.
+  # Not to the bit: a batch of one is summed in a different order.
   np.testing.assert_allclose(
     search(1)(*batch).completed, search(4)(*batch).completed, atol=1e-4
   )
@@ -116,7 +116,7 @@ def test_the_number_of_devices_does_not_matter(batch):
 
 # --- the other methods --------------------------------------------------------
 
-# Quick ones, of every family; `methods_test` has all methods.
+# Fast methods of every family; `methods_test` has all methods.
 QUICK = (
   "harmonic",
   "total_variation",
@@ -160,7 +160,7 @@ def test_a_known_pixel_that_is_no_number_costs_its_image_alone(
   completed = method(name)(images, masks).completed
   rest = [0, 2, 3]
   np.testing.assert_array_equal(completed[rest], expected[rest])
-  # By which the jobs know that it failed.
+  # So that the jobs detect the failure.
   assert not np.isfinite(completed[1]).all()
 
 
@@ -174,7 +174,7 @@ def test_blending_keeps_what_is_known_for_any_batch(mode, batch, generated):
   assert_filled(np.asarray(blended), images, masks)
 
 
-# --- there and back -----------------------------------------------------------
+# --- round trips --------------------------------------------------------------
 
 SIDES = st.integers(8, 40)
 HOLES = hnp.arrays(bool, st.tuples(SIDES, SIDES))
@@ -195,7 +195,7 @@ def test_a_mask_comes_back_in_both_polarities_and_sizes(
 ):
   path = tmp_path_factory.mktemp("mask") / "mask.png"
   for polarity, white in (("white_is_hole", hole), ("white_is_known", ~hole)):
-    # Enlarged by whole pixels, as whoever draws on a larger image does.
+    # Enlarged by whole pixels, like a mask drawn on a larger image.
     drawn = white.repeat(factor, 0).repeat(factor, 1)
     pictures.save_png(path, np.uint8(255 * drawn))
     mask = read_mask(path, polarity, *hole.shape)

@@ -3,10 +3,11 @@
   PYTHONPATH=. python tests/system/reference_table.py \
       --shared=../shared --images=256
 
-The table stands in the shared folder's `reference/README.md`. It checks the
-search apart from our training. By the time that fewer took, 256 faces, 1 start
-and 1,000 steps take about 25 minutes on two CPU cores. The first 64 gave MSE
-283.6 +- 55.0, PSNR 24.54, SSIM .849; the table has 269.3, 24.56, .847 for 256.
+The table is in the shared folder's `reference/README.md`. It checks the search
+independently of this package's training. Extrapolated from fewer faces, 256
+faces, 1 start and 1,000 steps take about 25 minutes on two CPU cores. The first
+64 have MSE 283.6 +- 55.0, PSNR 24.54, SSIM .849; the table has 269.3, 24.56,
+.847 for 256.
 """
 
 import argparse

@@ -72,7 +72,7 @@ def test_generated_faces_are_coloured_as_faces_and_judged_so(reference, faces):
       moment(real_levels, axis=(0, 1, 2)),
       atol=12,
     )
-  # Skin in the middle is red before green before blue.
+  # Skin in the middle has more red than green, and more green than blue.
   middle = generated_levels[:, 24:40, 24:40].mean(axis=(1, 2))
   assert (
     np.mean((middle[:, 0] > middle[:, 1]) & (middle[:, 1] > middle[:, 2])) > 0.8

@@ -1,7 +1,7 @@
 """The shared reference model, as variables of this package's networks.
 
-It serves the development of the search alone, and is no part of the package.
-See `reference/README.md` in the shared folder for what the arrays are.
+It is only used for the development of the search, and is not part of the
+package. `reference/README.md` in the shared folder describes the arrays.
 """
 
 import os
@@ -27,7 +27,7 @@ def load(path: str | os.PathLike) -> bundle.Weights:
     path: the file.
 
   Returns:
-    The weights of both networks, float32 numpy arrays, with the variables'
+    The weights of both networks, float32 NumPy arrays, with the variables'
     names of `models.Generator` and `models.Discriminator`. The biases that the
     reference does not have are zeros.
   """

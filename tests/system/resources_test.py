@@ -1,4 +1,4 @@
-"""What becomes of a run whose machine fails it, or whose clock jumps."""
+"""Runs with full disks, too little memory, and clocks that jump."""
 
 import errno
 import os
@@ -56,7 +56,7 @@ ls "$DISK"/run/checkpoints
 
 @pytest.fixture(scope="module")
 def full_disk(tmp_path_factory):
-  """Returns what the two runs said: (output, errors)."""
+  """Returns the output of the two runs: (output, errors)."""
   own_mounts = ["unshare", "--user", "--map-root-user", "--mount"]
   allowed = (
     shutil.which("unshare")
@@ -86,7 +86,7 @@ def test_a_full_disk_ends_in_a_line_and_costs_no_checkpoint(full_disk):
   out, err = full_disk
   first, _, _ = out.partition("status 2")
   assert first != out, err
-  # The last word; what Orbax logs before it has the detail.
+  # The last line; Orbax logs the details before it.
   lines = re.findall(r"^error: .*", err, re.MULTILINE)
   assert len(lines) == 1, err
   (line,) = lines
@@ -134,14 +134,14 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path, write):
 
 
 def test_a_workdir_that_cannot_be_written_to_is_refused_at_once():
-  # Not in pytest's folder, into which nobody else may look.
+  # Not in pytest's folder, which other users cannot read.
   with tempfile.TemporaryDirectory() as folder:
     workdir = pathlib.Path(folder) / "run"
     workdir.mkdir()
     workdir.chmod(0o555)
     pathlib.Path(folder).chmod(0o755)
     superuser = os.geteuid() == 0
-    if superuser:  # Who may always write.
+    if superuser:  # Who may write everywhere.
       os.seteuid(65534)
     try:
       for path in (workdir, workdir / "new"):
@@ -157,7 +157,7 @@ def test_a_disk_that_fails_later_ends_in_a_line(number):
   error = OSError(number, os.strerror(number), "runs/a/metrics.jsonl")
   advice = errors.advice(error)
   assert os.strerror(number) in advice and "runs/a/metrics.jsonl" in advice
-  # What a library raises from it is the same failure.
+  # An exception that a library raises from it is the same failure.
   outer = RuntimeError("saving failed")
   outer.__cause__ = error
   assert errors.advice(outer) == advice
@@ -177,7 +177,7 @@ def test_any_other_error_keeps_its_traceback(error):
 # --- memory that runs out, and a workdir that is taken ------------------------
 
 # A config is code. This one's training asks XLA for more than any device has,
-# while something else is in the middle of a line.
+# while an unfinished line is on the terminal.
 GREEDY = """
 import sys
 import jax
@@ -201,7 +201,7 @@ def test_memory_that_runs_out_names_the_batch_sizes_and_a_lock_its_holder(
   tmp_path,
 ):
   (tmp_path / "greedy.py").write_text(GREEDY)
-  # Two at a time: they mostly import.
+  # Two at a time: most of the time is imports.
   greedy = main_test.start(
     f"--config={tmp_path}/greedy.py", f"--workdir={tmp_path}/greedy"
   )
@@ -255,7 +255,7 @@ def test_a_clock_that_jumps_changes_nothing(trained_run, tmp_path, monkeypatch):
   assert row["per_second"] > 0
   folders = (tmp_path / "checkpoints").iterdir()
   assert sorted(x.name for x in folders if x.name.isdecimal()) == ["4", "6"]
-  # The fixture's run was validated, which changes nothing in its state.
+  # The fixture's run has validations, which do not change its state.
   jax.tree.map(
     np.testing.assert_array_equal,
     tiny.saved_state(tmp_path, 6),

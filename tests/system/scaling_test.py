@@ -1,4 +1,4 @@
-"""The arithmetic of docs/scaling.md, by hand."""
+"""The arithmetic of docs/scaling.md, checked by hand."""
 
 import importlib.util
 import os
@@ -68,7 +68,7 @@ def test_a_step_is_what_is_computed_and_what_is_not_hidden(scaling):
 
 @pytest.mark.slow
 def test_the_page_holds_what_the_compiled_program_says():
-  """In a process of its own, which has two devices."""
+  """In a process of its own, with two devices."""
   printed = subprocess.run(
     [sys.executable, DOCS / "scaling_table.py"],
     check=True,
@@ -81,6 +81,6 @@ def test_the_page_holds_what_the_compiled_program_says():
   tables = printed.strip().split("\n\n")
   assert len(tables) == 3
   for table in tables:
-    # What the memory is depends on the version of XLA.
+    # The memory depends on the version of XLA.
     for line in table.splitlines():
       assert "temporaries" in line or f"{line}\n" in page

@@ -2,16 +2,16 @@
 
   python tests/system/soak.py --minutes=120 --workdir=DIR
 
-Not collected by pytest: it is run by hand, and docs/reliability.md holds what
-came of it. Two processes work at the same time, each without an end of its own:
-one is the command line that trains, the other completes the same folder again
-and again with the newest checkpoint of the first. This one watches: every
-quarter of a minute it leaves a line in soak.jsonl with both processes' own
-memory, their CPU time and what they have done, and it reads every checkpoint
-back. At the end it compares the last quarter of the time with the second: by
-then all is compiled and every cache is warm.
+Not collected by pytest: it is run by hand, and docs/reliability.md has the
+results. Two processes work at the same time until they are stopped: one is the
+command line that trains, the other repeatedly completes the same folder with
+the newest checkpoint of the first. This process watches them: every quarter of
+a minute it writes a line to soak.jsonl with both processes' own memory, their
+CPU time and their progress, and it reads every checkpoint. At the end it
+compares the last quarter of the time with the second: by then all is compiled
+and every cache is warm.
 
-Work is counted by CPU time, so other work on the machine does not count. Needs
+Speed is measured by CPU time, independently of other work on the machine. Needs
 Linux, for /proc.
 """
 
@@ -41,13 +41,13 @@ from dcgan_inpaint.training import gan
 from dcgan_inpaint.training import metric_writer
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# Between two looks at the processes.
+# Seconds between two measurements of the processes.
 SECONDS = 15
-# Images that are completed again and again.
+# Images that are completed repeatedly.
 IMAGES = 16
-# Memory in the last quarter, at most so many times the second's ...
+# The largest ratio of the memory in the last quarter to the second's ...
 MEMORY = 1.05
-# ... and work per CPU-second at least so many times.
+# ... and the smallest ratio of the work per CPU-second.
 PACE = 0.9
 
 # Small, so that there are many steps, many saves and many rounds.
@@ -69,7 +69,7 @@ TRAIN = (
 def inpaint_for_ever(workdir: pathlib.Path) -> None:
   """Completes WORKDIR/faces with the newest checkpoint of WORKDIR/train.
 
-  WORKDIR/rounds.txt holds how often it was done.
+  WORKDIR/rounds.txt has the number of rounds.
   """
   config = config_lib.inpaint_job()
   config.checkpoint.path = str(workdir / "train")
@@ -97,12 +97,12 @@ def inpaint_for_ever(workdir: pathlib.Path) -> None:
 def look(process: subprocess.Popen) -> dict[str, float]:
   """Returns the bytes in memory and the CPU-seconds of a process.
 
-  The pages of files, such as libraries, do not count: the kernel drops and
-  reads them as it likes.
+  Pages of files, such as libraries, are excluded: the kernel drops and reads
+  them at any time.
   """
   proc = pathlib.Path("/proc") / str(process.pid)
   _, resident, shared, *_ = map(int, (proc / "statm").read_text().split())
-  # The fields after the name, which stands in brackets and may hold anything.
+  # The fields after the name, which is in brackets and may contain anything.
   fields = (proc / "stat").read_text().rpartition(")")[2].split()
   ticks = int(fields[11]) + int(fields[12])
   return {
@@ -112,7 +112,7 @@ def look(process: subprocess.Popen) -> dict[str, float]:
 
 
 def check(workdir: pathlib.Path, step: int) -> None:
-  """Reads the whole checkpoint of a step; raises where anything is wrong."""
+  """Reads the whole checkpoint of a step; raises an error if it is broken."""
   with checkpoints_lib.existing(str(workdir)) as checkpoints:
     config = ml_collections.ConfigDict(checkpoints.meta(step)["config"])
     generator, discriminator, _ = gan.networks(config)
@@ -179,7 +179,7 @@ def watch(workdir: pathlib.Path, minutes: float) -> None:
         rounds = workdir / "rounds.txt"
         if not rounds.exists():
           continue
-        # From here on both have compiled what they need.
+        # From here on both have compiled all programs.
         began = began or time.monotonic()
         row = {
           "minutes": (time.monotonic() - began) / 60,
@@ -202,7 +202,7 @@ def watch(workdir: pathlib.Path, minutes: float) -> None:
 
 
 def judge(workdir: pathlib.Path) -> bool:
-  """Prints what became of memory and pace; tells whether all is well."""
+  """Prints the results for memory and speed; returns whether they are good."""
   rows = [
     json.loads(line)
     for line in (workdir / "soak.jsonl").read_text().splitlines()
@@ -237,7 +237,7 @@ def judge(workdir: pathlib.Path) -> bool:
 
 
 def main() -> None:
-  """Runs one of the two inpainting and watching processes."""
+  """Runs the inpainting or the watching process."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--minutes", type=float, default=120)
   parser.add_argument("--workdir", type=pathlib.Path, required=True)

@@ -1,4 +1,4 @@
-"""What a user waits for before the first step, and what must not add to it."""
+"""The time before the first step, and what must not add to it."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ from dcgan_inpaint.search import settings as search_settings
 from dcgan_inpaint.training import gan
 from dcgan_inpaint.training import loop
 
-# Imports `main` and every job, as no single command does.
+# Imports `main` and every job, unlike a single command.
 EVERY_JOB = """
 import importlib, pkgutil, sys
 from dcgan_inpaint import jobs, main
@@ -34,7 +34,7 @@ def run_python(script):
 
 
 def test_importing_the_package_takes_less_than_two_seconds():
-  # Of the processor's time: others may use it as well.
+  # Processor time, as others may use the machine as well.
   seconds = run_python("import time, dcgan_inpaint; print(time.process_time())")
   assert float(seconds) < 2
 
@@ -60,7 +60,7 @@ def test_memory_that_a_step_frees_is_not_cleared_for_the_next():
 
 
 def constants(lowered):
-  """Returns the bytes of each constant of a program, unless of one value."""
+  """Returns the bytes of each constant of a program with several values."""
   return [
     len(digits) // 2
     for digits in re.findall(r'dense<"0x([0-9A-F]+)">', lowered.as_text())
@@ -99,5 +99,5 @@ def test_weights_are_arguments_of_every_program():
     (4, tiny.SIZE, tiny.SIZE, 3),
   )
   for program in (step, search):
-    # The transforms of a convolution, and no kernel: the least has 100,000.
+    # Transforms of a convolution, but no kernel: the smallest has 100,000.
     assert max(constants(program), default=0) < 10_000

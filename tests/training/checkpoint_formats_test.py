@@ -1,10 +1,11 @@
-"""Checkpoints of every format that there has been can still be read.
+"""Checkpoints of every earlier format can still be read.
 
-`checkpoints_format_1.zip` holds what version 0.1.0 left (Python 3.11, JAX
-0.10.2, Orbax 0.12.8) of two trainings of two steps on drawn faces: `gan`, by
+`checkpoints_format_1.zip` holds the checkpoints of version 0.1.0 (Python 3.11,
+JAX 0.10.2, Orbax 0.12.8) of two trainings of two steps on synthetic faces:
+`gan`, by
 `tiny.train_config(model__width=0.01, train__steps=2, train__save_every=2,
 train__sample_every=0)`, and `encoder`, of the same size, for its generator.
-Never make it anew: a change of format brings a second file.
+Never regenerate it: a change of format adds a second file.
 """
 
 import pathlib
@@ -37,7 +38,7 @@ def test_format_1_is_loaded_as_a_model(runs):
   config.path, config.encoder = str(runs / "gan"), str(runs / "encoder")
   model = trained_model.load(config, tiny.mesh(1))
   assert model.step == 2 and model.config.model.width == 0.01
-  # What the version that saved them had.
+  # The values of the version that saved them.
   *networks, other_encoders = model.weights
   assert list(map(trained_model.digest, networks)) == [
     "e05dcd9b1522",

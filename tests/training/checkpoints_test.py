@@ -13,7 +13,7 @@ from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import sharding
 from dcgan_inpaint.training import checkpoints as checkpoints_lib
 
-# What Orbax had under way when it met damage ends in a warning, anywhere later.
+# Orbax's pending work at the time of the damage ends in a warning, at any time.
 pytestmark = pytest.mark.filterwarnings(
   "ignore::pytest.PytestUnraisableExceptionWarning"
 )
@@ -72,7 +72,7 @@ def test_a_state_is_restored_on_another_number_of_devices(tmp_path, then, now):
   [
     (2, {1: 3.0, 2: 1.0, 3: 2.0, 4: 4.0, 5: 5.0}, [2, 4, 5], 2),
     (1, {1: 3.0, 2: 2.0, 3: 1.0}, [3], 3),
-    # Nothing held out: the latest stay, and the last counts as the best.
+    # Without held-out images the latest are kept, and the last is the best.
     (2, {1: None, 2: None, 3: None}, [2, 3], 3),
   ],
 )
@@ -109,13 +109,13 @@ def test_a_workdir_without_checkpoints_is_refused(tmp_path, workdir):
 
 
 def make_empty(step):
-  """What a killed run may leave."""
+  """Damages a checkpoint as a killed run may."""
   shutil.rmtree(step)
   step.mkdir()
 
 
 def truncate(step):
-  """What a full disk may leave."""
+  """Damages a checkpoint as a full disk may."""
   for path in (step / "state").rglob("d/*"):
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
@@ -145,7 +145,7 @@ def cut_short(name):
 
 
 def take_place(step):
-  """Something else, under the name of a checkpoint."""
+  """Puts something else under the name of a checkpoint."""
   make_empty(step)
   (step / "weights.npz").write_bytes(b"PK")
 
@@ -159,7 +159,7 @@ def take_place(step):
     lose_arrays,
     lose_state,
     cut_short("meta/metadata"),
-    # Without these Orbax would not open the folder at all.
+    # Orbax itself does not open a folder with broken metrics.
     cut_short("metrics/metrics"),
     cut_short("state/_METADATA"),
     cut_short("state/manifest.ocdbt"),
@@ -177,7 +177,7 @@ def test_a_broken_checkpoint_gives_way_to_the_one_before(
     assert step == 1
     assert_same(state, make_state(1))
     assert re.search("checkpoint 2 .*cannot be read", caplog.text)
-    # The run comes to that step again, and must be able to save it.
+    # The run reaches that step again, and must be able to save it.
     checkpoints.save(2, make_state(2), {"images": 2}, 2.0)
   with checkpoints_lib.Checkpoints(folder) as checkpoints:
     assert checkpoints.steps() == [1, 2]
@@ -213,7 +213,7 @@ def test_an_unknown_format_stops_the_run(tmp_path, number):
   ):
     checkpoints.restore_latest(make_target(), lambda meta: None)
   assert "\n" not in str(refused.value)
-  # A later version's work is neither repeated nor written over.
+  # A later version's work is neither repeated nor overwritten.
   assert (tmp_path / "2").exists()
 
 
@@ -241,7 +241,7 @@ def test_where_none_can_be_read_nothing_starts_from_scratch(tmp_path):
   ):
     checkpoints.restore_latest(make_target(), lambda meta: None)
   assert "\n" not in str(no.value)
-  # Neither was touched: it is for the user to say what becomes of them.
+  # Neither was touched: the user decides what to do with them.
   assert {path.name for path in tmp_path.iterdir()} >= {"1", "2"}
 
 
@@ -264,7 +264,7 @@ def test_what_a_killed_save_left_is_cleared_away(tmp_path):
   half.mkdir()
   with checkpoints_lib.Checkpoints(tmp_path) as checkpoints:
     assert checkpoints.steps() == [1]
-    # Orbax clears up in the background.
+    # Orbax cleans up in the background.
     deadline = time.monotonic() + 20
     while half.exists() and time.monotonic() < deadline:
       time.sleep(0.05)

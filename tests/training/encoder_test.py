@@ -57,7 +57,7 @@ def test_training_brings_the_error_in_the_hole_down(generated_share, mirrored):
     generated_share=generated_share, flip=False, mirrored=mirrored
   )
   state = encoder_training.init_state(0, encoder, config)
-  # Faces of the generator itself: it can give them back.
+  # Faces of the generator itself, which it can reconstruct.
   latents = np.random.default_rng(1).uniform(-1, 1, (2, tiny.LATENT_SIZE))
   faces = GENERATOR.apply(weights, np.float32(latents), train=False)
   images = np.uint8(np.round((np.asarray(faces) + 1) * 127.5))
@@ -99,7 +99,7 @@ def test_an_image_and_its_mirror_image_teach_the_same_mean():
     for way in (np.s_[:], np.s_[::-1])
   )
   np.testing.assert_allclose(error, same, rtol=1e-4)
-  # AdamW's first moments are the gradient, but for a factor.
+  # AdamW's first moments are the gradient up to a factor.
   for ours, mirrored in zip(
     *(jax.tree.leaves(optax.tree.get(s.optimizer, "mu")) for s in (one, other)),
     strict=True,
@@ -169,7 +169,7 @@ def test_what_is_given_back_exactly_has_a_gradient():
 
 
 def test_the_learning_rate_rises_and_falls_to_nothing():
-  """By the size of AdamW's steps under a constant gradient."""
+  """As seen in the size of AdamW's steps under a constant gradient."""
   transform = encoder_training.optimizer(
     tiny_encoder.settings(steps=100, weight_decay=0.0)
   )
@@ -205,6 +205,6 @@ def test_devices_exchange_no_images(mirrored):
   )
   assert "num_partitions=4" in text and "all-reduce" in text  # Of gradients.
   assert "all-to-all" not in text and "collective-permute" not in text
-  # No device has all of a batch, but for the bytes it looks up.
+  # No device has the whole batch, except for the bytes it looks up.
   assert "f32[4,64,64,3]" in text
   assert not any(f"f32[{n},64,64,3]" in text for n in (16, 32))

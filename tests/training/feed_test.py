@@ -55,7 +55,7 @@ def test_a_stream_gives_what_lies_on_the_devices(faces, section):
   assert expected.shape == (STEPS, 8, 64, 64, 3)
   assert len(np.unique(expected, axis=0)) == STEPS
   np.testing.assert_array_equal(seen(streamed, range(STEPS)), expected)
-  # A run that is cut in the middle of an epoch goes on at the exact image.
+  # A run interrupted in the middle of an epoch resumes at the exact image.
   for images in (resident, streamed):
     later = seen(images, range(3, STEPS))
     np.testing.assert_array_equal(later, expected[3:])
@@ -76,7 +76,8 @@ def test_batches_lie_where_the_steps_want_them(faces):
 @pytest.mark.parametrize(
   "placement, memory, streams",
   [
-    # 16 images of 12,288 bytes over four devices, of which half may be taken.
+    # 16 images of 12,288 bytes over four devices, half of whose memory may be
+    # used.
     ("auto", 2 * 4 * 12_288, False),
     ("auto", 2 * 4 * 12_288 - 1, True),
     ("device", 0, False),

@@ -34,7 +34,7 @@ def arguments(dtype=jnp.float32, **options):
 
 
 def abstract_state(keywords, seed=0):
-  """Returns the shapes and types of the state, computing nothing."""
+  """Returns the shapes and types of the state, without computing it."""
   return jax.eval_shape(
     lambda: gan.init_state(
       seed,
@@ -47,7 +47,7 @@ def abstract_state(keywords, seed=0):
 
 
 def first_state(keywords):
-  """Returns a first state, as numpy, in which every weight counts."""
+  """Returns an initial state, in NumPy, in which every weight matters."""
   weights = tiny.weights(keywords["generator"], keywords["discriminator"])
   # All the rest starts at 0.
   state = jax.tree.map(
@@ -67,7 +67,7 @@ def images(count=BATCH, seed=0):
 
 @functools.cache
 def weighted_step():
-  """Returns a compiled step whose loss's terms are weighed by an argument."""
+  """Returns a compiled step whose loss terms are weighted by an argument."""
   keywords = arguments(flip=False)
 
   def scaled(term, weight):
@@ -91,7 +91,7 @@ def weighted_step():
 
 @functools.cache
 def compiled_steps(devices):
-  """Returns a first state, a data set and many steps as one function."""
+  """Returns an initial state, a data set and several steps as one function."""
   mesh = tiny.mesh(devices)
   keywords = arguments()
   dataset = sharding.place_images(images(24), mesh)
@@ -147,14 +147,14 @@ def assert_trees_close(actual, expected, rtol=1e-4, atol=1e-6):
   )
 
 
-# --- one step, told again in the plainest way -------------------------------
+# --- one step, compared with a straightforward implementation ---------------
 
 
 def plain_step(state, real, latents, keywords):
-  """One step as the papers tell it; returns both networks after it.
+  """One step as described in the papers; returns both networks after it.
 
-  Two separate gradients, each through all that it needs; Adam with the DCGAN's
-  settings, the two moments handed over.
+  Two separate gradients, each through all layers that it needs; Adam with the
+  DCGAN's settings and the given moments.
   """
   generator, discriminator = keywords["generator"], keywords["discriminator"]
   loss = keywords["loss"]
@@ -210,8 +210,8 @@ def plain_step(state, real, latents, keywords):
 def test_a_step_is_two_separate_updates_by_adam():
   keywords, step = weighted_step()
   state = first_state(keywords)
-  # Not the first step: there Adam only looks at the gradient's sign, and a
-  # gradient of all but zero has none.
+  # Not the first step: there Adam only uses the gradient's sign, which is
+  # arbitrary for gradients of almost zero.
   for seed in (1, 2):
     state, _ = step(state, images(seed=seed))
   key = jax.random.fold_in(jax.random.key(SEED), 2)
@@ -243,8 +243,8 @@ def test_the_generators_update_leaves_the_discriminator_untouched():
   assert_trees_equal(
     after.discriminator["params"], before.discriminator["params"]
   )
-  # Its statistics are those of its own two batches: the generator's turn, with
-  # a loss or without, is not seen in them.
+  # Its statistics are those of its own two batches: the generator's update,
+  # with a loss or without, does not change them.
   neither, _ = step(before, images(), real=0.0, fake=0.0, generator=0.0)
   assert_trees_equal(
     after.discriminator["batch_stats"], neither.discriminator["batch_stats"]
@@ -344,7 +344,7 @@ class Blank:
 
 
 class Witness:
-  """A discriminator that remembers what it is shown."""
+  """A discriminator that records its inputs."""
 
   def __init__(self):
     self.seen = []
@@ -421,7 +421,7 @@ def test_every_device_does_its_share_of_the_work():
     first, dataset, function = compiled_steps(devices)
     compiled = function.lower(first(), some_rows(1)).compile()
     flops[devices] = compiled.cost_analysis()["flops"]
-  # A quarter, but for the optimisers, which run on every device.
+  # A quarter, except for the optimisers, which run on every device.
   assert flops[4] < 0.3 * flops[1]
 
 
@@ -447,7 +447,7 @@ def test_bfloat16_trains_float32_weights():
   kinds = {leaf.dtype for leaf in jax.tree.leaves((after, metrics))}
   assert kinds == {jnp.dtype("float32"), jnp.dtype("int32")}
   assert_trees_differ(after.generator, state.generator)
-  # Close to what float32 gives, and not it.
+  # Close to float32's result, but not equal.
   _, exact = weighted_step()[1](state, images())
   for name, value in metrics.items():
     np.testing.assert_allclose(value, exact[name], rtol=0.05, atol=0.05)

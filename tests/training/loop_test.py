@@ -1,4 +1,4 @@
-"""The loop by itself, with a task that counts, and then with both trainings."""
+"""The loop alone, with a task that counts, and then with both trainings."""
 
 from collections.abc import Callable
 import dataclasses
@@ -36,7 +36,7 @@ MESH = tiny.mesh(4)
 
 @dataclasses.dataclass(frozen=True)
 class Counting:
-  """A task that adds up its images' means; its losses are given."""
+  """A task that sums its images' means; its losses are given."""
 
   name: ClassVar[str] = "train"
   metric: ClassVar[str] = checkpoints_lib.INVERSION_MSE
@@ -67,7 +67,7 @@ class Counting:
 
 
 def some_images(of: type[feed.TrainingImages] = feed.TrainingImages):
-  """Returns 16 images of 2 x 2 pixels, each of one grey."""
+  """Returns 16 images of 2 x 2 pixels, each of a constant grey."""
   greys = np.arange(16, dtype=np.uint8)[:, None, None, None]
   return of(
     count=16,
@@ -85,7 +85,7 @@ def some_images(of: type[feed.TrainingImages] = feed.TrainingImages):
 def count(
   workdir, images=None, steps=6, task=None, data_pictures=None, **fields
 ):
-  """Runs the task that counts, or one given."""
+  """Runs the task that counts, or a given one."""
   return loop.run(
     task or Counting(),
     images or some_images(),
@@ -120,7 +120,7 @@ def logged(workdir, name):
 
 
 def stop_at(step_to_stop):
-  """Returns `batches.indices` that sends SIGTERM when it comes to a step."""
+  """Returns `batches.indices` that sends SIGTERM when it reaches a step."""
   indices = batches.indices
 
   def stop(step, *arguments, **options):
@@ -131,7 +131,7 @@ def stop_at(step_to_stop):
   return stop
 
 
-# --- the loop by itself ------------------------------------------------------
+# --- the loop alone ----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -140,8 +140,8 @@ def stop_at(step_to_stop):
     (3, 2, 3, 9, True),
     (3, 3, 4, 9, False),
     (3, 0, 4, 9, True),  # A call of four steps passes the third.
-    (3, 4, 5, 5, True),  # The last step is due for everything ...
-    (0, 4, 5, 5, False),  # ... that is wanted at all.
+    (3, 4, 5, 5, True),  # The last step is always due ...
+    (0, 4, 5, 5, False),  # ... except for hooks that are off.
   ],
 )
 def test_a_hook_is_due_when_a_call_passes_a_multiple(
@@ -209,7 +209,7 @@ def test_lines_of_metrics_are_means_since_the_line_before(tmp_path):
 def test_a_finished_run_trains_no_further(tmp_path):
   outcome = count(tmp_path, task=Counting(validate=lambda state: (2.0, {})))
   before = metrics(tmp_path)
-  # It would be noticed.
+  # NaN would stop the run if it trained.
   again = count(tmp_path, task=Counting({7: np.nan}))
   assert again == outcome._replace(per_second=None)
   assert metrics(tmp_path) == before
@@ -250,7 +250,7 @@ def test_the_checkpoint_with_the_lowest_error_is_kept(tmp_path):
   found = iter([5.0, 1.0, 3.0, 2.0])
 
   def validate(state):
-    # A validation may move what it likes between devices and host.
+    # A validation may transfer anything between devices and host.
     assert state["step"] + 1 > 0
     return next(found), {}
 
@@ -286,7 +286,7 @@ def test_a_request_to_stop_saves_where_the_run_is(
     patch.setattr(batches, "indices", stop_at(6))
     with pytest.raises(errors.Stopped, match="saved at step .* of 1,000"):
       count(tmp_path, steps=1000, **fields)
-  # The call that was asked for is done.
+  # The current call is completed.
   stopped = 6 + steps_per_call
   assert saved(tmp_path) == [stopped]
   assert logged(tmp_path, "a_loss")[-1] == stopped
@@ -301,7 +301,7 @@ def test_a_request_to_stop_saves_where_the_run_is(
 def test_a_transfer_that_is_not_named_is_an_error(tmp_path):
   class FromTheHost(feed.TrainingImages):
     def feed(self, steps):
-      # Numpy arrays, which a call would bring to the devices in silence.
+      # NumPy arrays, which a call would transfer to the devices implicitly.
       return lambda step, count: np.zeros((count, 8), np.int32)
 
   with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed"):

@@ -15,7 +15,7 @@ def test_a_pool_holds_every_family_as_often_as_it_is_named():
   np.testing.assert_array_equal(centres[:, 32, 32], 0)
   sizes = np.sqrt((1 - centres).sum(axis=(1, 2, 3)))
   assert sizes.min() >= 16 and sizes.max() <= 48
-  # About half of them have the usual size.
+  # About half of them have the default size.
   assert 20 <= np.sum(sizes == 32) <= 45
   assert len({mask.tobytes() for mask in pool[2::3]}) == 4  # All four sides.
 

@@ -9,7 +9,7 @@ from dcgan_inpaint.training import encoder
 from dcgan_inpaint.training import gan
 from dcgan_inpaint.training import same_run
 
-# What only says how long, how often and where to. A field that comes to one of
+# Fields that only say how long, how often and where. A new field of one of
 # these sections is either here or one of the task's `fixed_fields`.
 FREE = {
   "data.split",
@@ -55,7 +55,7 @@ def test_every_field_is_fixed_or_free(section):
     fixed |= {field for field in fields if field.startswith("model.")}
     fixed.remove("model")
   free = FREE | {f"{section}.{field}" for field in free}
-  if section == "encoder":  # It inpaints no split.
+  if section == "encoder":  # It has no split to inpaint.
     free = free - {"data.split"}
   assert fixed | free == fields
   assert not fixed & free
