@@ -4,9 +4,9 @@
 
   completed = dcgan_inpaint.inpaint(images, masks)
 
-fills the holes in 64x64 faces with the model that comes with the package, and
-`load_pretrained` returns that model, or one of yours. Training, evaluation and
-images of other sizes are jobs of the command line, `dcgan_inpaint.main`.
+fills the holes in 64x64 faces with the packaged model, and `load_pretrained`
+returns that model, or your own. Training, evaluation and images of other sizes
+are jobs of the command line, `dcgan_inpaint.main`.
 """
 
 from dcgan_inpaint.api import inpaint

@@ -1,8 +1,8 @@
-"""The words of a command line: which config they name, its fields, and help.
+"""Parsing of the command line: the config, its fields, and help.
 
-`main` defines the flags and `config_flags` parses them. Around that, a config
-may be named without its folder, fields may have their former names, an error
-names the nearest right words, and `--help` prints a config.
+`main` defines the flags and `config_flags` parses them. In addition, a config
+may be named without its folder, fields may have their former names, errors
+suggest similar names, and `--help` prints a config.
 """
 
 import ast
@@ -28,13 +28,13 @@ from dcgan_inpaint.fields import spec
 from dcgan_inpaint.runtime import errors
 
 _HELP = ("--help", "-help", "--helpshort", "-helpshort", "-h", "-?", "--?")
-# `--config.train.steps=3`, `--noconfig.train.flip`: what goes before the name,
-# the name, and the rest.
+# `--config.train.steps=3`, `--noconfig.train.flip`: the prefix, the name, and
+# the rest.
 _FIELD = re.compile(r"(--?(?:no)?config\.)([^=]+)(.*)", re.DOTALL)
 
 
 class _OneOrSeveralParser(flags.ArgumentParser):
-  """Parses a tuple of Python, such as ("a, b", "c"); other text stays text."""
+  """Parses a Python tuple, such as ("a, b", "c"); other text stays text."""
 
   def parse(self, argument: Any) -> str | tuple[Any, ...]:
     if isinstance(argument, str) and argument.lstrip().startswith(("(", "[")):
@@ -55,12 +55,12 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
   """Parses the flags.
 
   Args:
-    flag_values: the flags of `main`, of which `config` is a config file.
+    flag_values: the flags of `main`; `config` is a config file.
     argv: the words of the command line, the program first.
 
   Returns:
-    What is no flag, the program first. For `--help`, it is printed and the
-    process ends.
+    The arguments that are no flags, the program first. If help is requested, it
+    is printed and the process exits.
 
   Raises:
     errors.UserError: a flag, a field or a value is wrong, or there is no such
@@ -76,7 +76,7 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     with _sys_argv([program, *words]):
       rest = flag_values([program, *words])
   except Exception as error:
-    # Of a flag, of a field that is not there, or of a config file.
+    # Because of a flag, an unknown field, or a config file.
     if line := _reason(error, words):
       raise errors.UserError(line) from error
     raise
@@ -99,7 +99,7 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
 def config_folder() -> pathlib.Path:
   """Returns the folder of the configs that come with the package."""
   package = pathlib.Path(__file__).resolve().parent
-  installed = package / "configs"  # Of a wheel; else beside the package.
+  installed = package / "configs"  # In a wheel; otherwise next to the package.
   return installed if installed.is_dir() else package.parent / "configs"
 
 
@@ -113,8 +113,8 @@ def find_config(name: str) -> str:
   """Returns the path of a config file, with the argument of its `get_config`.
 
   Args:
-    name: a path, or else a name of `config_names`, which may have '.py' behind
-      it and 'configs/' before it. What follows a colon is the argument.
+    name: a path, or a name of `config_names`, optionally with the suffix '.py'
+      and the prefix 'configs/'. The argument follows after a colon.
 
   Raises:
     errors.UserError: there is no such config.
@@ -134,7 +134,7 @@ def find_config(name: str) -> str:
 
 
 def _with_config_path(words: list[str]) -> list[str]:
-  """Returns the words with the path of the config in the place of its name."""
+  """Returns the words with the config's name replaced by its path."""
   words = list(words)
   for i, word in enumerate(words):
     if re.fullmatch("--?config=.+", word, re.DOTALL):
@@ -157,7 +157,7 @@ def _config_of(words: list[str]) -> str:
 
 @contextlib.contextmanager
 def _sys_argv(words: list[str]) -> Iterator[None]:
-  """Lets `config_flags`, which looks there for fields, see other words."""
+  """Replaces sys.argv, in which `config_flags` looks for fields."""
   given, sys.argv = sys.argv, words
   try:
     yield
@@ -169,7 +169,7 @@ def _sys_argv(words: list[str]) -> Iterator[None]:
 
 
 def _with_new_name(word: str) -> str:
-  """Returns a word with the name that its field has today."""
+  """Returns a word with the current name of its field."""
   match = _FIELD.fullmatch(word)
   if match and match[2] in config_lib.RENAMED:
     return f"{match[1]}{config_lib.RENAMED[match[2]]}{match[3]}"
@@ -182,25 +182,25 @@ def _fields_of(words: list[str]) -> list[str]:
 
 
 def _reason(error: Exception, words: list[str]) -> str | None:
-  """Returns a line on why words are refused, or None for a fault of ours."""
+  """Returns a line on why words are refused, or None for an internal error."""
   path, colon, argument = _config_of(words).partition(":")
   if not path and _fields_of(words):
     return "name a config first, as --config=NAME; --help lists all"
   if path:
-    # Once more, alone, to tell whether the config itself is at fault.
+    # Once more, alone, to find out whether the config itself is wrong.
     try:
       get_config = runpy.run_path(path)["get_config"]
       config = get_config(argument) if colon else get_config()
     except errors.UserError as own:
       return str(own)
-    except Exception as own:  # noqa: BLE001 (A config may do anything.)
+    except Exception as own:  # noqa: BLE001 (A config is code.)
       frames = traceback.extract_tb(own.__traceback__)
       lines = [frame.lineno for frame in frames if frame.filename == path]
       where = f"{path}, line {lines[-1]}" if lines else path
       return f"{where}: {_one_line(own)}"
     if line := _wrong_field(config, words):
       return line
-  # What ml_collections raises for a value of the wrong type and the like.
+  # ml_collections raises these for a value of the wrong type, for example.
   ours = (flags.Error, AttributeError, KeyError, TypeError, OSError)
   return _one_line(error) if isinstance(error, ours) else None
 
@@ -222,9 +222,9 @@ def _wrong_field(config: Any, words: list[str]) -> str | None:
 
 
 def _one_line(error: Exception) -> str:
-  """Returns what an error says, without a traceback that it may hold."""
-  # The first line names the flag, the last one the remedy. ml_collections wraps
-  # one error in another, which spells its line breaks out.
+  """Returns the message of an error, without a traceback that it contains."""
+  # The first line names the flag, the last one the remedy. ml_collections nests
+  # errors, whose line breaks are then escaped.
   text = str(error).replace("\\n", "\n")
   lines = text.strip().splitlines() or [type(error).__name__]
   return " ".join(dict.fromkeys([lines[0], lines[-1]]))

@@ -1,8 +1,8 @@
 """The configs of the jobs: their defaults, and the check of their fields.
 
-A file in `configs/` starts from the config of a job and sets what its
-experiment needs. The fields themselves are in `fields`: what each is, what it
-may hold, and which job takes it.
+A file in `configs/` starts from the config of a job and sets the fields of its
+experiment. The fields are defined in `fields`: their types and explanations,
+their limits, and the jobs that take them.
 """
 
 from collections.abc import Collection
@@ -60,7 +60,7 @@ def fields(job: str) -> dict[str, spec.Field]:
 
 
 def sections(job: str) -> dict[str, str]:
-  """Returns the sections that a job takes, and what each is, in a paragraph.
+  """Returns the sections that a job takes, each with a paragraph about it.
 
   Args:
     job: one of `JOBS`.
@@ -72,7 +72,7 @@ def sections(job: str) -> dict[str, str]:
 
 
 def job_explanation(job: str) -> str:
-  """Returns what a job does, in a paragraph.
+  """Returns the explanation of a job, a paragraph.
 
   Args:
     job: one of `JOBS`.
@@ -93,7 +93,7 @@ def _build(schema: type) -> ConfigDict:
       config[section] = ConfigDict()
     values = config[section] if section else config
     if field.default is None or field.type is spec.OneOrSeveral:
-      # Of this type, whatever the default is.
+      # Fixes the type, which the default may not have.
       values[name] = ml_collections.config_dict.FieldReference(
         field.default, field_type=field.type
       )
@@ -141,7 +141,7 @@ def mask() -> ConfigDict:
 def search() -> ConfigDict:
   """Returns the section `config.search`.
 
-  A field that is None is as `mode` sets it, see `search.settings.MODES`.
+  A field that is None has the value of `mode`, see `search.settings.MODES`.
   """
   return _build(filling.Search)
 
@@ -149,7 +149,7 @@ def search() -> ConfigDict:
 def train_job() -> ConfigDict:
   """Returns a config of the job `train`.
 
-  After training it inpaints held-out images, where `evaluation.methods` is not
+  After training it inpaints held-out images, unless `evaluation.methods` is
   empty.
   """
   return _job("train")
@@ -161,7 +161,7 @@ def train_encoder_job() -> ConfigDict:
 
 
 def compare_job() -> ConfigDict:
-  """Returns a config of the job `compare`, whose every run is a `train_job`."""
+  """Returns a config of the job `compare`, whose runs are of `train_job`."""
   return _job("compare")
 
 
@@ -196,11 +196,11 @@ def prepare_job() -> ConfigDict:
 
 
 def read_old_names(config: ConfigDict, given: Collection[str] = ()) -> None:
-  """Moves the values of fields under their former names, and says so.
+  """Moves the values of fields with former names, and logs a warning.
 
   Args:
     config: a whole config, which is changed.
-    given: fields whose values stay, such as those of the command line.
+    given: fields whose values are kept, such as those of the command line.
   """
   job = config.get("job")
   taken = fields(job) if job in JOBS else {}
@@ -216,7 +216,7 @@ def read_old_names(config: ConfigDict, given: Collection[str] = ()) -> None:
 
 
 def renamed(old: str) -> str:
-  """Returns the line that names the new name of a field.
+  """Returns a line with the new name of a field.
 
   Args:
     old: one of `RENAMED`.
@@ -243,11 +243,11 @@ def flat(config: ConfigDict | dict[str, Any]) -> dict[str, Any]:
 def of_results(results: dict[str, Any]) -> ConfigDict:
   """Returns the config that a job was run with.
 
-  Former names are read. What an earlier version took for the job, and another
-  job takes now, is left out: the job never used it.
+  Former names are read. Fields that an earlier version accepted for the job,
+  and that only other jobs take now, are left out: the job never used them.
 
   Args:
-    results: of `reports.results.read`.
+    results: from `reports.results.read`.
 
   Raises:
     errors.UserError: this version of the package knows no such job or field.
@@ -289,7 +289,7 @@ def _as_tuples(value: Any) -> Any:
 
 
 def check_fields(config: ConfigDict) -> None:
-  """Refuses a config whose fields are not those of its job.
+  """Raises an error if a config's fields are not those of its job.
 
   Args:
     config: a whole config.
@@ -315,7 +315,7 @@ def check_fields(config: ConfigDict) -> None:
 
 
 def _missing(names: Iterable[str], there: Iterable[str]) -> str:
-  """Returns those of some fields that are not there, or their whole section."""
+  """Returns the missing ones of some fields, or their whole sections."""
   sections_there = {name.partition(".")[0] for name in there}
   missing = []
   for name in names:
@@ -326,7 +326,7 @@ def _missing(names: Iterable[str], there: Iterable[str]) -> str:
 
 
 def unknown_field(name: str, job: str) -> str:
-  """Returns a line on a field that a job does not take, with the near ones.
+  """Returns a line on a field that a job does not take, with similar ones.
 
   Args:
     name: with its section, such as 'train.stepz'.
@@ -354,7 +354,7 @@ def unknown_field(name: str, job: str) -> str:
 
 
 def validate(config: ConfigDict) -> None:
-  """Refuses values that cannot be meant.
+  """Raises an error for values outside of their limits.
 
   Args:
     config: a config; sections and fields of its job may be missing.

@@ -1,4 +1,4 @@
-"""From 8-bit pixels to the range of the networks, and back.
+"""Conversion between 8-bit pixels and the range of the networks.
 
 The paper (section III) scales pixels to [-1, 1], the range of the generator's
 tanh. Everything inside the package is float32 in that range; 8-bit values

@@ -1,4 +1,4 @@
-"""The shapes that holes are drawn of, as bool [height, width]."""
+"""The shapes that holes are composed of, as bool [height, width]."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -32,14 +32,14 @@ def line(
   height: int,
   width: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns a straight line and how far along it each pixel lies.
+  """Returns a straight line and the position of each pixel along it.
 
   Args:
     y: of its start.
     x: of its start.
     end_y: of its end.
     end_x: of its end.
-    thickness: the line has the pixels whose centre lies within half of it.
+    thickness: the line has the pixels whose centre is within half of it.
     height: of the image.
     width: of the image.
 
@@ -48,7 +48,7 @@ def line(
     along: float [height, width], 0 at the start and 1 at the end; only that of
       the line's own pixels is defined.
   """
-  # All of them lie in the box around both ends.
+  # All of them are in the box around both ends.
   top, bottom = _span(y, end_y, thickness, height)
   left, right = _span(x, end_x, thickness, width)
   box = slice(top, bottom), slice(left, right)
@@ -69,8 +69,8 @@ def fill(
   """Returns the first `count` pixels of an endless sequence of marks.
 
   Args:
-    marks: the pixels of each, bool [height, width], and the order in which they
-      are taken, float [height, width], lowest first.
+    marks: for each its pixels, bool [height, width], and the order in which
+      these are taken, float [height, width], lowest first.
     count: number of pixels.
   """
   hole: Any = np.False_
@@ -84,7 +84,7 @@ def fill(
 
 
 def first(order: np.ndarray, count: int) -> np.ndarray:
-  """Returns which values of an array are the lowest.
+  """Returns the positions of the lowest values of an array.
 
   Args:
     order: of any shape; of equal values the first ones are taken.
@@ -101,7 +101,7 @@ def first(order: np.ndarray, count: int) -> np.ndarray:
 def _span(
   start: float, end: float, thickness: float, size: int
 ) -> tuple[int, int]:
-  """Returns the first pixel that a line may touch, and the first behind it."""
+  """Returns the first pixel that a line may touch, and the first after it."""
   low, high = min(start, end) - thickness, max(start, end) + thickness
   first = min(max(int(low), 0), size)
   return first, max(first, min(int(high) + 1, size))

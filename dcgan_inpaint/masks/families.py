@@ -3,7 +3,7 @@
 Each takes the settings, of which it reads the fields in backquotes in its
 docstring, and the image's height and width, and returns bool [height, width],
 True = hole. The fixed ones give every image the same hole; the random ones draw
-it from the image's own `rng`, by `rng.random` alone: NumPy's other
+it from the image's own `rng`, using only `rng.random`: NumPy's other
 distributions may change their stream from one version to the next.
 """
 
@@ -28,7 +28,7 @@ from dcgan_inpaint.runtime import errors
 Settings: TypeAlias = mask_settings.MaskSettings
 Rng: TypeAlias = np.random.Generator
 
-# What a `size` or `share` of 0 stands for, in each family that reads it.
+# The values that a `size` or `share` of 0 stands for, by family.
 DEFAULT_SIZES = {
   "centre": 32,
   "box": 32,
@@ -79,7 +79,7 @@ def _border(config: Settings, height: int, width: int) -> np.ndarray:
   """A rim that is `size` wide: outpainting.
 
   "Expand" of RePaint (Lugmayr et al., CVPR 2022), whose rim is 3/8 of the side.
-  The default, a quarter, leaves known what is the hole in `centre`.
+  With the default, a quarter, the known part is the hole of `centre`.
   """
   rim = _pixels(config, height, width, most=(min(height, width) - 1) // 2)
   hole = np.ones((height, width), bool)
@@ -102,12 +102,12 @@ def _low_resolution(config: Settings, height: int, width: int) -> np.ndarray:
 def _file(config: Settings, height: int, width: int) -> np.ndarray:
   """The image file at `path`, resized to the nearest pixel if necessary.
 
-  For square images it is first cropped as they are (`data.decoding`), so that a
-  mask drawn over a photograph stays at its place in the crop.
+  For square images it is first cropped like the images (`data.decoding`), so
+  that a mask drawn over a photograph keeps its position in the crop.
 
   White (128 or more) is the hole, as in IOPaint and LaMa, or the known part
   with `file_polarity='white_is_known'`. If a picture has transparent pixels
-  (alpha below 128), these are the hole, whatever its colours and the polarity.
+  (alpha below 128), these are the hole, regardless of colours and polarity.
   16-bit values are scaled to 8, and the orientation in EXIF is applied.
   """
   polarity = config.file_polarity
@@ -122,7 +122,8 @@ def _file(config: Settings, height: int, width: int) -> np.ndarray:
     encoded = pathlib.Path(config.path).expanduser().read_bytes()
     grey = decoding.open_grey(encoded)
     hole = decoding.transparency(encoded)
-  # Pillow raises many kinds for broken files, and its own for huge ones.
+  # Pillow raises many kinds of exceptions for broken files, and its own for
+  # huge ones.
   except Exception as error:  # noqa: BLE001
     reason = getattr(error, "strerror", None) or str(error)
     raise _wrong("path", config.path, reason) from error
@@ -137,7 +138,7 @@ def _file(config: Settings, height: int, width: int) -> np.ndarray:
 def _box(config: Settings, rng: Rng, height: int, width: int) -> np.ndarray:
   """A square of side `size` at `position`, 'y,x' of its top left corner.
 
-  If `position` is '', the place is random and uniform.
+  If `position` is '', it is random and uniform.
   """
   side = _pixels(config, height, width)
   lowest, rightmost = height - side, width - side
@@ -174,13 +175,13 @@ def _pattern(config: Settings, rng: Rng, height: int, width: int) -> np.ndarray:
 
   The "random region" of Pathak et al. (CVPR 2016, `train_random.lua`) and the
   "pattern" of Yeh et al. (CVPR 2017): uniform noise, one number for every cell
-  of `size` pixels, enlarged by cubic interpolation; its lowest values are the
+  of `size` pixels, enlarged by cubic interpolation; the lowest values are the
   hole. They use a fixed threshold and keep holes of 20 to 30 %; here the
-  threshold is the one that gives `share`.
+  threshold is chosen to give `share`.
   """
   cell = _pixels(config, height, width)
   noise = rng.random((height // cell + 6, width // cell + 6))
-  # A random place on the grid of cells, at least two of them from its edge.
+  # A random position on the grid of cells, at least two cells from its edge.
   top, left = 2 + rng.random(2)
   field = Image.fromarray(np.float32(noise)).resize(
     (width, height),
@@ -195,8 +196,8 @@ def _strokes(config: Settings, rng: Rng, height: int, width: int) -> np.ndarray:
 
   The free-form masks of DeepFillv2 (Yu et al., ICCV 2019), with the settings
   of its code for 256 pixels, scaled: zigzags of 4 to 11 straight lines, an
-  eighth of the diagonal long on average, that swing by 72 degrees, give or
-  take 24, to one side and the other. Strokes are added until `share` is
+  eighth of the diagonal long on average, that alternately turn by 72 ± 24
+  degrees to either side. Strokes are added until `share` is
   reached, and the last one stops there.
   """
   brush = _pixels(config, height, width)
@@ -322,7 +323,7 @@ RANDOM: dict[str, Callable[[Settings, Rng, int, int], np.ndarray]] = {
 def _lost(
   config: Settings, rng: Rng, tall: int, wide: int, height: int, width: int
 ) -> np.ndarray:
-  """Returns `share` of the tiles of a grid; the last ones may be cut off."""
+  """Returns `share` of the tiles of a grid; the last ones may be cropped."""
   grid = -(-height // tall), -(-width // wide)
   count = _count(config, math.prod(grid), "tiles")
   tiles = drawing.first(rng.random(grid), count)

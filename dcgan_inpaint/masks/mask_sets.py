@@ -1,7 +1,7 @@
 """The holes: masks by family and seed, or from a user's file.
 
-A mask is float32 [H, W, 1] with 1 = known and 0 = hole, the paper's M. A mask
-depends on its settings, the size and its image's index alone, so that a set of
+A mask is float32 [H, W, 1] with 1 = known and 0 = hole, the paper's M. It
+depends only on its settings, the size and its image's index, so that a set of
 masks is the same for every method, batch size, device and run.
 docs/masks.md shows every family.
 """
@@ -35,14 +35,13 @@ def make(
 
   Args:
     config: the family, and how it is drawn.
-    indices: the images' places in their data set, ints >= 0 [n]. The mask of
-      an image is drawn from (`config.seed`, its index), never from its
-      neighbours.
+    indices: the images' positions in their data set, ints >= 0 [n]. The mask of
+      an image is drawn from (`config.seed`, its index), independently of the
+      other images.
     height: of the images, pixels.
     width: of the images, pixels.
-    allow_empty: whether a mask file may leave no hole at all. What is scored
-      needs one, and a hole that is missing is most often drawn in the wrong
-      colour.
+    allow_empty: whether a mask file may have no hole at all. Scoring needs one,
+      and a missing hole usually has the wrong colour.
 
   Returns:
     float32 [n, height, width, 1], 1 = known, 0 = hole.
@@ -74,7 +73,7 @@ def make(
 
 
 def label(config: mask_settings.MaskSettings) -> str:
-  """Returns the masks' name in tables: their family and what sizes them.
+  """Returns the masks' name in tables: their family and its main settings.
 
   Args:
     config: the family, and how it is drawn.
@@ -104,14 +103,14 @@ def parse(
 
   Args:
     text: the set.
-    base: the section `config.mask`, whose fields hold where the set names none.
-    field: the config field that `text` is of, for messages.
+    base: the section `config.mask`, for the fields that the set does not name.
+    field: the config field of `text`, for messages.
 
   Raises:
     errors.UserError: the family or a field is unknown, a value has the wrong
-      type, or a path is that of no file.
+      type, or a file does not exist.
   """
-  # A colon that no `FIELD=` follows is of a value, such as a path.
+  # A colon without a following `FIELD=` is part of a value, such as a path.
   family, *assignments = re.split(r":(?=\w+=)", text.strip())
   settings = mask_settings.MaskSettings(
     **{"family": family, **dict(base.items())}
@@ -149,18 +148,18 @@ def parse_several(
   """Returns the settings of several sets of masks.
 
   Args:
-    value: a tuple of sets, each as `parse` reads it; or a text with commas
-      between. There a set in double quotes may hold commas, as in a file of
-      comma-separated values: `"box:position=8,8",half`.
+    value: a tuple of sets, each as for `parse`; or text with commas. There a
+      set in double quotes may contain commas, as in CSV files:
+      `"box:position=8,8",half`.
     base: as for `parse`.
     field: as for `parse`.
 
   Returns:
-    {name: its settings}, in order. The name is the set's `label`, or what was
-    written where two have one label.
+    {name: its settings}, in order. The name is the set's `label`, or its text
+    if two sets have the same label.
 
   Raises:
-    errors.UserError: as `parse`; or there is no set at all, or one stands there
+    errors.UserError: as `parse`; or there is no set at all, or one is listed
       twice.
   """
   written = value
@@ -192,13 +191,13 @@ def hole_share(masks: np.ndarray) -> np.ndarray:
 
 
 def groups(masks: np.ndarray) -> list[list[int]]:
-  """Returns which images share a mask, for what is solved once for each mask.
+  """Returns the groups of images with equal masks.
 
   Args:
     masks: float [n, H, W, 1], 1 = known, 0 = hole.
 
   Returns:
-    Lists of indices, by their first; each index is in one.
+    Lists of indices, ordered by their first; each index is in one list.
   """
   members = {}
   for index, known in enumerate(np.asarray(masks) > 0.5):
@@ -207,9 +206,9 @@ def groups(masks: np.ndarray) -> list[list[int]]:
 
 
 def digest(masks: np.ndarray) -> str:
-  """Returns 12 hexadecimal digits that tell one set of masks from another.
+  """Returns 12 hexadecimal digits that identify a set of masks.
 
-  Results can be compared only where the holes are the same; the digest says so
+  Results are comparable only if the holes are the same; the digest shows this
   without the masks.
 
   Args:

@@ -1,18 +1,18 @@
-"""One set of holes: its family, and how that is drawn."""
+"""One set of holes: its family, and the family's settings."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class MaskSettings:
-  """What the masks of a set of images follow from.
+  """The settings of the masks of a set of images.
 
-  The other fields are described at the family that reads them (`families`),
-  and in one line each at `config.mask`.
+  The other fields are described at the families that read them (`families`),
+  and briefly at `config.mask`.
 
   Attributes:
     family: one of `mask_sets.FAMILIES`.
-    seed: draws the random families, image by image; an int >= 0.
+    seed: of the random families, image by image; an int >= 0.
   """
 
   family: str = "centre"

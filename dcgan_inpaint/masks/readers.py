@@ -18,14 +18,14 @@ from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.runtime import errors
 
 # From an image's stem, the bytes of its file, its height and its width to bool
-# [H, W], True = hole. It raises errors.UserError where that image has no mask.
+# [H, W], True = hole. It raises errors.UserError if the image has no mask.
 Reader = Callable[[str, bytes, int, int], np.ndarray]
 
 
 def reader(masks: str, config: Any) -> Reader:
   """Returns the function that gives an image its hole.
 
-  What an image gets is a function of its own stem, size and file.
+  The hole depends only on the image's own stem, size and file.
 
   Args:
     masks: `config.masks`: a set of masks as `mask_sets.parse` reads it, a
@@ -33,7 +33,7 @@ def reader(masks: str, config: Any) -> Reader:
     config: the section `config.mask`.
 
   Raises:
-    errors.UserError: something is wrong for all images.
+    errors.UserError: the masks are wrong for all images.
   """
   if masks == "alpha":
     return lambda stem, encoded, height, width: decoding.transparency(encoded)
@@ -52,7 +52,7 @@ def reader(masks: str, config: Any) -> Reader:
 
 
 def files(masks: str, config: Any) -> str | None:
-  """Returns the file or folder of the masks; None where no file holds them.
+  """Returns the file or folder of the masks; None for other masks.
 
   Args:
     masks: `config.masks`, as for `reader`.
@@ -72,7 +72,7 @@ def _is_folder(masks: str) -> bool:
 
 
 def _family(settings: mask_settings.MaskSettings) -> Reader:
-  """Draws each image's hole by its name, as large as suits its size."""
+  """Draws each image's hole from its name, scaled to the image's size."""
   usual = families.DEFAULT_SIZES.get(settings.family, 0)
   face = dcgan.IMAGE_SIZE
 
@@ -80,11 +80,11 @@ def _family(settings: mask_settings.MaskSettings) -> Reader:
     del encoded
     size = settings.size
     if not size and usual >= 1:
-      # The usual pixels are those of a 64x64 face, and grow with the image.
+      # Default sizes in pixels are for 64x64 faces, and scale with the image.
       size = float(max(1, round(usual * min(height, width) / face)))
     return _make(settings, stem, height, width, size=size)
 
-  # Most of what is wrong is wrong for every image. Pixels depend on its size.
+  # Most errors concern every image. Sizes in pixels depend on the image's size.
   share = settings.size if settings.size < 1 else 0.0
   _make(settings, "", face, face, size=share, position="")
   return draw
@@ -101,7 +101,7 @@ def _file(settings: mask_settings.MaskSettings) -> Reader:
     path = pathlib.Path(settings.path).expanduser()
     with Image.open(path, formats=decoding.FORMATS) as mask:
       width, height = mask.size
-  except Exception:  # noqa: BLE001 (`read` finds words for it.)
+  except Exception:  # noqa: BLE001 (`read` raises a clear error.)
     width = height = dcgan.IMAGE_SIZE
   read("", b"", height, width)
   return read
@@ -130,7 +130,7 @@ def _make(
 ) -> np.ndarray:
   """Returns the hole of one image, with some settings changed."""
   settings = dataclasses.replace(settings, **fields)
-  # A name on disk may hold bytes that are no text.
+  # File names may hold bytes that are not valid text.
   number = zlib.crc32(stem.encode(errors="surrogateescape"))
   (mask,) = mask_sets.make(settings, [number], height, width, allow_empty=True)
   return mask[..., 0] < 0.5

@@ -1,15 +1,15 @@
-"""Trained models as plain arrays, and the one that comes with the package.
+"""Trained models as plain arrays, and the packaged model.
 
 A model is a folder of two files: `weights.npz`, arrays under names with
-slashes, and `model.json`, which says what they belong to. Nothing is pickled.
+slashes, and `model.json`, which describes the networks. Nothing is pickled.
 Matrices and kernels are float16. Those of an encoder with more than 100,000
 values are int8, with a scale for each last index, and its matrices of more than
-a million have four bits a value, with a scale for every 128 rows of a column,
-which moves what is completed by 0.34 of a grey level in the mean. All else
-keeps its type.
+a million values have four bits a value, with a scale for every 128 rows of a
+column, which changes completed images by 0.34 of a grey level in the mean. All
+other arrays keep their type.
 
-The model of the package lies beside this file; MODEL_CARD.md tells what it was
-trained on, with which command, and what it does.
+The packaged model is in this folder; MODEL_CARD.md describes its data, its
+training commands and its results.
 """
 
 from collections.abc import Iterator
@@ -22,18 +22,18 @@ import numpy as np
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import files
 
-# The value of `config.checkpoint.path` that means the package's own model.
+# The value of `config.checkpoint.path` that names the packaged model.
 NAME = "pretrained"
-# Raised when an older reader cannot make sense of the file. 1 has no int8, and
-# 2 neither four bits nor several encoders.
+# Increased when older readers cannot interpret the file. 1 has no int8, and 2
+# neither four bits nor several encoders.
 FORMAT = 3
 # Values of an encoder's array above which it is int8, and above which it has
 # four bits a value, if it is a matrix.
 _LARGE = 100_000
 _VERY_LARGE = 1_000_000
 _ENCODER = "weights/encoder"
-# Under these ends of its name lie the scales of an array of int8, and of one of
-# four bits.
+# Suffixes of the names of the scales of an array of int8, and of one of four
+# bits.
 _SCALE = "_scale"
 _SCALE_4 = "_scale4"
 # Rows of a column that share a scale of the four bits.
@@ -47,7 +47,7 @@ def find(path: str) -> pathlib.Path | None:
     path: `config.checkpoint.path`: 'pretrained', or any folder.
 
   Returns:
-    None where the folder holds no exported model.
+    None if the folder holds no exported model.
   """
   if path == NAME:
     return pathlib.Path(__file__).parent
@@ -61,9 +61,9 @@ def write(
   """Writes a model.
 
   Args:
-    folder: where to; made if it is not there.
-    arrays: nested dictionaries of numpy arrays; None where one is missing.
-    about: whatever JSON can hold.
+    folder: to write to; created if missing.
+    arrays: nested dictionaries of NumPy arrays; None for a missing one.
+    about: anything that JSON can represent.
 
   Returns:
     The bytes of weights.npz.
@@ -88,14 +88,14 @@ def write(
 
 
 def read(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
-  """Returns the arrays, float32 again, and what `write` got as `about`.
+  """Returns the arrays, in float32, and the `about` of `write`.
 
   Raises:
     errors.UserError: a file is missing or broken, or of a later format.
   """
   try:
     about = json.loads((folder / "model.json").read_text())
-    # numpy leaves a file open that it cannot read.
+    # NumPy does not close a file that it cannot read.
     with (
       (folder / "weights.npz").open("rb") as opened,
       np.load(opened, allow_pickle=False) as file,
@@ -103,7 +103,7 @@ def read(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
       flat = {name: file[name] for name in file.files}
     written = about.get("format")
     arrays = _unflatten(flat)
-  # numpy, zipfile and JSON raise many kinds.
+  # NumPy, zipfile and JSON raise many kinds of exceptions.
   except Exception as error:  # noqa: BLE001
     raise errors.UserError(
       f"{folder}: the model cannot be read ({error}); export it again"
@@ -120,7 +120,7 @@ def _in_eight_bits(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Returns an array [..., N] as int8 [..., N] and the float32 scales [N]."""
   scale = np.abs(array).max(axis=tuple(range(array.ndim - 1)))
   scale /= np.float32(127)
-  # A column of zeros stays one.
+  # Columns of zeros stay zero.
   steps = array / np.where(scale > 0, scale, 1)
   return np.round(steps).astype(np.int8), scale
 
@@ -128,8 +128,8 @@ def _in_eight_bits(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _in_four_bits(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Returns a matrix [M, N] in four bits a value.
 
-  Each scale is the one of several with the least squared error: a column's few
-  largest values are worth less than the finer steps of all others.
+  Each scale is chosen from several by the least squared error: clipping a
+  column's few largest values costs less than coarser steps of all others.
 
   Args:
     matrix: float32; M is a multiple of `_GROUP`.
@@ -145,7 +145,7 @@ def _in_four_bits(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   least = np.full_like(largest, np.inf)
   for fraction in np.linspace(0.4, 1, 13, dtype=np.float32):
     tried = np.float32(np.float16(largest * fraction))
-    # Columns of zeros stay zeros, and what is too small for a float16.
+    # Columns of zeros, or of values too small for float16, become zero.
     found = np.round(groups / np.where(tried > 0, tried, np.inf)).clip(-7, 7)
     error = np.sum((groups - found * tried) ** 2, axis=1, keepdims=True)
     better = error < least
@@ -157,7 +157,7 @@ def _in_four_bits(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _from_four_bits(packed: np.ndarray, scale: np.ndarray) -> np.ndarray:
-  """Returns the float32 matrix [M, N] of what `_in_four_bits` returned."""
+  """Returns the float32 matrix [M, N] from the output of `_in_four_bits`."""
   steps = np.stack([packed & 15, packed >> 4], axis=1).astype(np.float32) - 8
   groups = steps.reshape(len(scale), -1, packed.shape[1])
   matrix = groups * scale[:, None].astype(np.float32)
@@ -165,7 +165,7 @@ def _from_four_bits(packed: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 
 def _unflatten(flat: dict[str, np.ndarray]) -> dict[str, Any]:
-  """Returns nested dictionaries of arrays, what had fewer bits as float32."""
+  """Returns nested dictionaries of arrays, dequantised to float32."""
   arrays = {}
   flat = dict(flat)
   for name in list(flat):
@@ -187,7 +187,7 @@ def _unflatten(flat: dict[str, np.ndarray]) -> dict[str, Any]:
 def _flatten(
   tree: dict[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, np.ndarray]]:
-  """Yields the leaves under their names with slashes; None is left out."""
+  """Yields the leaves with their names with slashes; None is left out."""
   for name, value in tree.items():
     if isinstance(value, dict):
       yield from _flatten(value, f"{prefix}{name}/")

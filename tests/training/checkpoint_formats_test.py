@@ -2,9 +2,9 @@
 
 `checkpoints_format_1.zip` holds the checkpoints of version 0.1.0 (Python 3.11,
 JAX 0.10.2, Orbax 0.12.8) of two trainings of two steps on synthetic faces:
-`gan`, by
-`tiny.train_config(model__width=0.01, train__steps=2, train__save_every=2,
-train__sample_every=0)`, and `encoder`, of the same size, for its generator.
+`gan`, by `tiny.train_config(model__width=0.01, train__steps=2,
+train__save_every=2, train__sample_every=0)`, and `encoder`, of the same size,
+for its generator.
 Never regenerate it: a change of format adds a second file.
 """
 
