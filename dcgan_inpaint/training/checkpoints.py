@@ -254,7 +254,7 @@ class Checkpoints:
       return self.restore(step, target)
 
     step, state = self.first_readable(
-      steps, read, "move the folder away to start anew"
+      steps, read, "move the folder away to start from scratch"
     )
     self._set_aside(steps[: steps.index(step)])
     return step, state

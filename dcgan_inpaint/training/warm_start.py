@@ -81,7 +81,7 @@ def take_over(
     return None
   if given is None or variables is None:
     raise errors.UserError(
-      "config.encoder.warm_start goes on from an encoder, and "
+      "config.encoder.warm_start starts from an encoder, and "
       "config.checkpoint brings none: name the workdir of its training as "
       "config.checkpoint.encoder"
     )
@@ -90,14 +90,14 @@ def take_over(
   ranks = given.rank or last, wanted.rank or last
   if given.width != wanted.width or ranks[0] > ranks[1]:
     raise errors.UserError(
-      "config.encoder.warm_start goes on from an encoder of "
+      "config.encoder.warm_start starts from an encoder of "
       f"config.encoder.width={given.width} and rank={ranks[0]}; these are "
       f"{wanted.width} and {ranks[1]}: take that width and no lower rank, or "
-      "start afresh"
+      "start from scratch"
     )
   if given.skips and not wanted.skips:
     raise errors.UserError(
-      "config.encoder.warm_start goes on from an encoder with skips: leave "
-      "config.encoder.skips=True, or start afresh"
+      "config.encoder.warm_start starts from an encoder with skips: leave "
+      "config.encoder.skips=True, or start from scratch"
     )
   return without_dense(variables) if config.fresh_dense else variables

@@ -258,7 +258,7 @@ def test_latents_are_uniform_and_a_function_of_the_key():
 
 
 class PlainGenerator(nn.Module):
-  """Table 1 in Flax's own layers, with the names of `models.Generator`."""
+  """Table 1 in Flax's own layers, with the names of `dcgan.Generator`."""
 
   channels: tuple
 
@@ -284,7 +284,7 @@ class PlainGenerator(nn.Module):
 
 
 class PlainDiscriminator(nn.Module):
-  """Table 2 in Flax's own layers, with the names of `models.Discriminator`."""
+  """Table 2 in Flax's own layers, with the names of `dcgan.Discriminator`."""
 
   channels: tuple
 

@@ -28,7 +28,7 @@ def load(path: str | os.PathLike) -> bundle.Weights:
 
   Returns:
     The weights of both networks, float32 NumPy arrays, with the variables'
-    names of `models.Generator` and `models.Discriminator`. The biases that the
+    names of `dcgan.Generator` and `dcgan.Discriminator`. The biases that the
     reference does not have are zeros.
   """
   with np.load(path) as file:
