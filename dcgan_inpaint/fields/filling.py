@@ -205,9 +205,9 @@ class Evaluation:
   )
   samples: int = spec.field(
     0,
-    "Samples of the generator that are scored by these features, too; 0 = "
-    "none, and 10,000 or more for KID, 50,000 is the field's number for the "
-    "Fréchet distance.",
+    "Samples of the generator that are also scored on these features; 0 = "
+    "none. KID needs 10,000 or more; for the Fréchet distance the field uses "
+    "50,000.",
     spec.at_least(0),
   )
   images: int = spec.field(0, "Images of the split; 0 = all.", spec.at_least(0))

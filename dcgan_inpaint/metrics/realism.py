@@ -59,16 +59,16 @@ def evaluate(
 def score_completions(
   feature: features_lib.Features, completed: np.ndarray, originals: np.ndarray
 ) -> dict[str, float]:
-  """Returns the figures of completed images whose features are at hand.
+  """Returns the metrics of completed images, from their features.
 
   Args:
-    feature: what made them.
+    feature: the kind of features.
     completed: float [N, D].
     originals: float [N, D], of the images before their holes were cut.
 
   Returns:
-    The figures of `compare`, as pairs, and those of `identity` where the
-    features tell persons apart.
+    The metrics of `compare`, as pairs, and those of `identity` for features
+    that distinguish persons.
   """
   result = compare(feature.name, completed, originals, paired=True)
   if feature.same_person is not None:

@@ -198,7 +198,7 @@ def test_the_loss_of_every_start_is_that_of_its_latent_and_falls():
 
 @functools.cache
 def skips_by_hand():
-  """Returns images, masks, weights, and the images that G makes of E's output."""
+  """Returns images, masks, weights, and the images of E's output."""
   encoder, variables = tiny_search.dcgan_encoder()
   weights = tiny_search.dcgan_weights()._replace(encoder=variables)
   images, masks = tiny_search.some_images(2, side=tiny.SIZE)
