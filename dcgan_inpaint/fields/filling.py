@@ -206,8 +206,8 @@ class Evaluation:
   samples: int = spec.field(
     0,
     "Samples of the generator that are also scored on these features; 0 = "
-    "none. KID needs 10,000 or more; for the Fréchet distance the field uses "
-    "50,000.",
+    "none. Use 10,000 or more for KID, and the field's number of 50,000 for "
+    "the Fréchet distance.",
     spec.at_least(0),
   )
   images: int = spec.field(0, "Images of the split; 0 = all.", spec.at_least(0))
