@@ -125,6 +125,7 @@ def test_a_wrong_argument_is_refused_in_a_line(
   assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_the_packages_model_fills_a_hole():
   (image,) = faces(1)
   completed = dcgan_inpaint.inpaint(image, hole(), refine_steps=2)

@@ -11,7 +11,7 @@ from typing import NoReturn
 def keep_freed_memory() -> None:
   """Lets the process keep the memory that a step frees, for the next step.
 
-  Where glibc gives it back, Linux clears every page of it again: 20,000 of them,
+  Where glibc gives it back, Linux clears every page again: 20,000 of them,
   a tenth of the time of a training step at a quarter of the width on the CPU.
   Threads keep the settings that they start with: call it first of all.
   """

@@ -43,6 +43,7 @@ def load(trained_run, encoder_run, devices=1):
   return trained_model.load(config, tiny.mesh(devices))
 
 
+@pytest.mark.slow
 def test_a_run_leaves_checkpoints_metrics_and_pictures(encoder_run):
   rows = metric_writer.read(encoder_run / "metrics.jsonl")
   assert [row["step"] for row in rows if "hole_mse" in row] == [1, 2, 3, 4]
@@ -57,6 +58,7 @@ def test_a_run_leaves_checkpoints_metrics_and_pictures(encoder_run):
   assert config["encoder"]["steps"] == 4
 
 
+@pytest.mark.slow
 def test_the_best_encoder_is_loaded_with_its_generator(
   trained_run, encoder_run
 ):
@@ -93,6 +95,7 @@ def test_one_and_four_devices_train_the_same(
   np.testing.assert_allclose(*curves, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_encoder_of_another_generator_is_refused(
   trained_run, encoder_run, tmp_path
 ):
@@ -105,6 +108,7 @@ def test_the_encoder_of_another_generator_is_refused(
     run(trained_run, encoder_run, checkpoint__step="3")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "field, value",
   [("encoder.width", 0.05), ("encoder.learning_rate", 0.5), ("seed", 3)],
@@ -116,6 +120,7 @@ def test_another_config_is_refused_by_its_fields(
     run(trained_run, encoder_run, **{field.replace(".", "__"): value})
 
 
+@pytest.mark.slow
 def test_a_broken_encoder_is_refused_in_a_line(
   trained_run, encoder_run, tmp_path
 ):
@@ -388,6 +393,7 @@ def test_an_exported_encoder_has_skips_or_not(
   )
 
 
+@pytest.mark.slow
 def test_a_warm_start_wants_an_encoder_that_fits_in(
   trained_run, encoder_run, tmp_path
 ):

@@ -6,6 +6,7 @@ from dcgan_inpaint import pixels
 from dcgan_inpaint.methods import criminisi
 
 
+@pytest.mark.slow
 def test_priorities_are_those_worked_out_by_hand():
   # A black half next to a white one, and a hole of 3x3 over the edge.
   levels = np.zeros((9, 9, 3), np.float32)

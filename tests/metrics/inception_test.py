@@ -117,6 +117,7 @@ FEATURES = [
 ]
 
 
+@pytest.mark.slow
 def test_the_features_are_torch_fidelity_s(path):
   extract = features.create("inception", weights=str(path)).extract
   found = extract(_images())
@@ -124,6 +125,7 @@ def test_the_features_are_torch_fidelity_s(path):
   np.testing.assert_allclose(found[:, :6], FEATURES, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_features_are_torch_s_where_that_is_at_hand(
   weights, path, tmp_path
 ):

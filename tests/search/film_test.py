@@ -45,6 +45,7 @@ def test_the_path_ends_where_the_search_ends(options):
     np.testing.assert_allclose(path[0], before.generated[0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_path_of_several_encoders_is_their_mean():
   images, masks = tiny_search.some_images()
   weights = [tiny_search.parts_weights(seed) for seed in (3, 4, 5)]

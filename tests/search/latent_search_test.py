@@ -242,7 +242,14 @@ def test_without_steps_what_the_encoder_gives_fills_the_hole():
   np.testing.assert_array_equal(found.latent, 0)
 
 
-@pytest.mark.parametrize("layer", [1, 3, 4])
+@pytest.mark.parametrize(
+  "layer",
+  [
+    1,
+    pytest.param(3, marks=pytest.mark.slow),
+    pytest.param(4, marks=pytest.mark.slow),
+  ],
+)
 def test_skips_change_what_lies_between_the_offset_and_its_image(layer):
   images, masks, weights, expected = skips_by_hand()
   encoder, _ = tiny_search.dcgan_encoder()
@@ -372,6 +379,7 @@ def test_the_refinement_is_adam_on_the_objective_with_its_pull(layer):
   )
 
 
+@pytest.mark.slow
 def test_a_strong_pull_leaves_the_activations_where_they_are():
   images, masks = tiny_search.some_images()
   _, generated = tiny_search.encoded(images, masks)

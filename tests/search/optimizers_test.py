@@ -15,7 +15,7 @@ from dcgan_inpaint.search import optimizers
     ("nadam", 0.05),
     ("rmsprop", 0.02),
     ("lion", 0.02),
-    ("lbfgs", 1.0),
+    pytest.param("lbfgs", 1.0, marks=pytest.mark.slow),
     ("prodigy", 1.0),  # Of optax.contrib.
   ],
 )

@@ -112,6 +112,7 @@ def test_a_search_of_another_number_of_logits_is_refused(model):
     )
 
 
+@pytest.mark.slow
 def test_the_search_generates_what_the_trained_generator_does(model):
   search = trained_model.make_search(model.networks, settings(), tiny.mesh(4))
   rng = np.random.default_rng(0)

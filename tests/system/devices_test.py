@@ -59,6 +59,7 @@ def programs(monkeypatch):
   return texts
 
 
+@pytest.mark.slow
 def test_the_compiled_search_communicates_nothing(programs):
   generator, discriminator = tiny.networks()
   config = config_lib.search()

@@ -39,6 +39,7 @@ def saved(workdir):
   return sorted(int(x.name) for x in folders if x.name.isdecimal())
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_no_number_stops_the_run_before_it_is_saved(
   tmp_path, monkeypatch
 ):
@@ -55,6 +56,7 @@ def test_a_gradient_that_is_no_number_stops_the_run_before_it_is_saved(
   assert saved(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_images_of_one_colour_train_to_finite_numbers(tmp_path, trained_run):
   del trained_run  # Compiles the same program first.
   for number in range(24):
@@ -70,6 +72,7 @@ def test_images_of_one_colour_train_to_finite_numbers(tmp_path, trained_run):
   assert saved(tmp_path) == [3, 6]
 
 
+@pytest.mark.slow
 def test_a_discriminator_that_saturates_leaves_training_finite(trained_run):
   config = tiny.train_config()
   generator, discriminator, loss = gan.networks(config)

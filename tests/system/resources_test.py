@@ -232,6 +232,7 @@ def test_memory_that_runs_out_is_no_images_fault():
 # --- a clock that jumps -------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_changes_nothing(trained_run, tmp_path, monkeypatch):
   real_time, indices = time.time, batches.indices
   # By step: forwards once, before the first save; backwards while others are

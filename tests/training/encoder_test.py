@@ -32,6 +32,7 @@ def compiled_step(encoder, config):
   return step
 
 
+@pytest.mark.slow
 def test_a_training_step_drops_values():
   _, variables, weights = tiny_encoder.networks()
   images, masks = tiny_encoder.some_images()
@@ -48,6 +49,7 @@ def test_a_training_step_drops_values():
   assert error(0.5) != error(0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "generated_share, mirrored", [(0.0, False), (0.5, False), (0.0, True)]
 )
@@ -84,6 +86,7 @@ def test_the_mean_of_mirror_images_is_of_each_image_and_its_own():
   np.testing.assert_allclose(mean, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_image_and_its_mirror_image_teach_the_same_mean():
   encoder, variables, weights = tiny_encoder.networks()
   config = tiny_encoder.settings(flip=False, mirrored=True, steps=1)
@@ -107,7 +110,9 @@ def test_an_image_and_its_mirror_image_teach_the_same_mean():
     np.testing.assert_allclose(ours, mirrored, rtol=1e-2, atol=1e-5)
 
 
-@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize(
+  "mirrored", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_the_error_is_that_of_the_holes_pixels(mirrored):
   encoder, variables, weights = tiny_encoder.networks()
   config = tiny_encoder.settings(flip=False, mirrored=mirrored)
@@ -184,6 +189,7 @@ def test_the_learning_rate_rises_and_falls_to_nothing():
   assert sizes[0] == 0 and sizes[-1] < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_devices_exchange_no_images(mirrored):
   encoder, _, weights = tiny_encoder.networks()

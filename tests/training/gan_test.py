@@ -308,6 +308,7 @@ def test_the_average_follows_weights_and_statistics(step_number, decay):
   assert_trees_close(after.generator_ema, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_steps_are_counted():
   state, metrics = run(4, 4)
   assert state.step == 4
@@ -415,6 +416,7 @@ def test_any_number_of_devices_gives_the_same_losses(devices):
   assert len(np.unique(expected["discriminator_loss"])) == 10
 
 
+@pytest.mark.slow
 def test_every_device_does_its_share_of_the_work():
   flops = {}
   for devices in (1, 4):
@@ -425,6 +427,7 @@ def test_every_device_does_its_share_of_the_work():
   assert flops[4] < 0.3 * flops[1]
 
 
+@pytest.mark.slow
 def test_the_old_state_is_donated():
   first, dataset, function = compiled_steps(4)
   before = first()
@@ -454,6 +457,7 @@ def test_bfloat16_trains_float32_weights():
     assert value != exact[name]
 
 
+@pytest.mark.slow
 def test_a_first_state_is_a_function_of_the_seed():
   keywords = arguments()
 

@@ -358,7 +358,10 @@ class Training:
     return row
 
 
-@pytest.fixture(scope="module", params=["train", "encoder"])
+@pytest.fixture(
+  scope="module",
+  params=["train", pytest.param("encoder", marks=pytest.mark.slow)],
+)
 def training(request, trained_run):
   job = train if request.param == "train" else train_encoder
   return Training(request.param, job, str(trained_run))

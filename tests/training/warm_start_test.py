@@ -4,6 +4,7 @@ import tiny_encoder
 from dcgan_inpaint.training import warm_start
 
 
+@pytest.mark.slow
 def test_growing_keeps_what_the_smaller_encoder_knows():
   smaller, fresh = (
     tiny_encoder.first_variables(tiny_encoder.create(rank=rank), seed)
