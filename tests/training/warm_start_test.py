@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import tiny_encoder
 
 from dcgan_inpaint.training import warm_start
