@@ -127,6 +127,7 @@ def _images(height=16, width=16):
   return images, masks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(16, 16), (13, 18)])
 def test_stripes_go_on_in_the_hole_and_known_pixels_keep_their_bits(
   fitted, size
@@ -151,6 +152,7 @@ def test_the_true_pixels_in_the_hole_do_not_matter(fitted, hidden):
   )
 
 
+@pytest.mark.slow
 def test_an_image_does_not_depend_on_its_neighbours(fitted, monkeypatch):
   monkeypatch.setattr(dictionary, "_IMAGES_AT_ONCE", 3)  # One batch is short.
   images, masks = _images()

@@ -25,7 +25,19 @@ METHODS = {
 COPYING = [name for name in METHODS if name != "patchmatch"]
 RANDOM = [name for name in METHODS if name != "criminisi"]
 
-every_method = pytest.mark.parametrize("name", METHODS)
+
+def _parametrize(names):
+  # Criminisi's takes as long to compile as all the others.
+  return pytest.mark.parametrize(
+    "name",
+    [
+      pytest.param(name, marks=pytest.mark.slow if name == "criminisi" else ())
+      for name in names
+    ],
+  )
+
+
+every_method = _parametrize(METHODS)
 
 
 def _images(count=9, height=22, width=19):
@@ -61,7 +73,7 @@ def test_known_pixels_come_back_to_the_bit(name):
   assert np.isfinite(completion(name)).all()
 
 
-@pytest.mark.parametrize("name", COPYING)
+@_parametrize(COPYING)
 def test_every_pixel_is_a_copy_of_a_known_one(name):
   images, masks = _images()
   for image, mask, result in zip(images, masks, completion(name), strict=True):
@@ -130,7 +142,7 @@ def _patterns(height=22, width=19):
   return np.where(np.stack(patterns)[..., None] == 1, light, dark)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@every_method
 def test_stripes_and_a_checkerboard_are_continued(name):
   images = _patterns()
   masks = _images()[1][:3]

@@ -33,16 +33,14 @@ def _masks(height, width):
   return masks
 
 
-# What takes seconds to fit or to compile.
-_SLOW = ("dictionary", "dcgan_fidelity", "dcgan_realism")
-
-
 # `dcgan_paper` is `dcgan` of 1,000 steps.
 @pytest.fixture(
   scope="module",
   params=[
-    pytest.param(name, marks=pytest.mark.slow if name in _SLOW else ())
-    for name in methods.METHODS
+    pytest.param(
+      name, marks=pytest.mark.slow if spec.slow and name != "dcgan" else ()
+    )
+    for name, spec in methods.METHODS.items()
     if name != "dcgan_paper"
   ],
 )

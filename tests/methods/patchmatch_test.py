@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import skimage.data
 
 from dcgan_inpaint import pixels
@@ -42,6 +43,7 @@ def _photograph():
   return image, known
 
 
+@pytest.mark.slow
 def test_the_field_comes_near_the_exhaustive_one_and_its_distances_are_true():
   image, known = _photograph()
   other = image[::-1].copy()  # Searches for itself in its mirror image.
@@ -82,6 +84,7 @@ def test_one_hit_spreads_over_a_region_that_was_moved():
   assert (np.asarray(least).reshape(HEIGHT, WIDTH)[same] == 0).all()
 
 
+@pytest.mark.slow
 def test_votes_are_the_weighted_mean_of_a_loop():
   rng = np.random.default_rng(0)
   image, _ = _photograph()

@@ -24,6 +24,7 @@ def test_the_cut_is_the_best_of_all_paths(seed):
   assert errors[np.arange(6), found].sum() == min(costs)
 
 
+@pytest.mark.slow
 def test_a_hole_with_one_fitting_source_is_filled_from_there():
   # The right half repeats the left one; nothing else is similar to the rim.
   astronaut = pixels.to_float(skimage.data.astronaut())[100:122, 200:219]

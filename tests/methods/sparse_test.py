@@ -140,6 +140,7 @@ def test_a_sparse_image_is_recovered_from_a_third_of_its_pixels():
   np.testing.assert_allclose(completed, image, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_mca_tells_a_cartoon_from_a_texture_and_fills_both(monkeypatch):
   monkeypatch.setattr(sparse, "_IMAGES_AT_ONCE", 1)
   y, x = np.mgrid[:48, :48]

@@ -95,6 +95,7 @@ def _images():
   return np.uint8(tiles)
 
 
+@pytest.mark.slow
 def test_every_layer_has_its_published_shape():
   _, layers = _structure()
   found = {name: layers[name]["__call__"][0].shape[1:] for name in SHAPES}

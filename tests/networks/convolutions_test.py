@@ -114,6 +114,7 @@ def test_value_and_both_gradients_equal_flax(operation, implementation, shape):
   )
 
 
+@pytest.mark.slow
 @every_operation
 @fast_implementation
 def test_gradient_of_a_gradient_equals_flax(operation, implementation):

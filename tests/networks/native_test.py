@@ -57,10 +57,10 @@ every_shape = pytest.mark.parametrize(
   [
     (1, 4, 4, 130, 67),
     (2, 20, 12, 5, 33),
-    (1, 6, 10, 31, 2),
-    (65, 8, 8, 48, 32),
-    (70, 4, 4, 160, 150),
-    (5, 64, 64, 3, 16),
+    pytest.param((1, 6, 10, 31, 2), marks=pytest.mark.slow),
+    pytest.param((65, 8, 8, 48, 32), marks=pytest.mark.slow),
+    pytest.param((70, 4, 4, 160, 150), marks=pytest.mark.slow),
+    pytest.param((5, 64, 64, 3, 16), marks=pytest.mark.slow),
   ],
 )
 
@@ -112,7 +112,10 @@ def test_the_steps_of_a_search_transform_no_kernel():
 
 @needs_native
 @every_operation
-@pytest.mark.parametrize("channels", [(64, 32), (256, 128), (5, 3)])
+@pytest.mark.parametrize(
+  "channels",
+  [(64, 32), pytest.param((256, 128), marks=pytest.mark.slow), (5, 3)],
+)
 def test_an_image_does_not_depend_on_its_batch(operation, channels):
   x, kernel = normal(0, (90, 8, 8, channels[0])), normal(1, (5, 5, *channels))
   y, dx, _ = value_and_gradients(operation, "native", x, kernel)
@@ -251,6 +254,7 @@ def test_nothing_is_built_while_a_program_is_traced(tmp_path):
   assert not (tmp_path / ".cache").exists()
 
 
+@pytest.mark.slow
 def test_without_a_compiler_the_other_implementations_serve(tmp_path):
   process = start(tmp_path, PATH="", CXX="")
   out, log = process.communicate(timeout=120)
@@ -264,6 +268,7 @@ def test_without_a_compiler_the_other_implementations_serve(tmp_path):
   assert "Traceback" not in log
 
 
+@pytest.mark.slow
 def test_a_build_that_fails_leaves_nothing_behind(tmp_path):
   compiler = tmp_path / "broken"
   compiler.write_text(

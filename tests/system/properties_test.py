@@ -121,9 +121,9 @@ QUICK = (
   "harmonic",
   "total_variation",
   "biharmonic",
-  "taylor3",
+  pytest.param("taylor3", marks=pytest.mark.slow),
   "telea",
-  "sparse_dct",
+  pytest.param("sparse_dct", marks=pytest.mark.slow),
 )
 HEIGHT, WIDTH = 16, 20
 FOUR = batches(HEIGHT, WIDTH, least=4, most=4)

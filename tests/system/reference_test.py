@@ -57,6 +57,7 @@ def test_the_converter_fills_every_variable(reference):
   assert jax.tree.map(kind, weights) == jax.tree.map(kind, expected)
 
 
+@pytest.mark.slow
 def test_generated_faces_are_coloured_as_faces_and_judged_so(reference, faces):
   generator, discriminator, weights = reference
   latents = dcgan.sample_latents(jax.random.key(0), 64, 100)

@@ -67,6 +67,7 @@ def constants(lowered):
   ]
 
 
+@pytest.mark.slow
 def test_weights_are_arguments_of_every_program():
   kernel = np.arange(10_000.0, dtype=np.float32)
   closed_over = jax.jit(lambda x: x + kernel).lower(kernel)
