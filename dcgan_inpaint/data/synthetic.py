@@ -197,18 +197,19 @@ def _traits(seeds: np.ndarray) -> dict[str, np.ndarray]:
   return t
 
 
-def _paint(traits: dict[str, np.ndarray], size: int) -> np.ndarray:
-  """Returns the faces that `traits` describe, uint8 [N, size, size, 3].
+def _paint(traits: dict[str, np.ndarray], image_size: int) -> np.ndarray:
+  """Returns the faces that `traits` describe, uint8 [N, S, S, 3].
 
   Layers are painted from back to front. Edges are antialiased by the signed
   distance to them, in pixels.
   """
-  scale = size / UNITS
+  scale = image_size / UNITS
   # Channels come before rows and columns: numpy is slow over a last axis of 3.
   t = {
     name: value.reshape(len(value), -1, 1, 1) for name, value in traits.items()
   }
-  axis = (np.arange(size, dtype=np.float32) - (size - 1) / 2) / scale
+  axis = np.arange(image_size, dtype=np.float32) - (image_size - 1) / 2
+  axis /= scale
   row, column = axis[:, None], axis[None, :]
   x0, y0 = column - t["shift_x"], row - t["shift_y"]
   cos, sin = np.cos(t["tilt"]), np.sin(t["tilt"])
@@ -216,7 +217,7 @@ def _paint(traits: dict[str, np.ndarray], size: int) -> np.ndarray:
   turned = t["light"] * x / t["width"]
 
   image = t["sky"] + (row / UNITS + 0.5) * (t["ground"] - t["sky"])
-  image = np.repeat(image, size, axis=3)
+  image = np.repeat(image, image_size, axis=3)
   paint = np.empty_like(image)  # One buffer for all layers.
 
   def part(top: int, bottom: int) -> tuple[Any, ...]:
