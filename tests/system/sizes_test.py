@@ -135,7 +135,9 @@ def test_an_exported_model_with_its_encoder_fills_arrays(exported):
 def test_it_fills_photographs(exported, tmp_path):
   shape, folder = exported
   side = 3 * shape[0] // 2
-  (face,) = synthetic.load("test", 1, 0, shape[0], 3)
+  (face,) = synthetic.load("test", 1, 0, shape[0], shape[2])
+  # Files are RGB; a grey model is for grey photographs.
+  face = np.repeat(face, 3 // shape[2], axis=-1)
   (tmp_path / "photographs").mkdir()
   large = Image.fromarray(face).resize((side, side), Image.Resampling.LANCZOS)
   large.save(tmp_path / "photographs" / "large.png")
