@@ -90,6 +90,8 @@ setuptools.setup(
       "pyyaml>=6.0.3",
       # The wavelets of `sparse_wavelet` are checked against it.
       "PyWavelets>=1.8.0",
+      # Its bundled digits are a data set of another kind.
+      "scikit-learn>=1.5.0",
       # Opens the HTML report, where Chromium and its driver are installed.
       "selenium>=4.20.0",
       # Builds the wheel and the sdist, which are tested.

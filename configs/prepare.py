@@ -1,4 +1,4 @@
-r"""Makes a data set of 64x64 face crops, from CelebA or from your photographs.
+r"""Makes a data set of face crops, from CelebA or from your photographs.
 
 From CelebA as you downloaded it:
 
@@ -7,7 +7,8 @@ From CelebA as you downloaded it:
 
 Download img_align_celeba.zip (1.34 GiB) and list_eval_partition.txt by hand
 from the CelebA page, into one folder. Needs neither TensorFlow nor a network,
-and takes about six minutes on two cores.
+and takes about six minutes on two cores. The faces have 64x64 pixels; for a
+model of 128x128 --config.data.image_size=128 keeps every pixel of the crop.
 
 From a folder of photographs, in which every face is detected and aligned, with
 the extra `faces` by its landmarks (docs/photographs.md):

@@ -62,9 +62,10 @@ def inpaint(
   line's: configs/inpaint.py.
 
   Args:
-    images: one image [64, 64, 3] or many [N, 64, 64, 3]; uint8, or float in
-      [-1, 1]. What lies under a hole is not looked at, and may be NaN.
-    masks: one mask for all [64, 64], [64, 64, 1], or one for each image, with N
+    images: one image [S, S, C] or many [N, S, S, C], of the model's size and
+      channels ([64, 64, 3]); uint8, or float in [-1, 1]. What lies under a hole
+      is not looked at, and may be NaN.
+    masks: one mask for all [S, S], [S, S, 1], or one for each image, with N
       before it; bool or numbers, True or 1 = known, False or 0 = hole.
     mode: 'fidelity' (the lowest error), 'realism' (that, as sharp as a face is)
       or 'paper' (the plain search in z).
@@ -84,9 +85,9 @@ def inpaint(
   from dcgan_inpaint.search import trained_model
 
   images, masks = np.asarray(images), np.asarray(masks)
-  batch, holes = _as_batch(images, masks)
   if model is None:
     model = _pretrained()
+  batch, holes = _as_batch(images, masks, model.image_shape)
   settings = _settings(mode=mode, seed=seed, **search)
   fill = trained_model.make_search(model.networks, settings)
   found = fill(model.weights, batch, holes)
@@ -100,19 +101,19 @@ def inpaint(
 
 
 def _as_batch(
-  images: np.ndarray, masks: np.ndarray
+  images: np.ndarray, masks: np.ndarray, image_shape: tuple[int, int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns images float32 [N, 64, 64, 3] and masks float32 [N, 64, 64, 1]."""
+  """Returns images float32 [N, S, S, C] and masks float32 [N, S, S, 1]."""
   from dcgan_inpaint import pixels
-  from dcgan_inpaint.networks import dcgan
 
-  size = dcgan.IMAGE_SIZE
-  if images.ndim not in (3, 4) or images.shape[-3:] != (size, size, 3):
+  size, _, channels = image_shape
+  if images.ndim not in (3, 4) or images.shape[-3:] != image_shape:
     raise errors.UserError(
-      f"images: shape {images.shape}, and must be [{size}, {size}, 3] or "
-      f"[N, {size}, {size}, 3]; configs/inpaint.py takes images of any size"
+      f"images: shape {images.shape}, and must be [{size}, {size}, {channels}] "
+      f"or [N, {size}, {size}, {channels}]; configs/inpaint.py takes images of "
+      "any size"
     )
-  batch = images.reshape(-1, size, size, 3)
+  batch = images.reshape(-1, *image_shape)
   if masks.shape[-1:] != (1,):
     masks = masks[..., None]
   try:

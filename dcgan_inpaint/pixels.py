@@ -43,3 +43,17 @@ def to_uint8(images: Array) -> Array:
   module: Any = jnp if isinstance(images, jax.Array) else np
   scaled = module.round((images + 1) * module.float32(127.5))
   return module.clip(scaled, 0, 255).astype(module.uint8)
+
+
+def to_grey(images: np.ndarray) -> np.ndarray:
+  """Returns colours as grey: the luma of ITU-R BT.601, as Pillow rounds it.
+
+  Args:
+    images: uint8 [..., 3].
+
+  Returns:
+    uint8 [..., 1]; what was grey keeps its values.
+  """
+  red, green, blue = np.moveaxis(images.astype(np.uint32), -1, 0)
+  luma = (19595 * red + 38470 * green + 7471 * blue + (1 << 15)) >> 16
+  return luma[..., None].astype(np.uint8)

@@ -20,7 +20,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from dcgan_inpaint import config as config_lib
-from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.networks import losses
 from dcgan_inpaint.runtime import files
 from dcgan_inpaint.runtime import sharding
@@ -136,12 +135,11 @@ def training(config) -> Program:
     config=config.train,
   )
   state = jax.eval_shape(lambda: task.init(sharding.replicated(mesh)))
-  side = dcgan.IMAGE_SIZE
 
   lowered = loop.compile_steps(task, mesh, streamed=True).lower(
     state,
     None,
-    _abstract(1, batch, side, side, 3),
+    _abstract(1, batch, *generator.image_shape),
     _abstract(dtype=np.uint32),
     task.frozen,
   )
@@ -156,7 +154,8 @@ def training(config) -> Program:
   )
   exchanged = collectives(
     take.lower(
-      _abstract(devices * 1024, side, side, 3), _abstract(batch, dtype=np.int32)
+      _abstract(devices * 1024, *generator.image_shape),
+      _abstract(batch, dtype=np.int32),
     )
     .compile()
     .as_text()
@@ -232,10 +231,9 @@ def search_flops(config, prior: bool) -> float:
     prior: whether the loss uses the discriminator, too.
   """
   generator, discriminator, loss = gan.networks(config)
-  side = dcgan.IMAGE_SIZE
   latent = _abstract(config.model.latent_size, dtype=np.float32)
-  image = _abstract(side, side, 3, dtype=np.float32)
-  mask = _abstract(side, side, 1, dtype=np.float32)
+  image = _abstract(*generator.image_shape, dtype=np.float32)
+  mask = _abstract(*generator.image_shape[:2], 1, dtype=np.float32)
 
   def variables(network, example):
     return jax.eval_shape(
@@ -288,7 +286,8 @@ def tables() -> dict[str, str]:
   # `phases` has no multiplications by the zeros between pixels.
   config.model.convolution = "phases"
   program = training(config)
-  images = 162_770 * dcgan.IMAGE_SIZE**2 * 3
+  model = config.model
+  images = 162_770 * model.image_size**2 * model.image_channels
   counted = [
     ("operations", f"{program.flops / 1e9:.2f}e9 an image"),
     (

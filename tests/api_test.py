@@ -4,6 +4,7 @@ import sys
 import numpy as np
 import pytest
 from scipy import ndimage
+import tiny
 
 import dcgan_inpaint
 from dcgan_inpaint import config as config_lib
@@ -21,7 +22,7 @@ def model(trained_run):
 
 def faces(count=3):
   config = config_lib.data()
-  return data.load(config, "test", limit=count).images
+  return data.load(config, "test", tiny.SHAPE, limit=count).images
 
 
 def hole():

@@ -127,8 +127,11 @@ def test_an_explanation_names_all_that_there_is(field, owned):
     ("search.encoders", -1, "at least 0"),
     ("search.prior_weight", -1.0, "at least 0"),
     ("search.refine_steps", -1, "at least 0"),
-    ("search.refine_layer", 0, "1, 2, 3, 4"),
-    ("search.refine_layer", 5, "1, 2, 3, 4"),
+    ("search.refine_layer", -1, "0, 1, 2, 3, 4, 5, 6"),
+    ("search.refine_layer", 7, "0, 1, 2, 3, 4, 5, 6"),
+    ("model.image_size", 100, "32, 64, 128, 256"),
+    ("model.image_channels", 4, "1, 3"),
+    ("data.crop", "center", "auto, centre, face128, none"),
     ("search.refine_learning_rate", 0.0, "above 0"),
     ("search.proximal_weight", -1.0, "at least 0"),
     ("search.detail_gain", -1.0, "at least 0"),
@@ -229,7 +232,7 @@ def test_a_job_that_does_not_go_with_the_config_is_refused(of, job, lacks, has):
 @pytest.mark.parametrize(
   "job, field, near",
   [
-    ("train", "model.image_size", ["config.model.latent_size", "width"]),
+    ("train", "model.latents", ["config.model.latent_size", "width"]),
     ("train", "train.stepz", ["config.train.steps"]),
     ("train", "trian.steps", ["config.train.steps"]),
     ("train", "maskz", ["config.masks"]),

@@ -14,7 +14,8 @@ from dcgan_inpaint.training import gan
 
 WIDTH = 0.03
 LATENT_SIZE = 5
-SIZE = dcgan.IMAGE_SIZE
+SIZE = 64
+SHAPE = (SIZE, SIZE, 3)
 
 
 def mesh(devices: int) -> jax.sharding.Mesh:
@@ -51,21 +52,22 @@ def variables(module, example, seed=0):
   return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def networks(outputs=1, **options):
+def networks(outputs=1, image_channels=3, **options):
   """Returns G and D."""
   options = {"width": WIDTH, "implementation": "auto", **options}
   options["implementation"] = convolutions.choose(options["implementation"])
   return (
-    dcgan.Generator(**options),
+    dcgan.Generator(image_channels=image_channels, **options),
     dcgan.Discriminator(outputs=outputs, **options),
   )
 
 
 def weights(generator, discriminator, seed=0) -> bundle.Weights:
   """Returns variables of both networks."""
+  image = jnp.zeros((1, *generator.image_shape))
   return bundle.Weights(
     variables(generator, jnp.zeros((1, LATENT_SIZE)), seed),
-    variables(discriminator, jnp.zeros((1, SIZE, SIZE, 3)), seed + 1),
+    variables(discriminator, image, seed + 1),
   )
 
 

@@ -30,11 +30,15 @@ SPLITS = ("train", "validation", "test", "all")
 Rows: TypeAlias = Callable[[int], slice]
 
 
+# The height, the width and the channels of an image: (S, S, 3) or (S, S, 1).
+ImageShape: TypeAlias = tuple[int, int, int]
+
+
 class ImageSet(NamedTuple):
   """Images and their names, in an order that never changes.
 
   Attributes:
-    images: uint8 array [N, S, S, 3], RGB.
+    images: uint8 array [N, S, S, C], RGB or grey.
     names: N file names (within their folder or zip) or ids.
     total: images of the whole split, of which these may be only some rows.
   """
@@ -51,16 +55,18 @@ class Source:
   Attributes:
     count: number of images.
     read: function of an index in [0, count) that returns an image file's bytes.
+    crop: what is cut out of it, one of `decoding.CROPS`.
   """
 
   count: int
   read: Callable[[int], bytes]
+  crop: str = "auto"
 
 
 def load(
   config: ml_collections.ConfigDict,
   split: str,
-  image_size: int = 64,
+  image_shape: ImageShape,
   limit: int = 0,
   rows: Rows | None = None,
 ) -> ImageSet:
@@ -68,9 +74,9 @@ def load(
 
   Args:
     config: the `data` section of the configuration: `name`, `path`,
-      `validation_path`, `test_path`, `max_images` (0 = all) and `seed`.
+      `validation_path`, `test_path`, `crop`, `max_images` (0 = all) and `seed`.
     split: 'train', 'validation', 'test' or 'all', which is all three.
-    image_size: side of the images in pixels.
+    image_shape: (S, S, C) of the images, that of the model.
     limit: as `config.max_images`, for a caller that needs no more; the lower
       of both counts.
     rows: which images are loaded, for one of several processes; None is all.
@@ -84,11 +90,14 @@ def load(
   """
   _check(config, split)
   max_images = min(filter(None, (config.max_images, limit)), default=0)
+  image_size, _, channels = image_shape
   if config.name == "celeba":
     from dcgan_inpaint.data import celeba
 
     path = lists.one_path(config.path, "config.data.path")
-    return celeba.load(path, split, image_size, max_images, rows)
+    return celeba.load(
+      path, split, image_size, max_images, rows, channels=channels
+    )
   if config.name == "folder":
     from dcgan_inpaint.data import folder
 
@@ -97,18 +106,15 @@ def load(
       split,
       image_size,
       max_images,
+      channels=channels,
+      crop=config.crop,
       validation_path=config.validation_path,
       test_path=config.test_path,
       rows=rows,
     )
   from dcgan_inpaint.data import synthetic
 
-  if image_size != synthetic.SIZE:
-    raise ValueError(
-      f"Synthetic faces have {synthetic.SIZE}x{synthetic.SIZE} pixels, not "
-      f"{image_size}x{image_size}."
-    )
-  images = synthetic.load(split, count=max_images, seed=config.seed)
+  images = synthetic.load(split, max_images, config.seed, image_size, channels)
   names = [f"synthetic-{i:06d}" for i in range(len(images))]
   loaded = rows(len(images)) if rows else slice(None)
   return ImageSet(images[loaded], names[loaded], len(images))
@@ -128,6 +134,7 @@ def open_source(config: ml_collections.ConfigDict, split: str) -> Source:
     errors.UserError: as `load`; and for synthetic faces, which are not read.
   """
   _check(config, split)
+  crop = "auto"
   if config.name == "celeba":
     from dcgan_inpaint.data import celeba
 
@@ -140,12 +147,13 @@ def open_source(config: ml_collections.ConfigDict, split: str) -> Source:
       config.path, split, config.validation_path, config.test_path
     )
     count, read = len(files), lambda i: files[i].read()
+    crop = config.crop
   else:
     raise errors.UserError(
       "config.data.placement='stream': synthetic faces are drawn in memory; "
       "choose --config.data.placement=device"
     )
-  return Source(min(filter(None, (count, config.max_images))), read)
+  return Source(min(filter(None, (count, config.max_images))), read, crop)
 
 
 def digest(

@@ -1,9 +1,10 @@
-"""CelebA as 64x64 face crops: prepared once by tfds, then only read.
+"""CelebA as crops of faces: prepared once by tfds, then only read.
 
 CelebA: Liu et al., "Deep Learning Face Attributes in the Wild", ICCV 2015;
-202,599 aligned photographs of 178x218 pixels. `prepare` crops them and stores
-them as a tfds data set, and `load` reads it. Neither uses TensorFlow or the
-network; an error names what has to be downloaded by hand.
+202,599 aligned photographs of 178x218 pixels. `prepare` crops them to 128x128,
+resizes them and stores them as a tfds data set, and `load` reads it. Neither
+uses TensorFlow or the network; an error names what has to be downloaded by
+hand.
 """
 
 import bisect
@@ -17,6 +18,7 @@ import itertools
 import os
 import pathlib
 from typing import Any
+from typing import cast
 
 from absl import logging
 from PIL import Image
@@ -30,14 +32,21 @@ from dcgan_inpaint.data import folder
 from dcgan_inpaint.data import tfds_files
 from dcgan_inpaint.runtime import errors
 
-SIZE = 64
+# Sides that are stored; at 128 nothing of the crop is lost. Data sets of the
+# first have no size in their name.
+SIZES = (64, 32, 128)
 SPLITS = celeba_sources.SPLITS
 
 _SHARD = 8192  # Images, about 70 MB.
 
 
+def _config_name(size: int) -> str:
+  """Returns the name of the tfds config of faces of that side."""
+  return decoding.FACE_CROP + (f"_{size}" if size != SIZES[0] else "")
+
+
 class CelebAFaces(tfds.core.ShardBasedBuilder):
-  """64x64 face crops of CelebA, in the order of their file names.
+  """Face crops of CelebA, in the order of their file names.
 
   A `ShardBasedBuilder` and not a `GeneratorBasedBuilder`, which buffers a split
   in memory and, beyond 1 GB (the training faces are 1.4 GB), needs TensorFlow
@@ -47,16 +56,18 @@ class CelebAFaces(tfds.core.ShardBasedBuilder):
   VERSION = tfds.core.Version("1.0.0")
   BUILDER_CONFIGS = [
     tfds.core.BuilderConfig(
-      name=decoding.FACE_CROP,
+      name=_config_name(size),
       description="The 128x128 box with columns 25..152 and rows 57..184 of "
-      "the aligned image, resized to 64x64 by Lanczos.",
+      f"the aligned image, resized to {size}x{size} by Lanczos.",
     )
+    for size in SIZES
   ]
 
   def __init__(
     self,
     *,
     files: Mapping[str, list[folder.File]],
+    size: int,
     source: str,
     progress: Callable[[], Any],
     **kwargs: Any,
@@ -65,14 +76,16 @@ class CelebAFaces(tfds.core.ShardBasedBuilder):
 
     Args:
       files: {split: its aligned images}.
+      size: side of the faces, one of `SIZES`.
       source: where they come from; stored in the metadata.
       progress: function that is called after each image.
       **kwargs: as for any tfds builder.
     """
     self._files = files
+    self._size = size
     self._source = source
     self._progress = progress
-    super().__init__(**kwargs)
+    super().__init__(config=_config_name(size), **kwargs)
 
   def _info(self) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
@@ -81,7 +94,7 @@ class CelebAFaces(tfds.core.ShardBasedBuilder):
       features=tfds.features.FeaturesDict(
         {
           "image": tfds.features.Image(
-            shape=(SIZE, SIZE, 3), encoding_format="png"
+            shape=(self._size, self._size, 3), encoding_format="png"
           ),
           "name": tfds.features.Text(doc="File name in CelebA, 000001.jpg."),
         }
@@ -111,12 +124,13 @@ class CelebAFaces(tfds.core.ShardBasedBuilder):
   ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields (key, example) of each file; threads do the work."""
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-      for file, png in zip(files, pool.map(_crop, files), strict=True):
+      crop = functools.partial(_crop, size=self._size)
+      for file, png in zip(files, pool.map(crop, files), strict=True):
         yield file.name, {"image": png, "name": file.name}
         self._progress()
 
 
-def _crop(file: folder.File) -> bytes:
+def _crop(file: folder.File, size: int) -> bytes:
   """Returns the face in an aligned image file as the bytes of a PNG."""
   try:
     encoded = file.read()
@@ -125,7 +139,7 @@ def _crop(file: folder.File) -> bytes:
         raise ValueError(
           f"{image.width}x{image.height} pixels instead of 178x218"
         )
-    face = decoding.decode(encoded, SIZE)
+    face = decoding.decode(encoded, size)
   except Exception as error:  # Pillow and zipfile raise many kinds.
     raise errors.UserError(
       f"{file.name} is not an aligned CelebA image ({error}): download "
@@ -137,7 +151,9 @@ def _crop(file: folder.File) -> bytes:
 
 
 def prepare(
-  source: str | os.PathLike[str], output: str | os.PathLike[str]
+  source: str | os.PathLike[str],
+  output: str | os.PathLike[str],
+  image_size: int,
 ) -> dict[str, int]:
   """Crops the faces of CelebA and stores them for `load`.
 
@@ -146,21 +162,34 @@ def prepare(
   Args:
     source: the aligned images and their splits; see `celeba_sources.find`.
     output: folder for the result.
+    image_size: side of the faces in pixels, one of `SIZES`.
 
   Returns:
     {split: number of its images}.
 
   Raises:
-    errors.UserError: a file is missing, damaged, or not CelebA's.
+    errors.UserError: a file is missing, damaged, or not CelebA's; there are no
+      faces of that size, or `output` holds those of another.
   """
   if not output:
     raise errors.UserError(
       "config.data.path is empty: name the folder for the prepared faces"
     )
+  if image_size not in SIZES:
+    raise errors.UserError(
+      f"config.data.image_size={image_size}: faces of CelebA have 128 pixels a "
+      f"side; choose one of {', '.join(map(str, sorted(SIZES)))}"
+    )
   prepared = tfds_files.find(output, CelebAFaces.name)
   if prepared:
     info = tfds.builder_from_directory(prepared).info
-    metadata: Any = info.metadata
+    metadata, features = cast(Any, info.metadata), cast(Any, info.features)
+    side = features["image"].shape[0]
+    if side != image_size:
+      raise errors.UserError(
+        f"config.data.image_size={image_size}, and {prepared} holds faces of "
+        f"{side} pixels: name another folder as config.data.path"
+      )
     logging.info(
       "%s is already prepared, from %s: nothing to do",
       prepared, metadata["source"],
@@ -179,6 +208,7 @@ def prepare(
   ) as bar:
     builder = CelebAFaces(
       files=files,
+      size=image_size,
       source=pathlib.Path(source).expanduser().absolute().name,
       progress=bar.update,
       data_dir=pathlib.Path(output).expanduser(),
@@ -193,18 +223,22 @@ def prepare(
 def load(
   path: str | os.PathLike[str],
   split: str,
-  image_size: int = SIZE,
+  image_size: int,
   max_images: int = 0,
   rows: data.Rows | None = None,
+  *,
+  channels: int = 3,
 ) -> data.ImageSet:
   """Loads one split of the prepared faces; never downloads anything.
 
   Args:
     path: the folder that `prepare` was given as its output.
     split: 'train', 'validation', 'test' or 'all', the three in this order.
-    image_size: side of the images in pixels; 64 is as stored, to the bit.
+    image_size: side of the images in pixels; the one they were prepared at is
+      as stored, to the bit.
     max_images: number of images from the first; 0 is all.
     rows: which of these are loaded; None is all.
+    channels: 3 (RGB) or 1 (grey).
 
   Returns:
     The images in the order of CelebA's file names, '000001.jpg'.
@@ -222,7 +256,9 @@ def load(
     names[i] = example["name"].decode()
     return example["image"]
 
-  images, failures = decoding.decode_all(read_image, len(loaded), image_size)
+  images, failures = decoding.decode_all(
+    read_image, len(loaded), image_size, channels=channels
+  )
   if failures:
     raise errors.UserError(
       f"{directory} is damaged ({min(failures.items())}): delete it and "

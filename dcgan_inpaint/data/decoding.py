@@ -1,14 +1,16 @@
-"""From an encoded image file to square RGB pixels.
+"""From an encoded image file to square pixels, RGB or grey.
 
-Two crops, chosen by the image's size, so that a folder of CelebA's own files
-and a user's photographs each get the right one:
+The crops, by name:
 
 - `face128`: the face of an aligned CelebA image (178x218 pixels): the 128x128
   box with columns 25..152 and rows 57..184.
-- the centre square, for any other size.
+- `centre`: the centre square.
+- `none`: the whole image, which is squeezed if it is no square.
+- `auto`: `face128` for an image of 178x218 pixels, and else `centre`, so that a
+  folder of CelebA's own files and a user's photographs each get the right one.
 
-Either is then resized by Lanczos. An image that already has the requested size
-is returned to the bit.
+What is cut out is resized by Lanczos. An image that already has the requested
+size is returned to the bit.
 """
 
 from collections.abc import Callable
@@ -29,6 +31,7 @@ import tqdm
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 FACE_CROP = "face128"
+CROPS = ("auto", "centre", FACE_CROP, "none")
 FACE_BOX = (25, 57, 153, 185)  # Left, upper, right, lower; ends excluded.
 ALIGNED_SIZE = (178, 218)  # Width and height of an aligned CelebA image.
 
@@ -37,22 +40,45 @@ _ANIMATED = ("GIF", "PNG", "WEBP")  # Formats.
 _CHUNK = 64  # Images that a thread takes at once.
 
 
-def decode(encoded: bytes, size: int, name: str = "") -> np.ndarray:
+def decode(
+  encoded: bytes,
+  size: int,
+  name: str = "",
+  *,
+  channels: int = 3,
+  crop: str = "auto",
+) -> np.ndarray:
   """Decodes one image, crops it to a square and resizes it.
 
   Args:
     encoded: bytes of an image file; see `open_rgb`, also for what is raised.
     size: side of the result in pixels.
     name: see `open_rgb`.
+    channels: 3 (RGB), or 1: grey, the luma of colours.
+    crop: one of `CROPS`.
 
   Returns:
-    uint8 array [size, size, 3].
+    uint8 array [size, size, channels].
+
+  Raises:
+    ValueError: the image has not the size that the crop is for.
   """
+  return _decode(encoded, size, name, channels, crop)[0]
+
+
+def _decode(
+  encoded: bytes, size: int, name: str, channels: int, crop: str
+) -> tuple[np.ndarray, int]:
+  """Returns what `decode` does, and the shorter side before it is resized."""
   image = open_rgb(encoded, name)
+  if channels == 1:
+    image = image.convert("L")
   if image.size != (size, size):
-    image = image.crop(crop_box(image.size))
+    image = image.crop(crop_box(image.size, crop))
+  side = min(image.size)
+  if image.size != (size, size):
     image = image.resize((size, size), Image.Resampling.LANCZOS)
-  return np.asarray(image)
+  return np.asarray(image).reshape(size, size, channels), side
 
 
 def open_rgb(encoded: bytes, name: str = "") -> Image.Image:
@@ -116,15 +142,28 @@ def transparency(encoded: bytes) -> np.ndarray:
   return np.asarray(image.convert("RGBA"))[..., 3] < 128
 
 
-def crop_box(size: tuple[int, int]) -> tuple[int, int, int, int]:
+def crop_box(
+  size: tuple[int, int], crop: str = "auto"
+) -> tuple[int, int, int, int]:
   """Returns the box (left, upper, right, lower) that is cut from an image.
 
   Args:
     size: (width, height) in pixels.
+    crop: one of `CROPS`.
+
+  Raises:
+    ValueError: the image has not the size that the crop is for.
   """
-  if size == ALIGNED_SIZE:
-    return FACE_BOX
   width, height = size
+  if crop in ("auto", FACE_CROP) and size == ALIGNED_SIZE:
+    return FACE_BOX
+  if crop == FACE_CROP:
+    raise ValueError(
+      f"{width}x{height} pixels, and the crop {FACE_CROP} is of aligned images "
+      "of 178x218"
+    )
+  if crop == "none":
+    return 0, 0, width, height
   side = min(size)
   left, upper = (width - side) // 2, (height - side) // 2
   return left, upper, left + side, upper + side
@@ -191,8 +230,13 @@ def decode_all(
   count: int,
   size: int,
   names: Sequence[str] | None = None,
+  *,
+  channels: int = 3,
+  crop: str = "auto",
 ) -> tuple[np.ndarray, dict[int, Exception]]:
   """Reads and decodes many images in threads, with a progress bar.
+
+  That some are enlarged is said in the log, once a process.
 
   Args:
     read: function of an index in [0, count) that returns the bytes of that
@@ -200,19 +244,25 @@ def decode_all(
     count: number of images.
     size: side of the results in pixels.
     names: of the files, to log which are animations; None logs nothing.
+    channels: as for `decode`.
+    crop: as for `decode`.
 
   Returns:
-    images: uint8 array [count, size, size, 3]; those that could not be decoded
-      are undefined.
+    images: uint8 array [count, size, size, channels]; those that could not be
+      decoded are undefined.
     failures: {index of such an image: the exception}.
   """
-  images = np.empty((count, size, size, 3), np.uint8)
+  images = np.empty((count, size, size, channels), np.uint8)
   failures: dict[int, Exception] = {}
+  small: list[int] = []  # Sides of the images that are enlarged.
 
   def decode_chunk(chunk: range) -> int:
     for i in chunk:
       try:
-        images[i] = decode(read(i), size, names[i] if names else "")
+        name = names[i] if names else ""
+        images[i], side = _decode(read(i), size, name, channels, crop)
+        if side < size:
+          small.append(side)
       except Exception as error:  # Pillow and zipfile raise many kinds.
         failures[i] = error
     return len(chunk)
@@ -227,4 +277,12 @@ def decode_all(
   ):
     for done in pool.map(decode_chunk, chunks):
       bar.update(done)
+  if small:
+    logging.log_first_n(
+      logging.WARNING,
+      "%s of %s images have fewer than the %s pixels a side of the model (the "
+      "smallest %s) and are enlarged, which teaches blur: give larger ones, or "
+      "take a smaller model",
+      1, f"{len(small):,}", f"{count:,}", size, min(small),
+    )  # fmt: skip
   return images, failures

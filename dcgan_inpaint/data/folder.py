@@ -46,9 +46,11 @@ class File(NamedTuple):
 def load(
   path: str | Sequence[str],
   split: str,
-  image_size: int = 64,
+  image_size: int,
   max_images: int = 0,
   *,
+  channels: int = 3,
+  crop: str = "auto",
   validation_path: str | Sequence[str] = "",
   test_path: str | Sequence[str] = "",
   rows: data.Rows | None = None,
@@ -64,8 +66,10 @@ def load(
       several of them: a tuple, or text with commas between.
     split: 'train', 'validation', 'test' or 'all', which is every file of the
       three paths.
-    image_size: side of the images in pixels; see `decoding` for the crops.
+    image_size: side of the images in pixels.
     max_images: number of images from the first; 0 is all.
+    channels: 3 (RGB) or 1 (grey).
+    crop: one of `decoding.CROPS`.
     validation_path: like `path`, for the validation split.
     test_path: like `path`, for the test split.
     rows: which of these are loaded; None is all.
@@ -90,6 +94,8 @@ def load(
     len(files),
     image_size,
     names=[file.name for file in files],
+    channels=channels,
+    crop=crop,
   )
   if failures:
     own = {"validation": validation_path, "test": test_path}

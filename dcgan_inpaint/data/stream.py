@@ -39,10 +39,15 @@ def _grain() -> ModuleType:
   return grain
 
 
-def _read(source: data.Source, size: int, index: int) -> np.ndarray:
+def _read(
+  source: data.Source, image_shape: data.ImageShape, index: int
+) -> np.ndarray:
   """Returns one decoded image."""
   try:
-    return decoding.decode(source.read(index), size)
+    size, _, channels = image_shape
+    return decoding.decode(
+      source.read(index), size, channels=channels, crop=source.crop
+    )
   except Exception as error:  # Pillow and zipfile raise many kinds.
     raise errors.UserError(
       f"image {index:,} of config.data cannot be read ({error}): none can be "
@@ -51,11 +56,16 @@ def _read(source: data.Source, size: int, index: int) -> np.ndarray:
 
 
 def _batch(
-  step: int, *, source: data.Source, size: int, rows: slice, **order: int
+  step: int,
+  *,
+  source: data.Source,
+  image_shape: data.ImageShape,
+  rows: slice,
+  **order: int,
 ) -> np.ndarray:
   """Returns the rows of one step's batch; `order` is of `batches.indices`."""
   (indices,) = batch_order.indices(step, 1, count=source.count, **order)
-  return np.stack([_read(source, size, int(i)) for i in indices[rows]])
+  return np.stack([_read(source, image_shape, int(i)) for i in indices[rows]])
 
 
 def batches(
@@ -65,7 +75,7 @@ def batches(
   batch_size: int,
   rows: slice,
   seed: int,
-  size: int,
+  image_shape: data.ImageShape,
   workers: int = 0,
 ) -> Iterator[np.ndarray]:
   """Yields this process's rows of the batch of each step.
@@ -76,11 +86,11 @@ def batches(
     batch_size: images a step, over all processes.
     rows: which of a batch's images this process reads; its `local_rows`.
     seed: the run's seed.
-    size: side of the images in pixels.
+    image_shape: (S, S, C) of the images.
     workers: processes that decode; 0 = one thread per core, of this process.
 
   Yields:
-    uint8 [rows, size, size, 3].
+    uint8 [rows, S, S, C].
 
   Raises:
     errors.UserError: Grain is not installed, or an image cannot be read.
@@ -89,7 +99,7 @@ def batches(
   read = functools.partial(
     _batch,
     source=source,
-    size=size,
+    image_shape=image_shape,
     rows=rows,
     batch_size=batch_size,
     seed=seed,

@@ -6,23 +6,30 @@ with the light, and every feature moves with the head. So a model that has
 learned faces can infer most of a central hole from its surroundings; the mouth
 and the gaze stay partly open. Smooth interpolation fails, since eyes, brows,
 nose and mouth all lie in the hole.
+
+Lengths are given for faces of 64x64 pixels. At other sizes the same face is
+drawn, finer or coarser.
 """
 
 from collections.abc import Sequence
 import functools
+import math
 import sys
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from dcgan_inpaint import pixels
 from dcgan_inpaint.runtime import cache
 from dcgan_inpaint.runtime import errors
 
-SIZE = 64
+# Side of the faces that the lengths here are given for.
+UNITS = 64
 DEFAULT_SIZES = {"train": 4096, "validation": 256, "test": 256, "all": 4608}
 
-_CHUNK = 16  # Faces drawn at once: 0.8 MB, which stays in the cache.
+# Pixels drawn at once: 0.8 MB of colours, which stay in the cache.
+_CHUNK = 16 * UNITS**2
 _ROLLS = 40  # Random numbers a face may use.
 
 # This many take a second to draw, and are cached for the next run.
@@ -38,7 +45,13 @@ _WHITE, _BLACK, _GUMS = (
 )
 
 
-def load(split: str, count: int = 0, seed: int = 0) -> np.ndarray:
+def load(
+  split: str,
+  count: int = 0,
+  seed: int = 0,
+  image_size: int = UNITS,
+  channels: int = 3,
+) -> np.ndarray:
   """Returns the first `count` faces of a split.
 
   Args:
@@ -47,9 +60,11 @@ def load(split: str, count: int = 0, seed: int = 0) -> np.ndarray:
     count: number of faces; 0 is `DEFAULT_SIZES[split]`. Every split but 'all'
       is endless.
     seed: of 32 bits; each seed is a data set of its own.
+    image_size: side of the images, pixels.
+    channels: 3 (RGB) or 1 (grey).
 
   Returns:
-    uint8 array [count, 64, 64, 3]. No two splits or seeds share a face, except
+    uint8 array [count, S, S, C]. No two splits or seeds share a face, except
     for 'all'.
 
   Raises:
@@ -81,9 +96,15 @@ def load(split: str, count: int = 0, seed: int = 0) -> np.ndarray:
   else:
     seeds = _split_seeds(split, count, seed)
   if count < _FEWEST_TO_CACHE:
-    return draw(seeds)
-  this = sys.modules[__name__]
-  return cache.array(lambda: draw(seeds), [this, np], seeds.tolist())
+    images = draw(seeds, image_size)
+  else:
+    images = cache.array(
+      lambda: draw(seeds, image_size),
+      [sys.modules[__name__], np],
+      seeds.tolist(),
+      image_size,
+    )
+  return images if channels == 3 else pixels.to_grey(images)
 
 
 def _split_seeds(split: str, count: int, seed: int) -> np.ndarray:
@@ -93,27 +114,29 @@ def _split_seeds(split: str, count: int, seed: int) -> np.ndarray:
   return first + np.arange(count, dtype=np.int64)
 
 
-def draw(seeds: npt.ArrayLike) -> np.ndarray:
+def draw(seeds: npt.ArrayLike, image_size: int = UNITS) -> np.ndarray:
   """Returns one face for each seed.
 
   Args:
     seeds: non-negative integers [N].
+    image_size: side of the images, pixels.
 
   Returns:
-    uint8 array [N, 64, 64, 3]. A face depends on its own seed alone.
+    uint8 array [N, S, S, 3]. A face depends on its own seed and the size alone.
   """
   seeds = np.asarray(seeds, np.int64)
-  images = np.empty((len(seeds), SIZE, SIZE, 3), np.uint8)
-  for start in range(0, len(seeds), _CHUNK):
-    chunk = slice(start, start + _CHUNK)
-    images[chunk] = _paint(_traits(seeds[chunk]))
+  images = np.empty((len(seeds), image_size, image_size, 3), np.uint8)
+  at_once = max(1, _CHUNK // image_size**2)
+  for start in range(0, len(seeds), at_once):
+    chunk = slice(start, start + at_once)
+    images[chunk] = _paint(_traits(seeds[chunk]), image_size)
   return images
 
 
 def _traits(seeds: np.ndarray) -> dict[str, np.ndarray]:
   """Returns the traits of each face, float32 [N] or [N, 3], by name.
 
-  Lengths are pixels from the middle of the face, x to the right and y down;
+  Lengths are units from the middle of the face, x to the right and y down;
   angles are radians; colours are 0 to 255.
   """
   rolls = iter(
@@ -174,25 +197,27 @@ def _traits(seeds: np.ndarray) -> dict[str, np.ndarray]:
   return t
 
 
-def _paint(traits: dict[str, np.ndarray]) -> np.ndarray:
-  """Returns the faces that `traits` describe, uint8 [N, 64, 64, 3].
+def _paint(traits: dict[str, np.ndarray], image_size: int) -> np.ndarray:
+  """Returns the faces that `traits` describe, uint8 [N, S, S, 3].
 
   Layers are painted from back to front. Edges are antialiased by the signed
   distance to them, in pixels.
   """
+  scale = image_size / UNITS
   # Channels come before rows and columns: numpy is slow over a last axis of 3.
   t = {
     name: value.reshape(len(value), -1, 1, 1) for name, value in traits.items()
   }
-  axis = np.arange(SIZE, dtype=np.float32) - (SIZE - 1) / 2
+  axis = np.arange(image_size, dtype=np.float32) - (image_size - 1) / 2
+  axis /= scale
   row, column = axis[:, None], axis[None, :]
   x0, y0 = column - t["shift_x"], row - t["shift_y"]
   cos, sin = np.cos(t["tilt"]), np.sin(t["tilt"])
   x, y = cos * x0 + sin * y0, cos * y0 - sin * x0
   turned = t["light"] * x / t["width"]
 
-  image = t["sky"] + (row / SIZE + 0.5) * (t["ground"] - t["sky"])
-  image = np.repeat(image, SIZE, axis=3)
+  image = t["sky"] + (row / UNITS + 0.5) * (t["ground"] - t["sky"])
+  image = np.repeat(image, image_size, axis=3)
   paint = np.empty_like(image)  # One buffer for all layers.
 
   def part(top: int, bottom: int) -> tuple[Any, ...]:
@@ -202,13 +227,14 @@ def _paint(traits: dict[str, np.ndarray]) -> np.ndarray:
       A function that paints in place where all of the given distances are
       negative, then x, y, |x| (faces are symmetric) and the light.
     """
-    rows = _rows(top, bottom)
+    rows = _rows(top, bottom, scale)
     canvas, buffer = image[rows], paint[rows]
 
     def lay(
       colour: np.ndarray, *distances: np.ndarray, opacity: Any = 1
     ) -> None:
-      cover = np.clip(0.5 - functools.reduce(np.maximum, distances), 0, 1)
+      distance = functools.reduce(np.maximum, distances)
+      cover = np.clip(0.5 - scale * distance, 0, 1)
       np.subtract(colour, canvas, out=buffer)
       np.multiply(buffer, opacity * cover, out=buffer)
       np.add(canvas, buffer, out=canvas)
@@ -220,14 +246,14 @@ def _paint(traits: dict[str, np.ndarray]) -> np.ndarray:
 
   # Behind the head: long hair, neck and shoulders.
   over, top = t["width"] + t["volume"], t["height"] + t["volume"]
-  lay, x_, y_, *_ = part(0, SIZE)
+  lay, x_, y_, *_ = part(0, UNITS)
   falling = _ellipse(x_, np.minimum(y_ + 1, 0), over, top)
   lay(0.75 * t["hair"], falling, y_ - t["length"])
-  lay, _, y_, side, _ = part(36, SIZE)
+  lay, _, y_, side, _ = part(36, UNITS)
   lay(0.8 * t["skin"], side - 7, 8 - y_)
-  lay, *_ = part(52, SIZE)
+  lay, *_ = part(52, UNITS)
   shoulders = _ellipse(column - 0.5 * t["shift_x"], row - 36, 27, 13)
-  lay(t["shirt"], shoulders[_rows(52, SIZE)])
+  lay(t["shirt"], shoulders[_rows(52, UNITS, scale)])
 
   # The head, lit from one side.
   lay, _, y_, side, light = part(24, 41)
@@ -286,12 +312,18 @@ def _paint(traits: dict[str, np.ndarray]) -> np.ndarray:
   return np.clip(np.round(image), 0, 255).astype(np.uint8)
 
 
-def _rows(top: int, bottom: int) -> tuple[Any, ...]:
+def _rows(top: int, bottom: int, scale: float) -> tuple[Any, ...]:
   """Returns an index of the rows in which a part of any face lies.
 
   Painting these alone saves two thirds of the time.
+
+  Args:
+    top: the first row of a face of `UNITS`.
+    bottom: the one after the last.
+    scale: pixels of a unit.
   """
-  return ..., slice(top, bottom), slice(None)
+  rows = slice(math.floor(scale * top), math.ceil(scale * bottom))
+  return ..., rows, slice(None)
 
 
 def _ellipse(x: Any, y: Any, a: Any, b: Any) -> np.ndarray:

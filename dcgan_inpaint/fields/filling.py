@@ -38,11 +38,11 @@ class Mask:
   size: float = spec.field(
     0.0,
     "In pixels if at least 1, else a fraction of the shorter side; 0 = the "
-    "family's default. centre, box: side of the square. pattern: size of the "
-    "blobs. strokes: width of the brush. scratches: width of the cracks. text: "
-    "height of the letters. blocks: side of a block. lines: rows lost "
-    "together. border: width of the rim. low_resolution: distance of the known "
-    "pixels.",
+    "family's default, which scales with the image. centre, box: side of the "
+    "square. pattern: size of the blobs. strokes: width of the brush. "
+    "scratches: width of the cracks. text: height of the letters. blocks: side "
+    "of a block. lines: rows lost together. border: width of the rim. "
+    "low_resolution: distance of the known pixels.",
   )
   position: str = spec.field(
     "",
@@ -156,9 +156,9 @@ class Search:
   refine_layer: int | None = spec.field(
     None,
     "Which activations, by the deconvolution whose input they are (1: 4x4, 2: "
-    "8x8, 3: 16x16, 4: 32x32). For an encoder without skips, 3 is better than "
-    "the modes' 4.",
-    spec.one_of(1, 2, 3, 4),
+    "8x8, 3: 16x16 and so on; 0 = the last, half as wide as the image). For an "
+    "encoder without skips, 3 is better than the modes' 0.",
+    spec.one_of(0, 1, 2, 3, 4, 5, 6),
   )
   refine_learning_rate: float | None = spec.field(
     None, "The initial learning rate of those steps.", spec.above(0)

@@ -143,8 +143,8 @@ class InpaintJob:
     "auto",
     "How faces are found: dlib (the extra faces), cascade (scikit-image's own, "
     "worse), whole (each image is one face, its centre square), or auto: dlib "
-    "if installed, else cascade, except that images of 64x64 and CelebA's "
-    "aligned ones of 178x218 are faces as they are.",
+    "if installed, else cascade, except that images of the model's size and "
+    "CelebA's aligned ones of 178x218 are faces as they are.",
   )
   rest: str = spec.field(
     "leave",

@@ -9,6 +9,17 @@ from dcgan_inpaint.fields import spec
 class Model:
   """The networks; a checkpoint stores these fields."""
 
+  image_size: int = spec.field(
+    64,
+    "Side of the images, pixels; 64 is the paper's. All that is done with a "
+    "model has its size.",
+    spec.one_of(32, 64, 128, 256),
+  )
+  image_channels: int = spec.field(
+    3,
+    "3 = colour, the paper's; 1 = grey, to which colours are converted.",
+    spec.one_of(1, 3),
+  )
   width: float = spec.field(
     1.0, "Multiplies every channel count; 1.0 is the paper's.", spec.above(0)
   )
@@ -55,6 +66,14 @@ class Data:
   test_path: spec.OneOrSeveral = spec.field(
     "", "folder: held-out images for testing, likewise."
   )
+  crop: str = spec.field(
+    "auto",
+    "folder: what is cut out of an image before it is resized to the model's "
+    "size: centre (the centre square), face128 (the face of CelebA's aligned "
+    "images of 178x218), none (all of it), or auto: face128 for images of that "
+    "size, and else centre.",
+    spec.one_of("auto", "centre", "face128", "none"),
+  )
   split: str = spec.field(
     "test",
     "The split that is inpainted; all is everything that path holds.",
@@ -98,6 +117,12 @@ class PreparedData:
     "folder: a folder, a zip or an image file, or several.",
   )
   path: str = spec.field("", "The folder to write the prepared set to.")
+  image_size: int = spec.field(
+    64,
+    "Side of the faces, pixels: that of the model, or more. CelebA's have 128 "
+    "at the most.",
+    spec.one_of(32, 64, 128, 256),
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,7 +212,7 @@ class Encoder:
   )
   skips: bool = spec.field(
     True,
-    "Whether it changes G's second to fourth activations besides the first.",
+    "Whether it changes G's second and later activations besides the first.",
   )
   dropout: float = spec.field(
     0.0,

@@ -31,6 +31,7 @@ import ml_collections
 import numpy as np
 
 import dcgan_inpaint
+from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import data
 from dcgan_inpaint import methods
 from dcgan_inpaint import pixels
@@ -49,17 +50,18 @@ from dcgan_inpaint.search import trained_model
 
 
 def check(
-  config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
+  config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh, side: int
 ) -> tuple[
   list[str],
   dict[str, mask_settings.MaskSettings],
   search_settings.SearchSettings,
 ]:
-  """Refuses what cannot be run, before anything is loaded.
+  """Refuses what cannot be run, before any image is loaded.
 
   Args:
     config: the whole config.
     mesh: the devices.
+    side: of the images, pixels.
 
   Returns:
     The methods' names, the settings of each mask by its name, and those of
@@ -78,10 +80,12 @@ def check(
     )
   scored_features.names(config.benchmark, config.data, "config.benchmark")
   field = "config.benchmark.masks"
-  settings = mask_sets.parse_several(config.benchmark.masks, config.mask, field)
+  settings = mask_sets.parse_several(
+    config.benchmark.masks, config.mask, field, side
+  )
   for mask, of_mask in settings.items():
     try:
-      mask_sets.make(of_mask, [0])
+      mask_sets.make(of_mask, [0], side, side)
     except errors.UserError as error:
       raise errors.UserError(f"{field}, {mask!r}: {error}") from error
   if len({benchmark_parts.file_name(x) for x in settings}) < len(settings):
@@ -116,9 +120,17 @@ def run(
   Raises:
     errors.UserError: of `check`; the images or the model cannot be read.
   """
-  names, settings, search = check(config, mesh)
+  # A model says the size of the images, whether a method needs it or not.
+  model = None
+  if config.checkpoint.path:
+    model = trained_model.load(config.checkpoint, mesh)
+  image_shape = _image_shape(model)
+  names, settings, search = check(config, mesh, image_shape[0])
   faces = data.load(
-    config.data, config.data.split, limit=config.benchmark.images
+    config.data,
+    config.data.split,
+    image_shape,
+    limit=config.benchmark.images,
   )
   masks = {
     mask: mask_sets.make(
@@ -136,11 +148,13 @@ def run(
     "%s images, %s methods, mask set %s", f"{len(faces.images):,}", len(names),
     _digest(*digests),
   )  # fmt: skip
-  model = None
   if any(methods.METHODS[name].trained for name in names):
-    model = trained_model.load(config.checkpoint, mesh)
+    # It says which field is missing.
+    model = model or trained_model.load(config.checkpoint, mesh)
   # Loaded only if something must be fitted, and then once for all.
-  training = functools.cache(lambda: evaluate.training_images(config.data))
+  training = functools.cache(
+    lambda: evaluate.training_images(config.data, image_shape)
+  )
   features = scored_features.create(
     config.benchmark, config.data, training, "config.benchmark"
   )
@@ -166,6 +180,16 @@ def run(
   return rows
 
 
+def _image_shape(
+  model: trained_model.TrainedModel | None,
+) -> data.ImageShape:
+  """Returns the shape of the images: the model's, or without one the usual."""
+  if model:
+    return model.image_shape
+  usual = config_lib.model()
+  return usual.image_size, usual.image_size, usual.image_channels
+
+
 def _run(
   name: str,
   create: Callable[..., methods.Method],
@@ -184,7 +208,7 @@ def _run(
     identity: of `_identity`.
     options: the section `config.benchmark`.
     folder: of its parts.
-    images: uint8 [N, H, W, 3].
+    images: uint8 [N, H, W, C].
     masks: {mask: float32 [N, H, W, 1]}.
     features: those that realism is measured on.
 
@@ -287,6 +311,8 @@ def _identity(
     settings["inception"] = config.benchmark.inception
   learned = []
   if methods.METHODS[name].family == "dcgan":
+    if model:
+      search = search.for_layers(model.networks.generator.layers)
     settings["search"] = dataclasses.asdict(search)
   if methods.METHODS[name].fits:
     settings["data"] = config.data.to_dict()

@@ -24,7 +24,7 @@ class Part(NamedTuple):
     failed: bool [N].
     seconds: of the method for all N, without compilation and fitting.
     fit_seconds: of the fit to training images before; NaN without one.
-    pictures: uint8 [K, H, W, 3], those completed images that are shown.
+    pictures: uint8 [K, H, W, C], those completed images that are shown.
     features: {name: float32 [N, D]} of the completed images.
   """
 

@@ -47,7 +47,7 @@ class Filled(NamedTuple):
   """What a method made of some images.
 
   Attributes:
-    completed: uint8 [N, H, W, 3]; grey where the method failed.
+    completed: uint8 [N, H, W, C]; grey where the method failed.
     generated: G(z), of the same shape, where the method has one.
     failed: bool [N]: the method raised an error for the image, or returned
       something that is not finite.
@@ -73,7 +73,7 @@ def fill(
 
   Args:
     method: of `methods.create`.
-    images: float32 [N, H, W, 3] in [-1, 1].
+    images: float32 [N, H, W, C] in [-1, 1].
     masks: float32 [N, H, W, 1], 1 = known.
     indices: the images' places in their data set; 0, 1, 2 ... by default.
 
@@ -128,7 +128,7 @@ def metrics(
 
   Args:
     filled: what a method made of the images.
-    originals: uint8 [N, H, W, 3].
+    originals: uint8 [N, H, W, C].
     masks: float32 [N, H, W, 1].
 
   Returns:
@@ -180,7 +180,7 @@ def check(
   """Refuses what `evaluate` would refuse, before hours of training.
 
   Args:
-    config: the whole config.
+    config: the whole config of the training.
     mesh: the devices.
 
   Returns:
@@ -192,15 +192,15 @@ def check(
   names, settings = check_methods(
     config.evaluation.methods, "config.evaluation.methods", config, mesh
   )
-  mask_sets.make(mask_sets.parse(config.masks, config.mask), [0])
+  side = config.model.image_size
+  mask_sets.make(mask_sets.parse(config.masks, config.mask), [0], side, side)
   scored_features.names(config.evaluation, config.data, "config.evaluation")
   if 0 < config.evaluation.samples < max(2, jax.process_count()):
     raise errors.UserError(
       f"config.evaluation.samples={config.evaluation.samples} is too few for "
       f"{jax.process_count()} processes: take 10,000 or more, or 0 for none"
     )
-  if "train" in config:
-    trained_model.search_loss(settings.loss, losses.get(config.train.loss))
+  trained_model.search_loss(settings.loss, losses.get(config.train.loss))
   return names, settings
 
 
@@ -257,13 +257,16 @@ def check_methods(
   return names, settings
 
 
-def training_images(config: ml_collections.ConfigDict) -> np.ndarray:
-  """Returns the images that methods are fitted to, uint8 [N, H, W, 3].
+def training_images(
+  config: ml_collections.ConfigDict, image_shape: data.ImageShape
+) -> np.ndarray:
+  """Returns the images that methods are fitted to, uint8 [N, S, S, C].
 
   Args:
     config: the section `config.data`.
+    image_shape: (S, S, C) of the images.
   """
-  return data.load(config, "train", limit=_TRAINING_IMAGES).images
+  return data.load(config, "train", image_shape, limit=_TRAINING_IMAGES).images
 
 
 def _score_samples(
@@ -330,11 +333,17 @@ def run(
     samples where `config.evaluation.samples` wants them.
   """
   mesh = sharding.local_mesh(mesh)
-  names, settings = check(config, mesh)
+  names, settings = check_methods(
+    config.evaluation.methods, "config.evaluation.methods", config, mesh
+  )
+  holes = mask_sets.parse(config.masks, config.mask)
   model = trained_model.load(config.checkpoint, mesh)
+  # What is wrong with the holes shows before images are read.
+  mask_sets.make(holes, [0], *model.image_shape[:2])
   loaded = data.load(
     config.data,
     config.data.split,
+    model.image_shape,
     limit=config.evaluation.images,
     rows=sharding.process_slice if jax.process_count() > 1 else None,
   )
@@ -345,8 +354,8 @@ def run(
       f"{jax.process_count()} processes: take fewer processes"
     )
   images = pixels.to_float(originals)
-  holes = mask_sets.parse(config.masks, config.mask)
   masks = mask_sets.make(holes, np.arange(count), *images.shape[1:3])
+  mask_name = mask_sets.label(holes, min(masks.shape[1:3]))
   mask_digest = mask_sets.digest(masks)
   holed = mask_sets.hole_share(masks) > 0
   mine = range(count)[sharding.process_slice(count)]
@@ -354,12 +363,14 @@ def run(
   data_digest = data.digest(originals, mine)
   logging.info(
     "%s images, masks %s (%s, %.1f %% hole), model of step %s",
-    f"{count:,}", mask_sets.label(holes), mask_digest,
+    f"{count:,}", mask_name, mask_digest,
     100 * float(np.mean(mask_sets.hole_share(masks))), f"{model.step:,}",
   )  # fmt: skip
 
   # Loaded only if something is fitted, and then once for all.
-  training = functools.cache(lambda: training_images(config.data))
+  training = functools.cache(
+    lambda: training_images(config.data, model.image_shape)
+  )
   features = scored_features.create(
     config.evaluation, config.data, training, "config.evaluation"
   )
@@ -390,7 +401,7 @@ def run(
     rows.append(
       {
         "method": name,
-        "mask": mask_sets.label(holes),
+        "mask": mask_name,
         "mask_digest": mask_digest,
         "data_digest": data_digest,
         "n": count - failures,

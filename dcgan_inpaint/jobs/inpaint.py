@@ -25,7 +25,6 @@ from dcgan_inpaint.data import decoding
 from dcgan_inpaint.data import folder
 from dcgan_inpaint.jobs import inpaint_report
 from dcgan_inpaint.masks import readers
-from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.photographs import batches
 from dcgan_inpaint.photographs import detection
 from dcgan_inpaint.photographs import photograph as photograph_lib
@@ -72,8 +71,9 @@ def run(
   mesh = sharding.local_mesh(mesh)
   settings = search_settings.resolve(config.search)
   images = _find_images(config, pathlib.Path(workdir))
-  read = _reader(config, images)
+  hole_of = readers.reader(config.masks, config.mask)
   model = trained_model.load(config.checkpoint, mesh)
+  read = _reader(config, images, hole_of, model.image_shape[0])
   # Crops are not blended: photographs are, at their own scale.
   search = trained_model.make_search(
     model.networks, dataclasses.replace(settings, blending="paste"), mesh
@@ -98,7 +98,7 @@ def run(
       with bar.paused():
         search.warm_up(
           model.weights,
-          (size, dcgan.IMAGE_SIZE, dcgan.IMAGE_SIZE, 3),
+          (size, *model.image_shape),
           size=size,
         )
     done, failed = 0, 0
@@ -202,18 +202,20 @@ def _number(stem: str, face: int = 0) -> int:
 
 
 def _reader(
-  config: ml_collections.ConfigDict, images: _Images
+  config: ml_collections.ConfigDict,
+  images: _Images,
+  hole_of: readers.Reader,
+  size: int,
 ) -> Callable[[str], photograph_lib.Photograph]:
   """Returns the function that reads an image with its hole and its faces."""
-  hole_of = readers.reader(config.masks, config.mask)
-  detect = detection.create(config.faces)
+  detect = detection.create(config.faces, size=size)
 
   def read(stem: str) -> photograph_lib.Photograph:
     encoded = images.sources[stem].read()
     image = np.asarray(decoding.open_rgb(encoded, stem))
     height, width = image.shape[:2]
     hole = hole_of(stem, encoded, height, width)
-    return photograph_lib.prepare(image, hole, detect, config.rest)
+    return photograph_lib.prepare(image, hole, detect, config.rest, size)
 
   return read
 
@@ -277,7 +279,7 @@ def _search(
   """Returns G(z) and the loss for all faces of some photographs.
 
   Returns:
-    {stem: float32 [samples, F, 64, 64, 3]}, and {stem: float [samples]}, the
+    {stem: float32 [samples, F, S, S, 3]}, and {stem: float [samples]}, the
     sum over the faces.
   """
   wanted = [
@@ -286,20 +288,20 @@ def _search(
     for sample in range(samples)
     for face in range(len(photograph.faces))
   ]
-  shape = (dcgan.IMAGE_SIZE, dcgan.IMAGE_SIZE, 3)
+  shape = (*model.image_shape[:2], 3)
   generated, loss = np.empty((0, *shape), np.float32), np.empty(0)
   if wanted:
     found = search(
       model.weights,
-      pixels.to_float(
-        np.stack([photographs[s].crops[f] for s, f, _ in wanted])
+      _for_model(
+        model, np.stack([photographs[s].crops[f] for s, f, _ in wanted])
       ),
       np.stack([photographs[s].masks[f] for s, f, _ in wanted]),
       indices=[_number(s, f) for s, f, _ in wanted],
       samples=[sample for *_, sample in wanted],
       size=size,
     )
-    generated, loss = found.generated, found.loss.min(axis=1)
+    generated, loss = _in_colour(found.generated), found.loss.min(axis=1)
   images, losses, first = {}, {}, 0
   for stem, photograph in photographs.items():
     faces = len(photograph.faces)
@@ -318,9 +320,24 @@ def _path(
 ) -> np.ndarray:
   """Returns G(z) along the search's path, for the first face."""
   crop, mask = photograph.crops[0], photograph.masks[0]
-  return film.path(
-    search, model.weights, pixels.to_float(crop), mask, index=number
+  path = film.path(
+    search, model.weights, _for_model(model, crop), mask, index=number
   )
+  return _in_colour(path)
+
+
+def _for_model(
+  model: trained_model.TrainedModel, crops: np.ndarray
+) -> np.ndarray:
+  """Returns crops, uint8 [..., 3], as the model's float32 [..., C]."""
+  if model.image_shape[2] == 1:
+    crops = pixels.to_grey(crops)
+  return pixels.to_float(crops)
+
+
+def _in_colour(images: np.ndarray) -> np.ndarray:
+  """Returns what a model gives, [..., C], as [..., 3]: photographs are RGB."""
+  return images if images.shape[-1] == 3 else np.repeat(images, 3, axis=-1)
 
 
 # The rows.

@@ -60,7 +60,7 @@ class Writer:
     Args:
       names: of the results.
       photograph: the image.
-      generated: float32 [samples, F, 64, 64, 3], G(z) for each of its faces.
+      generated: float32 [samples, F, S, S, 3], G(z) for each of its faces.
 
     Returns:
       bool [H, W], what is left of the hole.
@@ -85,7 +85,7 @@ class Writer:
   def save_film(
     self, photograph: photograph_lib.Photograph, path: np.ndarray
   ) -> None:
-    """Saves path.gif of the search's path, float [T, 64, 64, 3]."""
+    """Saves path.gif of the search's path, float [T, S, S, 3]."""
     frames = _film(photograph, path)
     pictures.save_gif(self.workdir / "path.gif", frames)
 
@@ -167,20 +167,20 @@ def _columns(
 
   Args:
     photograph: the photograph.
-    generated: float32 [F, 64, 64, 3], G(z) for each of its faces.
+    generated: float32 [F, S, S, 3], G(z) for each of its faces.
     completed: uint8 [H, W, 3], the result.
 
   Returns:
     The original, the masked, the generated and the completed crop of each face,
-    uint8 [64, 64, 3].
+    uint8 [S, S, 3].
   """
   made = []
   for face, mask, crop in zip(
     photograph.faces, photograph.masks, generated, strict=True
   ):
-    original = alignment.crop(photograph.pixels, face.matrix)
+    original = alignment.crop(photograph.pixels, face.matrix, len(crop))
     (masked,) = pictures.masked_view(original[None], mask)
-    result = alignment.crop(completed, face.matrix)
+    result = alignment.crop(completed, face.matrix, len(crop))
     made.append((original, masked, pixels.to_uint8(crop), result))
   return made
 
@@ -192,12 +192,13 @@ def _film(
 
   Args:
     photograph: the photograph.
-    path: float [T, 64, 64, 3], G(z) along the search's path.
+    path: float [T, S, S, 3], G(z) along the search's path.
   """
   crop, mask = photograph.crops[0], photograph.masks[0]
+  scale = max(1, 256 // len(crop))
   frames = []
   for generated in pixels.to_uint8(path):
     pair = [generated, np.where(mask > 0.5, crop, generated)]
-    large = np.repeat(np.repeat(pair, 4, axis=1), 4, axis=2)
+    large = np.repeat(np.repeat(pair, scale, axis=1), scale, axis=2)
     frames.append(pictures.grid(large, 2, padding=8))
   return frames

@@ -1,8 +1,8 @@
 """The job `prepare`: a data set of CelebA, or of faces cut out of photographs.
 
 `data.celeba` prepares CelebA. In a folder of photographs every face is found
-and cropped as for inpainting (`photographs`), and written as a PNG of 64x64
-pixels; `config.data.name='folder'` reads the result.
+and cropped as for inpainting (`photographs`), and written as a square PNG;
+`config.data.name='folder'` reads the result.
 """
 
 import collections
@@ -43,30 +43,36 @@ def run(
   """
   del workdir, mesh
   if config.data.name == "folder":
-    row = cut_faces(config.data.source, config.data.path, config.faces)
+    row = cut_faces(
+      config.data.source,
+      config.data.path,
+      config.faces,
+      config.data.image_size,
+    )
   else:
     # It imports tfds, which faces out of photographs do not need.
     from dcgan_inpaint.data import celeba
 
     source = lists.one_path(config.data.source, "config.data.source")
-    row = celeba.prepare(source, config.data.path)
+    row = celeba.prepare(source, config.data.path, config.data.image_size)
   return [{**row, "data_digest": data.digest_files(config.data.path)}]
 
 
 def cut_faces(
-  source: str | tuple[str, ...], output: str, detector: str
+  source: str | tuple[str, ...], output: str, detector: str, size: int
 ) -> dict[str, int]:
   """Cuts the faces out of photographs.
 
   The face of NAME.jpg becomes NAME.png, with its subfolders; several faces
   become NAME_1.png, NAME_2.png and so on, the most certain first. Faces of
-  fewer than 64 pixels a side are left out: enlarged, they would teach blur. A
-  photograph that is done already is skipped.
+  fewer pixels a side than `size` are left out: enlarged, they would teach blur.
+  A photograph that is done already is skipped.
 
   Args:
     source: folders, zips and image files, as `folder.list_files` takes them.
     output: folder for the faces.
     detector: one of `detection.DETECTORS`.
+    size: side of the faces, pixels.
 
   Returns:
     `photographs` were read in this run and `faces` written; `skipped` were done
@@ -84,7 +90,7 @@ def cut_faces(
   root = pathlib.Path(output).expanduser()
   folder.check_apart(output, "config.data.path", source, "config.data.source")
   files = folder.by_stem(folder.list_files(source, "config.data.source"))
-  detect = detection.create(detector)
+  detect = detection.create(detector, size=size)
   done = {
     path.relative_to(root).with_suffix("").as_posix()
     for path in root.rglob("*.png")
@@ -100,7 +106,7 @@ def cut_faces(
         counts["skipped"] += 1
       else:
         try:
-          counts.update(_cut(file, stem, root, detect))
+          counts.update(_cut(file, stem, root, detect, size))
         except Exception as error:  # noqa: BLE001 (Pillow raises many kinds.)
           logging.warning("left out %s: %s", file.name, error)
           counts["failed"] += 1
@@ -119,7 +125,11 @@ def cut_faces(
 
 
 def _cut(
-  file: folder.File, stem: str, root: pathlib.Path, detect: detection.Detector
+  file: folder.File,
+  stem: str,
+  root: pathlib.Path,
+  detect: detection.Detector,
+  size: int,
 ) -> dict[str, int]:
   """Writes the faces of one photograph; returns the counts to add."""
   image = np.asarray(decoding.open_rgb(file.read()))
@@ -127,15 +137,15 @@ def _cut(
   faces = [
     face
     for face in detect(image, no_hole)
-    if alignment.side(face.matrix) >= alignment.SIZE
+    if alignment.side(face.matrix) >= size
   ]
   if not faces:
-    logging.warning("%s: no face of 64 pixels or more", file.name)
+    logging.warning("%s: no face of %s pixels or more", file.name, size)
     return {"photographs": 1, "without_face": 1}
   names = [f"{stem}_{number + 1}.png" for number in range(len(faces))]
   if len(faces) == 1:
     names = [f"{stem}.png"]
   # The first is written last: it shows an interrupted job that all exist.
   for name, face in reversed(list(zip(names, faces, strict=True))):
-    pictures.save_png(root / name, alignment.crop(image, face.matrix))
+    pictures.save_png(root / name, alignment.crop(image, face.matrix, size))
   return {"photographs": 1, "faces": len(faces)}

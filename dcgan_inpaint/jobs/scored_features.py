@@ -69,7 +69,7 @@ def create(
   Args:
     section: of the config, with `features` and `inception`.
     data: the section `config.data`.
-    training: gives the training images, uint8 [N, H, W, 3], to which `raw` is
+    training: gives the training images, uint8 [N, H, W, C], to which `raw` is
       fitted.
     field: the section's name, for messages.
 
@@ -97,7 +97,7 @@ def extract(
 
   Args:
     made: of `create`.
-    images: uint8 [n, H, W, 3], this process's slice.
+    images: uint8 [n, H, W, C], this process's slice.
     count: images of all processes.
 
   Returns:

@@ -39,7 +39,6 @@ from dcgan_inpaint.data import batches
 from dcgan_inpaint.masks import mask_sets
 from dcgan_inpaint.masks import mask_settings
 from dcgan_inpaint.networks import convolutions
-from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.networks import flops
 from dcgan_inpaint.reports import results
 from dcgan_inpaint.runtime import errors
@@ -350,13 +349,17 @@ def _row(
   if cell.what == "train":
     done = cell.batch
     operations = cell.batch * flops.train_step(
-      cell.width, config.model.latent_size, outputs
+      cell.width,
+      config.model.latent_size,
+      networks.generator.image_shape,
+      outputs,
     )
   else:
     done = cell.batch * (cell.starts or 1)
     operations = done * flops.search_step(
       cell.width,
       config.model.latent_size,
+      networks.generator.image_shape,
       outputs,
       prior=search.prior_weight > 0,
     )
@@ -411,11 +414,9 @@ def _train(
   task = _task(config, networks)
   state = task.init(sharding.replicated(mesh))
   count = max(_IMAGES, cell.batch)
-  side = dcgan.IMAGE_SIZE
   rng = np.random.default_rng(config.seed)
-  dataset = sharding.place_images(
-    rng.integers(0, 256, (count, side, side, 3), np.uint8), mesh
-  )
+  shape = (count, *networks.generator.image_shape)
+  dataset = sharding.place_images(rng.integers(0, 256, shape, np.uint8), mesh)
   steps = loop.steps_per_call(config.train, mesh)
   rows = batches.indices(
     0, steps, batch_size=cell.batch, count=count, seed=config.seed
@@ -450,7 +451,7 @@ def _search(
   search = ensemble.Search(networks, settings, mesh)
   state = _task(config, networks).init(sharding.replicated(mesh))
   weights = bundle.Weights(state.generator, state.discriminator)
-  shape = (cell.batch, dcgan.IMAGE_SIZE, dcgan.IMAGE_SIZE, 3)
+  shape = (cell.batch, *networks.generator.image_shape)
   rng = np.random.default_rng(config.seed)
   images = rng.uniform(-1, 1, shape).astype(np.float32)
   masks = mask_sets.make(

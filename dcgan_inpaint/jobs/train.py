@@ -72,10 +72,10 @@ def run(
     errors.Stopped: SIGTERM came, and the last step is saved.
   """
   settings = config.train
-  images = feed.load(config, "train", mesh)
   networks = bundle.NetworkBundle(
     *gan.networks(config), latent_size=config.model.latent_size
   )
+  images = feed.load(config, "train", networks.generator.image_shape, mesh)
   task = gan.GanTask(
     generator=networks.generator,
     discriminator=networks.discriminator,

@@ -50,8 +50,13 @@ def run(
   given = warm_start.take_over(
     settings, encoder, model.encoder, model.weights.encoder
   )
-  images = feed.load(config, "encoder", mesh)
-  masks = mask_pool.load(settings.families, settings.mask_pool, config.seed)
+  images = feed.load(config, "encoder", model.image_shape, mesh)
+  masks = mask_pool.load(
+    settings.families,
+    settings.mask_pool,
+    config.seed,
+    side=model.image_shape[0],
+  )
   task = encoder_training.EncoderTask(
     encoder=encoder,
     generator=generator,

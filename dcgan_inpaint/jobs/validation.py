@@ -52,14 +52,17 @@ def inversion(
   count = config.train.validation_images
   if not count:
     return None
+  image_shape = networks.generator.image_shape
   held_out = data.load(
-    config.data, "validation", limit=max(count, _SHOWN)
+    config.data, "validation", image_shape, limit=max(count, _SHOWN)
   ).images
   count = min(count, len(held_out))
   shown = held_out[:_SHOWN]
   originals = np.concatenate([held_out[:count], shown])
   holes = mask_sets.make(
-    mask_sets.parse(config.masks, config.mask), range(len(shown))
+    mask_sets.parse(config.masks, config.mask),
+    range(len(shown)),
+    *image_shape[:2],
   )
   known = np.ones((count, *holes.shape[1:]), np.float32)
   masks = np.concatenate([known, holes])
@@ -119,9 +122,13 @@ def completion(
   count = config.encoder.validation_images
   if not count:
     return None
-  originals = data.load(config.data, "validation", limit=count).images
+  originals = data.load(
+    config.data, "validation", model.image_shape, limit=count
+  ).images
   masks = mask_sets.make(
-    mask_sets.parse(config.masks, config.mask), range(len(originals))
+    mask_sets.parse(config.masks, config.mask),
+    range(len(originals)),
+    *model.image_shape[:2],
   )
   mesh = sharding.local_mesh(mesh)
   settings = dataclasses.replace(

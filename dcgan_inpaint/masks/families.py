@@ -28,7 +28,10 @@ from dcgan_inpaint.runtime import errors
 Settings: TypeAlias = mask_settings.MaskSettings
 Rng: TypeAlias = np.random.Generator
 
-# The values that a `size` or `share` of 0 stands for, by family.
+# The values that a `size` or `share` of 0 stands for, by family. Sizes of at
+# least 1 are in pixels of an image of the side below, and scale with the image
+# (`default_size`).
+_REFERENCE_SIDE = 64
 DEFAULT_SIZES = {
   "centre": 32,
   "box": 32,
@@ -50,6 +53,20 @@ DEFAULT_SHARES = {
   "blocks": 0.25,
   "lines": 0.25,
 }
+
+
+def default_size(family: str, side: int) -> float:
+  """Returns what a `size` of 0 stands for; 0 for a family without a size.
+
+  Args:
+    family: its name.
+    side: the shorter side of the image, pixels.
+  """
+  size = DEFAULT_SIZES.get(family, 0)
+  if size < 1:
+    return size
+  least = 2 if family == "low_resolution" else 1
+  return max(least, round(size * side / _REFERENCE_SIDE))
 
 
 def _centre(config: Settings, height: int, width: int) -> np.ndarray:
@@ -340,7 +357,7 @@ def _pixels(
   """Returns `size` in pixels; below 1 it is a fraction of the shorter side."""
   shorter = min(height, width)
   most = shorter if most is None else most
-  size = config.size or DEFAULT_SIZES[config.family]
+  size = config.size or default_size(config.family, shorter)
   pixels = round(size * shorter) if size < 1 else size
   if not (least <= pixels <= most and pixels == int(pixels)):
     raise _wrong(

@@ -26,8 +26,8 @@ FAMILIES = (*families.FIXED, *families.RANDOM)
 def make(
   config: mask_settings.MaskSettings,
   indices: Sequence[int] | np.ndarray,
-  height: int = 64,
-  width: int = 64,
+  height: int,
+  width: int,
   *,
   allow_empty: bool = False,
 ) -> np.ndarray:
@@ -72,11 +72,12 @@ def make(
   return (~holes[..., None]).astype(np.float32)
 
 
-def label(config: mask_settings.MaskSettings) -> str:
+def label(config: mask_settings.MaskSettings, side: int) -> str:
   """Returns the masks' name in tables: their family and its main settings.
 
   Args:
     config: the family, and how it is drawn.
+    side: the shorter side of the images, pixels.
   """
   family = config.family
   if family == "file":
@@ -84,7 +85,7 @@ def label(config: mask_settings.MaskSettings) -> str:
   if family == "half":
     return f"{config.side} half"
   name = "random" if family == "random_pixels" else family.replace("_", " ")
-  size = config.size or families.DEFAULT_SIZES.get(family, 0)
+  size = config.size or families.default_size(family, side)
   share = config.share or families.DEFAULT_SHARES.get(family, 0)
   if family not in families.DEFAULT_SHARES:
     return f"{name} {size:g}"
@@ -143,7 +144,7 @@ def parse(
 
 
 def parse_several(
-  value: str | Sequence[str], base: Any, field: str
+  value: str | Sequence[str], base: Any, field: str, side: int
 ) -> dict[str, mask_settings.MaskSettings]:
   """Returns the settings of several sets of masks.
 
@@ -153,6 +154,7 @@ def parse_several(
       `"box:position=8,8",half`.
     base: as for `parse`.
     field: as for `parse`.
+    side: the shorter side of the images, pixels.
 
   Returns:
     {name: its settings}, in order. The name is the set's `label`, or its text
@@ -174,7 +176,7 @@ def parse_several(
     raise errors.UserError(
       f"{field} is empty: name holes with commas, such as 'centre,half'"
     )
-  labels = [label(settings) for settings in sets.values()]
+  labels = [label(settings, side) for settings in sets.values()]
   return {
     name if labels.count(name) == 1 else text: settings
     for name, (text, settings) in zip(labels, sets.items(), strict=True)

@@ -11,11 +11,13 @@ from PIL import Image
 
 from dcgan_inpaint.data import decoding
 from dcgan_inpaint.data import folder
-from dcgan_inpaint.masks import families
 from dcgan_inpaint.masks import mask_sets
 from dcgan_inpaint.masks import mask_settings
-from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.runtime import errors
+
+# Side of the mask that is drawn to find what is wrong with the settings, before
+# any image is read.
+_SIDE = 64
 
 # From an image's stem, the bytes of its file, its height and its width to bool
 # [H, W], True = hole. It raises errors.UserError if the image has no mask.
@@ -73,20 +75,14 @@ def _is_folder(masks: str) -> bool:
 
 def _family(settings: mask_settings.MaskSettings) -> Reader:
   """Draws each image's hole from its name, scaled to the image's size."""
-  usual = families.DEFAULT_SIZES.get(settings.family, 0)
-  face = dcgan.IMAGE_SIZE
 
   def draw(stem, encoded, height, width):
     del encoded
-    size = settings.size
-    if not size and usual >= 1:
-      # Default sizes in pixels are for 64x64 faces, and scale with the image.
-      size = float(max(1, round(usual * min(height, width) / face)))
-    return _make(settings, stem, height, width, size=size)
+    return _make(settings, stem, height, width)
 
   # Most errors concern every image. Sizes in pixels depend on the image's size.
   share = settings.size if settings.size < 1 else 0.0
-  _make(settings, "", face, face, size=share, position="")
+  _make(settings, "", _SIDE, _SIDE, size=share, position="")
   return draw
 
 
@@ -102,7 +98,7 @@ def _file(settings: mask_settings.MaskSettings) -> Reader:
     with Image.open(path, formats=decoding.FORMATS) as mask:
       width, height = mask.size
   except Exception:  # noqa: BLE001 (`read` raises a clear error.)
-    width = height = dcgan.IMAGE_SIZE
+    width = height = _SIDE
   read("", b"", height, width)
   return read
 

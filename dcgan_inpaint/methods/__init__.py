@@ -1,10 +1,10 @@
 """Every way to fill a hole, behind one interface.
 
-A method maps images float32 [N, H, W, 3] in [-1, 1] and masks float32
-[N, H, W, 1] (1 = known) to a `Completion`. None uses values under the hole, and
-all return the known pixels to the bit (`filling`). An image's result does not
-depend on the others in the batch. An image without known pixels becomes
-mid-grey, or what the method has learned.
+A method maps images float32 [N, H, W, C] in [-1, 1], RGB or grey, and masks
+float32 [N, H, W, 1] (1 = known) to a `Completion`. None uses values under the
+hole, and all return the known pixels to the bit (`filling`). An image's result
+does not depend on the others in the batch. An image without known pixels
+becomes mid-grey, or what the method has learned.
 
 By the families that the paper reviews:
 
@@ -46,7 +46,7 @@ By the families that the paper reviews:
 | `dcgan_realism`   | its mode `realism`, likewise                    |
 
 To add one: a module `methods/NAME.py` with `complete(images, masks) -> float32
-[N, H, W, 3]`, decorated with `filling.keeps_known_pixels`, and a line here, in
+[N, H, W, C]`, decorated with `filling.keeps_known_pixels`, and a line here, in
 `METHODS` and in the table. A method that learns from training images also has
 `fit(images) -> fitted`, and takes its return value as
 `complete(images, masks, fitted=...)`.
@@ -130,7 +130,7 @@ class Completion(NamedTuple):
   """The result of a method.
 
   Attributes:
-    completed: float32 [N, H, W, 3] in [-1, 1].
+    completed: float32 [N, H, W, C] in [-1, 1].
     generated: G(z), of the same shape, if the method has one.
   """
 
@@ -204,10 +204,10 @@ def create(
       (`Spec.trained`).
     settings: of the latent search; None is allowed for any other method.
     mesh: the devices.
-    shape: [N, H, W, 3] of the images to complete; a method compiles for them
+    shape: [N, H, W, C] of the images to complete; a method compiles for them
       here, so that its timing excludes compilation.
     on_batch: called with the number of images that were just finished.
-    training: returns the training images, uint8 [M, H, W, 3]; called only for
+    training: returns the training images, uint8 [M, H, W, C]; called only for
       a method that is fitted to them, which is done here too.
     on_fit: called with the seconds that the fit took.
 
@@ -259,8 +259,8 @@ def create(
     on_fit(time.perf_counter() - start)
 
   # Images without a hole: this only compiles.
-  first = (min(shape[0], _WARM_UP), *shape[1:3])
-  complete(np.zeros((*first, 3), np.float32), np.ones((*first, 1), np.float32))
+  blank = np.zeros((min(shape[0], _WARM_UP), *shape[1:]), np.float32)
+  complete(blank, np.ones_like(blank[..., :1]))
 
   def method(
     images: np.ndarray,

@@ -42,7 +42,7 @@ class _State(NamedTuple):
   """The image while it is filled; flat, [H * W, ...].
 
   Attributes:
-    levels: float32 [H * W, 3], 8-bit levels.
+    levels: float32 [H * W, C], 8-bit levels.
     filled: bool, known or filled.
     confidence: float32, 0 where not filled.
     origin: int32, the pixel that is copied here.
@@ -61,7 +61,7 @@ def complete(
   """Returns the images with their holes filled by Criminisi's method.
 
   Args:
-    images: [N, H, W, 3], as `filling.keeps_known_pixels` passes them.
+    images: [N, H, W, C], as `filling.keeps_known_pixels` passes them.
     masks: [N, H, W, 1], likewise.
     patch_size: side of the patches, an odd number of pixels; the paper's 9.
   """
@@ -75,7 +75,7 @@ def priorities(
   """Returns the priority P of each pixel, and the confidence C of its patch.
 
   Args:
-    levels: float32 [H, W, 3], 8-bit levels.
+    levels: float32 [H, W, C], 8-bit levels.
     filled: bool [H, W], known or filled.
     confidence: float32 [H, W], 0 where not filled.
     size: of the patches, an odd number of pixels.
@@ -110,7 +110,7 @@ def _fill_batch(images: jax.Array, known: jax.Array, size: int) -> jax.Array:
 
 
 def _fill(image: jax.Array, known: jax.Array, size: int) -> jax.Array:
-  """Fills one image [H, W, 3] with zeros in its hole."""
+  """Fills one image [H, W, C] with zeros in its hole."""
   shape = known.shape
   width, pixels = shape[1], known.size
   levels = exemplars.to_levels(image)
@@ -151,7 +151,7 @@ def _fill(image: jax.Array, known: jax.Array, size: int) -> jax.Array:
 
   flat = known.reshape(-1)
   start = _State(
-    levels.reshape(-1, 3),
+    levels.reshape(-1, levels.shape[-1]),
     flat,
     jnp.float32(flat),
     jnp.where(flat, jnp.arange(pixels), -1),

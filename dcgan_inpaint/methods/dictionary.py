@@ -56,7 +56,7 @@ class Fitted(NamedTuple):
   """The result of `fit`.
 
   Attributes:
-    dictionaries: float32 [octaves, atoms, 8 * 8 * 3], the finest octave first.
+    dictionaries: float32 [octaves, atoms, 8 * 8 * C], the finest octave first.
       Atoms have length 1 and, in each colour, mean 0.
   """
 
@@ -78,7 +78,7 @@ def fit(
   octaves take about 20 seconds of a CPU core for any number of images.
 
   Args:
-    images: uint8 [N, H, W, 3], no side shorter than 8 pixels.
+    images: uint8 [N, H, W, C], no side shorter than 8 pixels.
     seed: of the random patches.
     atoms: in each dictionary.
     nonzero: atoms that code a patch while the dictionary is learned.
@@ -99,7 +99,8 @@ def fit(
   for octave in range(int(math.log2(side / _PATCH)) + 1):
     draw = functools.partial(_draw, rng, images, 2**octave)
     # The noise is for patches without any contrast.
-    start = draw(atoms) + 1e-3 * rng.standard_normal((atoms, _CELLS, 3))
+    start = draw(atoms)
+    start = start + 1e-3 * rng.standard_normal(start.shape)
     start -= start.mean(1, keepdims=True)
     start /= np.linalg.norm(start, axis=(1, 2), keepdims=True)
     patches = np.stack([draw(batch_size) for _ in range(batches)])
@@ -120,7 +121,7 @@ def complete(
   """Returns the images with their holes filled from learned patches.
 
   Args:
-    images: [N, H, W, 3], as `filling.keeps_known_pixels` passes them. H and W
+    images: [N, H, W, C], as `filling.keeps_known_pixels` passes them. H and W
       are padded, with hole, to a multiple of the patch at the coarsest octave.
     masks: [N, H, W, 1], likewise.
     fitted: what `fit` returned.
@@ -208,11 +209,11 @@ def pursue(
 def _draw(
   rng: np.random.Generator, images: np.ndarray, step: int, count: int
 ) -> np.ndarray:
-  """Returns patches without their mean colours, float32 [count, 64, 3].
+  """Returns patches without their mean colours, float32 [count, 64, C].
 
   Args:
     rng: a NumPy generator.
-    images: uint8 [N, H, W, 3].
+    images: uint8 [N, H, W, C].
     step: pixels of the images per pixel of the patch, along each side.
     count: number of patches.
   """
@@ -223,8 +224,8 @@ def _draw(
   columns = step * rng.integers(width, size=(count, 1)) + reach
   patches = images[index, rows[:, :, None], columns[:, None]]
   patches = np.asarray(pixels.to_float(patches))
-  patches = patches.reshape(count, _PATCH, step, _PATCH, step, 3).mean((2, 4))
-  patches = patches.reshape(count, _CELLS, 3)
+  patches = patches.reshape(count, _PATCH, step, _PATCH, step, -1).mean((2, 4))
+  patches = patches.reshape(count, _CELLS, -1)
   return patches - patches.mean(1, keepdims=True)
 
 
@@ -274,7 +275,7 @@ def _learn(
 def _fill(
   images: jax.Array, masks: jax.Array, dictionaries: jax.Array, nonzero: int
 ) -> jax.Array:
-  """Returns images [N, H, W, 3] filled; their sides are multiples."""
+  """Returns images [N, H, W, C] filled; their sides are multiples."""
   total = (images * masks).sum((1, 2), keepdims=True)
   mean = total / jnp.maximum(masks.sum((1, 2), keepdims=True), 1)
   fill = functools.partial(
@@ -286,7 +287,7 @@ def _fill(
 def _fill_one(
   image: jax.Array, mask: jax.Array, dictionaries: jax.Array, nonzero: int
 ) -> jax.Array:
-  """Fills an image [H, W, 3] whose mean is 0 and whose hole is 0."""
+  """Fills an image [H, W, C] whose mean is 0 and whose hole is 0."""
   pyramid = [(image, mask)]
   for _ in dictionaries[1:]:
     image, mask = _halve(image * mask), _halve(mask)
@@ -323,30 +324,32 @@ def _average_patches(
   nonzero: int,
   stride: int,
 ) -> jax.Array:
-  """Returns the mean of the coded patches at each pixel, [H, W, 3].
+  """Returns the mean of the coded patches at each pixel, [H, W, C].
 
   A patch is weighted by its known part.
   """
-  height, width, _ = image.shape
+  height, width, colours = image.shape
   corners = np.add.outer(
     width * np.arange(0, height - _PATCH + 1, stride),
     np.arange(0, width - _PATCH + 1, stride),
   )
   cells = np.add.outer(width * np.arange(_PATCH), np.arange(_PATCH))
   places = np.add.outer(corners.ravel(), cells.ravel())  # [patches, cells]
-  patches = image.reshape(-1, 3)[places].reshape(len(places), -1)
-  weights = jnp.repeat(weight.reshape(-1)[places], 3, axis=1)
+  patches = image.reshape(-1, colours)[places].reshape(len(places), -1)
+  weights = jnp.repeat(weight.reshape(-1)[places], colours, axis=1)
   # One constant atom per colour, so that the mean is fitted to known pixels.
-  flat = np.tile(np.eye(3, dtype=np.float32), _CELLS) / _PATCH
+  flat = np.tile(np.eye(colours, dtype=np.float32), _CELLS) / _PATCH
   dictionary = jnp.concatenate([flat, dictionary])
-  support, codes = pursue(patches, weights, dictionary, nonzero + 3, always=3)
+  support, codes = pursue(
+    patches, weights, dictionary, nonzero + colours, always=colours
+  )
   coded = jnp.einsum("bs,bsd->bd", codes, dictionary[support])
   trust = jnp.broadcast_to(weights.mean(1)[:, None, None], (*places.shape, 1))
-  values = trust * coded.reshape(*places.shape, 3)
+  values = trust * coded.reshape(*places.shape, colours)
   total = (
-    jnp.zeros((height * width, 4))
+    jnp.zeros((height * width, colours + 1))
     .at[places]
     .add(jnp.concatenate([values, trust], axis=-1))
   )
-  averaged = total[:, :3] / jnp.maximum(total[:, 3:], 1e-6)
-  return averaged.reshape(height, width, 3)
+  averaged = total[:, :-1] / jnp.maximum(total[:, -1:], 1e-6)
+  return averaged.reshape(height, width, colours)

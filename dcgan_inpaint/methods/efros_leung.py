@@ -34,7 +34,7 @@ class _State(NamedTuple):
   """The image while it is filled; flat, [H * W, ...].
 
   Attributes:
-    levels: float32 [H * W, 3], 8-bit levels.
+    levels: float32 [H * W, C], 8-bit levels.
     filled: bool, known or filled.
     origin: int32, the pixel that is copied here.
     step: int32, how many steps were done.
@@ -57,7 +57,7 @@ def complete(
   """Returns the images with their holes filled by Efros and Leung's method.
 
   Args:
-    images: [N, H, W, 3], as `filling.keeps_known_pixels` passes them.
+    images: [N, H, W, C], as `filling.keeps_known_pixels` passes them.
     masks: [N, H, W, 1], likewise.
     window_size: side of the windows, an odd number of pixels: the size of the
       texture's elements. Their Gaussian has a standard deviation of
@@ -92,7 +92,7 @@ def _fill(
   size: int,
   tolerance: float,
 ) -> jax.Array:
-  """Fills one image [H, W, 3] with zeros in its hole."""
+  """Fills one image [H, W, C] with zeros in its hole."""
   shape = known.shape
   width, pixels = shape[1], known.size
   levels = exemplars.to_levels(image)
@@ -128,7 +128,7 @@ def _fill(
 
   flat = known.reshape(-1)
   start = _State(
-    levels.reshape(-1, 3),
+    levels.reshape(-1, levels.shape[-1]),
     flat,
     jnp.where(flat, jnp.arange(pixels), -1),
     jnp.int32(0),

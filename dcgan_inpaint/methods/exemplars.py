@@ -2,7 +2,7 @@
 
 `efros_leung`, `quilting` and `criminisi` fill a hole with copies of the image's
 own known pixels, `patchmatch` with means of them. All compare patches by the
-mean squared difference of RGB over the pixels that both know.
+mean squared difference of colours over the pixels that both know.
 
 **Exact.** Patches are compared as 8-bit levels around 0: integers, whose sums
 of products are exact in float32 for patches of up to 9x9 pixels, unless they
@@ -43,9 +43,9 @@ class Sources(NamedTuple):
   """An image's patches, centred at each of its S = H * W pixels.
 
   Attributes:
-    values: float32 [S, P, 3] in 8-bit levels around 0; 0 where unknown.
+    values: float32 [S, P, C] in 8-bit levels around 0; 0 where unknown.
     known: float32 [S, P]; 1 where a pixel is known, 0 elsewhere and outside.
-    factors: float32 [S, 5 * P], the factor in the product with targets.
+    factors: float32 [S, (2 + C) * P], the factor in the product with targets.
     allowed: bool [S], whether the patch may be copied from.
     prior: float32, the mean squared difference of two known pixels.
     prior_pixels: float32, the weight of `prior` in pixels; 0 if sources are
@@ -68,13 +68,13 @@ def in_batches(
   """Fills any number of images by calls of one shape.
 
   Args:
-    fill: (images float32 [B, H, W, 3] with zeros in the holes, known bool [B,
+    fill: (images float32 [B, H, W, C] with zeros in the holes, known bool [B,
       H, W]) to filled images; compiled.
-    images: float32 [N, H, W, 3], 0 in the holes.
+    images: float32 [N, H, W, C], 0 in the holes.
     masks: float32 [N, H, W, 1], 1 = known, 0 = hole.
 
   Returns:
-    float32 [N, H, W, 3].
+    float32 [N, H, W, C].
   """
   # A CPU gains nothing from larger batches.
   size = 8 if jax.default_backend() == "cpu" else 64
@@ -125,14 +125,15 @@ def sources(levels: jax.Array, known: jax.Array, size: int) -> Sources:
   """Returns the patches of an image.
 
   Args:
-    levels: float32 [H, W, 3], from `to_levels`.
+    levels: float32 [H, W, C], from `to_levels`.
     known: bool [H, W].
     size: of the patches, an odd number of pixels.
   """
   y, x = np.indices(known.shape)
   places = patch_indices(y, x, size, known.shape)
   places = places.reshape(known.size, -1)
-  pixels = jnp.where(known[..., None], levels, 0).reshape(-1, 3)
+  pixels = jnp.where(known[..., None], levels, 0)
+  pixels = pixels.reshape(-1, levels.shape[-1])
   values = pixels.at[places].get(mode="fill", fill_value=0)
   known = known.reshape(-1)
   patch_known = known.at[places].get(mode="fill", fill_value=False)
@@ -165,12 +166,12 @@ def distances(
 
   Args:
     sources: S patches of P pixels.
-    values: float32 [K, P, 3]: the targets, in 8-bit levels around 0.
+    values: float32 [K, P, C]: the targets, in 8-bit levels around 0.
     weights: float32 [K, P] of the targets' pixels, 0 where they are unknown.
 
   Returns:
     float32 [K, S]: the weighted mean over the pixels of the squared difference,
-    summed over RGB. Infinite for a source that may not be copied.
+    summed over the colours. Infinite for a source that may not be copied.
   """
   weighted = weights[..., None] * values
   factors = jnp.concatenate(
@@ -211,11 +212,11 @@ def copy(image: jax.Array, origin: jax.Array) -> jax.Array:
   """Returns an image composed of copied pixels.
 
   Args:
-    image: float32 [H, W, 3].
+    image: float32 [H, W, C].
     origin: int [H * W], the index that each pixel is copied from; -1 is the
       mid-grey 0.
   """
-  pixels = image.reshape(-1, 3)[origin]
+  pixels = image.reshape(-1, image.shape[-1])[origin]
   return jnp.where(origin[:, None] >= 0, pixels, 0).reshape(image.shape)
 
 

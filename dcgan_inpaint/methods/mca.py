@@ -35,7 +35,7 @@ def complete(
   """Returns the images with their holes filled.
 
   Args:
-    images: [N, H, W, 3], as `filling.keeps_known_pixels` passes them.
+    images: [N, H, W, C], as `filling.keeps_known_pixels` passes them.
     masks: [N, H, W, 1], likewise.
     iterations: of thresholding.
     first: threshold at the first iteration, in the images' unit.

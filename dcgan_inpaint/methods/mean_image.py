@@ -17,9 +17,9 @@ def complete(
   """Returns the mean training image for each of the images.
 
   Args:
-    images: [N, H, W, 3], as `filling.keeps_known_pixels` passes them.
+    images: [N, H, W, C], as `filling.keeps_known_pixels` passes them.
     masks: [N, H, W, 1], likewise.
-    mean_image: float32 [H, W, 3] in [-1, 1], the mean of the training images.
+    mean_image: float32 [H, W, C] in [-1, 1], the mean of the training images.
   """
   del masks
   return np.broadcast_to(np.float32(mean_image), images.shape)

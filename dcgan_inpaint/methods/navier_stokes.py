@@ -23,7 +23,7 @@ def complete(
   """Returns the images with their holes filled by OpenCV's Navier-Stokes.
 
   Args:
-    images: [N, H, W, 3], as `filling.keeps_known_pixels` passes them.
+    images: [N, H, W, C], as `filling.keeps_known_pixels` passes them.
     masks: [N, H, W, 1], likewise.
     radius: of the neighbourhood that a pixel is computed from, pixels.
 

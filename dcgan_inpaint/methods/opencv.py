@@ -18,14 +18,14 @@ def inpaint(
   """Returns the images with their holes filled by OpenCV, one by one.
 
   Args:
-    images: float32 [N, H, W, 3] in [-1, 1], 0 in the holes.
+    images: float32 [N, H, W, C] in [-1, 1], 0 in the holes.
     masks: float32 [N, H, W, 1], 1 = known, 0 = hole.
     radius: of the neighbourhood that a pixel is computed from, pixels.
     method: its name, for the error.
     flag: OpenCV's name for the algorithm.
 
   Returns:
-    float32 [N, H, W, 3] in [-1, 1].
+    float32 [N, H, W, C] in [-1, 1].
 
   Raises:
     errors.UserError: OpenCV is not installed.

@@ -63,7 +63,7 @@ def complete(
   """Returns the images with their holes filled by PatchMatch and voting.
 
   Args:
-    images: [N, H, W, 3], as `filling.keeps_known_pixels` passes them.
+    images: [N, H, W, C], as `filling.keeps_known_pixels` passes them.
     masks: [N, H, W, 1], likewise.
     patch_size: side of the patches, an odd number of pixels.
     iterations: of search and vote, at each scale.
@@ -92,7 +92,7 @@ def search(
 
   Args:
     stock: the patches to search in.
-    image: float32 [H, W, 3] in 8-bit levels, whose patches are matched.
+    image: float32 [H, W, C] in 8-bit levels, whose patches are matched.
     field: int32 [H * W], the index in `stock` that each patch starts from.
     key: of JAX.
     size: of the patches, an odd number of pixels.
@@ -101,13 +101,14 @@ def search(
 
   Returns:
     The field and its distances, float32 [H * W]: the mean squared difference
-    over the source's known pixels inside the image, summed over RGB; infinite
-    for a source that is not allowed.
+    over the source's known pixels inside the image, summed over the colours;
+    infinite for a source that is not allowed.
   """
   height, width, _ = image.shape
   y, x = np.indices((height, width)).reshape(2, -1)
   places = exemplars.patch_indices(y, x, size, (height, width))
-  patches = image.reshape(-1, 3).at[places].get(mode="fill", fill_value=0)
+  flat = image.reshape(-1, image.shape[-1])
+  patches = flat.at[places].get(mode="fill", fill_value=0)
   inside = places < height * width
 
   def distance(candidate):
@@ -173,13 +174,13 @@ def vote(
 
   Args:
     stock: the source patches.
-    image: float32 [H, W, 3] in 8-bit levels, kept where no patch knows a pixel.
+    image: float32 [H, W, C] in 8-bit levels, kept where no patch knows a pixel.
     field: int32 [H * W].
     weights: float32 [H * W] of the patches.
     size: of the patches, an odd number of pixels.
 
   Returns:
-    float32 [H, W, 3].
+    float32 [H, W, C].
   """
   shape = image.shape[:2]
   y, x = np.indices(shape).reshape(2, -1)
@@ -192,7 +193,7 @@ def vote(
   total = jnp.sum(votes[..., None] * stock.values[sources, within], 1)
   count = votes.sum(1)[:, None]
   mean = jnp.where(
-    count > 0, total / jnp.maximum(count, 1e-30), image.reshape(-1, 3)
+    count > 0, total / jnp.maximum(count, 1e-30), image.reshape(total.shape)
   )
   return mean.reshape(image.shape)
 
@@ -224,7 +225,7 @@ def _fill(
   iterations: int,
   sweeps: int,
 ) -> jax.Array:
-  """Fills one image [H, W, 3] with zeros in its hole."""
+  """Fills one image [H, W, C] with zeros in its hole."""
   scales = [(image * 127.5 - 0.5, known)]
   while min(scales[-1][1].shape) >= 2 * _LEAST_PATCHES * size:
     scales.append(_halve(*scales[-1]))
@@ -321,12 +322,12 @@ def _spread(levels: jax.Array, known: jax.Array) -> jax.Array:
 
 
 def _halve(levels: jax.Array, known: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Returns the image [H, W, 3] and its known pixels at half the size."""
+  """Returns the image [H, W, C] and its known pixels at half the size."""
   odd = [(0, length % 2) for length in known.shape]
   levels = jnp.pad(jnp.where(known[..., None], levels, 0), [*odd, (0, 0)])
   known = jnp.pad(known, odd)
   height, width = (length // 2 for length in known.shape)
-  total = levels.reshape(height, 2, width, 2, 3).sum((1, 3))
+  total = levels.reshape(height, 2, width, 2, -1).sum((1, 3))
   count = known.reshape(height, 2, width, 2).sum((1, 3))
   return total / jnp.maximum(count, 1)[..., None], count > 0
 

@@ -41,7 +41,7 @@ class _State(NamedTuple):
   """The image while it is filled; flat, [H * W, ...].
 
   Attributes:
-    levels: float32 [H * W, 3], 8-bit levels.
+    levels: float32 [H * W, C], 8-bit levels.
     filled: bool, known or filled.
     origin: int32, the pixel that is copied here; -1 is none.
     block: int32, the last block's index on the grid.
@@ -67,7 +67,7 @@ def complete(
   """Returns the images with their holes filled by image quilting.
 
   Args:
-    images: [N, H, W, 3], as `filling.keeps_known_pixels` passes them.
+    images: [N, H, W, C], as `filling.keeps_known_pixels` passes them.
     masks: [N, H, W, 1], likewise.
     block_size: side of the blocks, an odd number of pixels.
     overlap: of blocks, in pixels, at most half a block.
@@ -142,7 +142,7 @@ def _fill(
   overlap: int,
   tolerance: float,
 ) -> jax.Array:
-  """Fills one image [H, W, 3] with zeros in its hole."""
+  """Fills one image [H, W, C] with zeros in its hole."""
   shape = known.shape
   width, pixels = shape[1], known.size
   levels = exemplars.to_levels(image)
@@ -198,7 +198,7 @@ def _fill(
     )
 
   start = _State(
-    levels.reshape(-1, 3),
+    levels.reshape(-1, levels.shape[-1]),
     flat,
     jnp.where(flat, jnp.arange(pixels), -1),
     jnp.int32(-1),

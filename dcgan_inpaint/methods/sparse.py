@@ -194,13 +194,13 @@ def fill(
   """Returns the images with holes filled by images sparse in `frames`.
 
   Args:
-    images: float32 [N, H, W, 3], 0 in the holes.
+    images: float32 [N, H, W, C], 0 in the holes.
     masks: float32 [N, H, W, 1], 1 = known, 0 = hole.
     frames: for images of H x W pixels; see `decompose`.
     thresholds: float [K], one per iteration.
 
   Returns:
-    float32 [N, H, W, 3].
+    float32 [N, H, W, C].
   """
   thresholds = thresholds.astype(np.float32)
 

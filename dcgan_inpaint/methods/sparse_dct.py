@@ -33,7 +33,7 @@ def complete(
   """Returns the images with their holes filled.
 
   Args:
-    images: [N, H, W, 3], as `filling.keeps_known_pixels` passes them.
+    images: [N, H, W, C], as `filling.keeps_known_pixels` passes them.
     masks: [N, H, W, 1], likewise.
     block: side of a block, pixels; even. Blocks overlap by half. 0 = the DCT of
       the whole image.

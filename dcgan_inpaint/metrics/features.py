@@ -37,7 +37,7 @@ class Features(NamedTuple):
 
   Attributes:
     name: one of `NAMES`, for the names of metrics.
-    extract: from images, uint8 [N, H, W, 3], to features, float32 [N, D].
+    extract: from images, uint8 [N, H, W, C], to features, float32 [N, D].
     same_person: the distance below which two faces are considered the same
       person, or None if the features do not show that.
   """
@@ -64,7 +64,7 @@ def create(
       picture), the right eye, the nose and the two corners of the mouth in the
       images (x, y), as fractions of their width and height.
     weights: for 'inception': the file; see `inception.read`.
-    reference: for 'raw': uint8 [N, H, W, 3], real images that the components
+    reference: for 'raw': uint8 [N, H, W, C], real images that the components
       are fitted to. They should not include the images that are scored, which
       would then score too well.
     hole: for 'raw': bool [H, W], the pixels that are used; all of them by
@@ -109,13 +109,13 @@ def principal_components(
   """Fits principal components to real images.
 
   Args:
-    reference: uint8 [N, H, W, 3]. Of more than 2,000 images, 2,000 evenly
+    reference: uint8 [N, H, W, C]. Of more than 2,000 images, 2,000 evenly
       spaced ones are used.
     hole: bool [H, W], the pixels that are used; all by default.
     components: how many; fewer if there are fewer images or values.
 
   Returns:
-    A function from images, uint8 [N, H, W, 3], to their coordinates along the
+    A function from images, uint8 [N, H, W, C], to their coordinates along the
     components, float32 [N, D], relative to the mean image's. All are divided by
     one number, so that the mean of the real images' variances is 1: KID's
     kernel expects values of that order.
@@ -155,8 +155,10 @@ def _in_batches(
 ) -> np.ndarray:
   """Returns a compiled function's results for any number of images.
 
-  The last batch is padded, so that one program serves all batches.
+  The last batch is padded, so that one program serves all batches. Grey images
+  get three equal channels.
   """
+  images = np.broadcast_to(images, (*images.shape[:-1], 3))
   size = max(1, min(_BATCH, len(images)))
   parts = []
   for first in range(0, max(1, len(images)), size):

@@ -32,8 +32,8 @@ def evaluate(
   """Returns the metrics of a set of completed images.
 
   Args:
-    completed: uint8 [N, H, W, 3].
-    originals: uint8 [N, H, W, 3], the images before their holes were cut.
+    completed: uint8 [N, H, W, C].
+    originals: uint8 [N, H, W, C], the images before their holes were cut.
     masks: [N, H, W, 1], 1 = known, 0 = hole. Images without a hole are left
       out.
     features: of `features.create`.
@@ -84,8 +84,8 @@ def score_samples(
   """Returns the metrics of samples of a generator.
 
   Args:
-    generated: uint8 [N, H, W, 3]; for CelebA at 64x64 the field uses 50,000.
-    reference: uint8 [M, H, W, 3], real images; M may differ from N.
+    generated: uint8 [N, H, W, C]; for CelebA at 64x64 the field uses 50,000.
+    reference: uint8 [M, H, W, C], real images; M may differ from N.
     features: of `features.create`.
 
   Returns:
@@ -170,7 +170,7 @@ def score_diversity(
   """Returns how much several completions of each hole differ.
 
   Args:
-    samples: uint8 [N, S, H, W, 3], S completions of each of N images.
+    samples: uint8 [N, S, H, W, C], S completions of each of N images.
     features: of `features.create`.
 
   Returns:

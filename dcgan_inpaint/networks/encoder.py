@@ -1,5 +1,7 @@
 """The encoder: from an image with a hole to the generator's activations.
 
+Of an image of 64x64 pixels in colour:
+
   image, mask      64 x 64 x 4
   conv 5x5 / 2     32 x 32 x 128     GroupNorm and ReLU after each
   conv 5x5 / 2     16 x 16 x 256
@@ -9,11 +11,12 @@
   dense            4 x 4 x C         an offset to G's first activations
   skips            8 x 8 to 32 x 32  changes of G's next three activations
 
-The channels are those of width 1. It starts the search where the frozen
+The channels are those of width 1; at other sizes layers come or go at the end
+of the image, by the rule of `dcgan`. It starts the search where the frozen
 generator already completes the image well (Lahiri et al. 2019, arXiv
 1908.04968, predict z; the first activations say far more of a face than the
 100 values of z). Beside what is known 4x4 places are too coarse: there each of
-G's next three activations meets what E found at that size, as in a U-Net
+G's next activations meets what E found at that size, as in a U-Net
 (Ronneberger et al. 2015, arXiv 1505.04597). All convolutions are of the DCGAN's
 own kind, which has fast implementations on the CPU; others lack them.
 
@@ -31,7 +34,8 @@ import jax.numpy as jnp
 
 from dcgan_inpaint.networks import dcgan
 
-CHANNELS = (128, 256, 512, 1024)
+# Channels at 4x4.
+CHANNELS = 1024
 
 
 class GroupNorm(nn.Module):
@@ -80,8 +84,9 @@ class EncoderOutput(NamedTuple):
 
   Attributes:
     offset: float32 [B, 4, 4, C], to be added to the first activations of z = 0.
-    features: of E, for its skips into G's second, third and fourth activations:
-      [B, 8, 8, ...], [B, 16, 16, ...] and [B, 32, 32, ...]; () without skips.
+    features: of E, for its skips into G's second activations and all after
+      them: [B, 8, 8, ...], [B, 16, 16, ...] to half the image's side; ()
+      without skips.
   """
 
   offset: jax.Array
@@ -121,18 +126,22 @@ class Encoder(nn.Module):
 
   Attributes:
     features: C, the channels of G's first activations.
+    image_size: side of the images, pixels.
+    image_channels: of an image, 3 or 1.
     width: multiplies the channel counts.
     rank: values between the two products of each dense pair; 0 = as many as
       the last convolution has channels.
     dtype: the type the layers compute in.
     implementation: of the convolutions, one of `convolutions.IMPLEMENTATIONS`.
-    skips: the channels of G's second, third and fourth activations, which E
+    skips: the channels of G's second activations and of all after them, which E
       changes, too; () leaves them alone.
     dropout: share of the values in the middle of the dense pairs that a
       training step sets to 0 (Srivastava et al. 2014).
   """
 
   features: int
+  image_size: int = 64
+  image_channels: int = 3
   width: float = 1.0
   rank: int = 0
   dtype: Any = jnp.float32
@@ -148,7 +157,7 @@ class Encoder(nn.Module):
   def skip(
     self, features: jax.Array, activations: jax.Array, layer: int
   ) -> jax.Array:
-    """Returns G's activations of `layer`, 2 to 4, with what E adds to them."""
+    """Returns G's activations of `layer`, from 2 on, with what E adds."""
     return getattr(self, f"skip_{layer}")(features, activations)
 
   @nn.compact
@@ -158,15 +167,15 @@ class Encoder(nn.Module):
     """Maps images and masks to where a search starts.
 
     Args:
-      images: [B, 64, 64, 3] in [-1, 1]; anything under the hole.
-      masks: [B, 64, 64, 1], 1 = known.
+      images: [B, S, S, C] in [-1, 1]; anything under the hole.
+      masks: [B, S, S, 1], 1 = known.
       train: whether values are dropped, by the random numbers `dropout`.
     """
     known = jnp.where(masks > 0.5, images, 0)
     x = jnp.concatenate([known, masks], axis=-1)
-    channels = dcgan.scaled(CHANNELS, self.width)
+    channels = dcgan.channel_counts(CHANNELS, self.image_size, self.width)
     found = []
-    for layer, count in enumerate(channels):
+    for layer, count in enumerate(channels[::-1]):
       x = dcgan.Conv(
         count,
         dtype=self.dtype,
@@ -176,13 +185,13 @@ class Encoder(nn.Module):
       x = nn.relu(self._norm(count, f"group_norm_{layer}")(x))
       found.append(x)
     # From the smallest on, in the order of the generator's layers.
-    features = found[2::-1] if self.skips else []
+    features = found[-2::-1] if self.skips else []
     if self.is_initializing():
       skips = zip(features, self.skips, strict=True)
       for layer, (feature, count) in enumerate(skips, start=2):
         self.skip(feature, jnp.zeros((*feature.shape[:3], count)), layer)
 
-    rank = self.rank or channels[-1]
+    rank = self.rank or channels[0]
     shape, x = x.shape, x.reshape(len(x), -1)
     mixed = self._dense(rank, "mix_in")(x)
     mixed = nn.relu(nn.LayerNorm(dtype=self.dtype, name="mix_norm")(mixed))
@@ -218,9 +227,11 @@ def create(config: Any, generator: dcgan.Generator) -> Encoder:
     config: the section `config.encoder`.
     generator: G, whose activations it predicts.
   """
-  first, *later = dcgan.scaled(dcgan.GENERATOR_CHANNELS, generator.width)
+  first, *later = generator.channels
   return Encoder(
     features=first,
+    image_size=generator.image_size,
+    image_channels=generator.image_channels,
     # Models of older formats have neither field.
     skips=tuple(later) if config.get("skips", False) else (),
     width=config.width,
@@ -264,8 +275,8 @@ class Networks(NamedTuple):
     Args:
       activations: [B, H, W, ...].
       features: of E, for its skips (`EncoderOutput`); () is G alone.
-      last: `first` to 4.
-      first: 1 to 4.
+      last: `first` to `generator.layers`.
+      first: from 1 on.
     """
     # The layers between two skips.
     ends = range(first + 1, last + 1) if features else [last]
@@ -300,10 +311,11 @@ class Networks(NamedTuple):
   ) -> jax.Array:
     """Maps what G's deconvolution `layer` gets to images in [-1, 1]."""
     if features:
+      last = self.generator.layers
       activations = self.later_activations(
-        activations, features, first=layer, last=4
+        activations, features, first=layer, last=last
       )
-      layer = 4
+      layer = last
     return _apply(
       self.generator,
       self.generator_variables,

@@ -171,7 +171,7 @@ def contextual(
   """The paper's contextual loss, `||M * G(z) - M * y||_1` (equation 1).
 
   Args:
-    generated: G(z), [..., H, W, 3] in [-1, 1].
+    generated: G(z), [..., H, W, C] in [-1, 1].
     image: y, the same shape.
     mask: M, [..., H, W, 1], 1 = known.
 

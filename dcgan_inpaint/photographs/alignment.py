@@ -2,8 +2,10 @@
 
 The networks know faces in one place and of one size, as OpenFace or CelebA's
 authors aligned them. A transform is a 3x3 matrix that takes positions in the
-64x64 crop to positions in the photograph by a rotation, a scale and a shift.
-Positions are (x, y), and pixel i covers the interval from i to i + 1.
+crop to positions in the photograph by a rotation, a scale and a shift.
+Positions are (x, y), and pixel i of the photograph covers the interval from i
+to i + 1. The crop's own positions go from 0 to `SIZE`, however many pixels the
+model's images have.
 
 Crops are resampled as the training images were: the photograph is first read at
 its own resolution, between pixels where the crop is rotated, and then resized
@@ -15,9 +17,8 @@ import numpy as np
 from PIL import Image
 from skimage import transform
 
-from dcgan_inpaint.networks import dcgan
-
-SIZE = dcgan.IMAGE_SIZE
+# Side of the crop in the units of its positions: pixels, at 64x64.
+SIZE = 64
 
 # Pixels around a window, so that interpolation finds its neighbours there.
 _MARGIN = 2
@@ -61,7 +62,7 @@ def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def scale(matrix: np.ndarray) -> float:
-  """Returns the width of one of the crop's pixels in the photograph's."""
+  """Returns the width of one of the crop's units in the photograph's pixels."""
   return float(np.hypot(matrix[0, 0], matrix[1, 0]))
 
 
@@ -89,25 +90,30 @@ def window(matrix: np.ndarray, height: int, width: int) -> tuple[slice, slice]:
   return slice(upper, lower), slice(left, right)
 
 
-def crop(photograph: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def crop(
+  photograph: np.ndarray, matrix: np.ndarray, size: int = SIZE
+) -> np.ndarray:
   """Returns the training crop that a transform cuts from a photograph.
 
   Args:
     photograph: uint8 [H, W, 3]. Beyond its edges its last pixels are repeated.
     matrix: from the crop to the photograph.
+    size: side of the result, pixels.
 
   Returns:
-    uint8 [64, 64, 3].
+    uint8 [size, size, 3].
   """
   native = _native(photograph, matrix, mode="edge")
   rounded = np.clip(np.round(native), 0, 255).astype(np.uint8)
   image = Image.fromarray(rounded)
-  if image.size != (SIZE, SIZE):
-    image = image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+  if image.size != (size, size):
+    image = image.resize((size, size), Image.Resampling.LANCZOS)
   return np.asarray(image)
 
 
-def crop_mask(hole: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def crop_mask(
+  hole: np.ndarray, matrix: np.ndarray, size: int = SIZE
+) -> np.ndarray:
   """Returns the mask of a crop: a pixel is known if a tenth of it is.
 
   A tenth is enough: the crop is cut from the result of `fill`, which is
@@ -117,13 +123,14 @@ def crop_mask(hole: np.ndarray, matrix: np.ndarray) -> np.ndarray:
   Args:
     hole: bool [H, W], True = hole.
     matrix: from the crop to the photograph.
+    size: side of the result, pixels.
 
   Returns:
-    float32 [64, 64, 1], 1 = known, 0 = hole.
+    float32 [size, size, 1], 1 = known, 0 = hole.
   """
   known = (~hole).astype(np.float32)[..., None]
   native = _native(known, matrix, mode="constant")
-  part = _resize(native.astype(np.float32), SIZE, Image.Resampling.BOX)
+  part = _resize(native.astype(np.float32), size, Image.Resampling.BOX)
   return (part >= _KNOWN).astype(np.float32)
 
 
@@ -149,11 +156,11 @@ def warp_back(
 ) -> np.ndarray:
   """Returns a crop warped back onto its window of the photograph.
 
-  It is enlarged by Lanczos to its size there, then rotated and shifted. 64x64
-  pixels hold little detail, so the result is soft in a large photograph.
+  It is resized by Lanczos to its size there, then rotated and shifted. 64x64
+  pixels hold little detail, so their result is soft in a large photograph.
 
   Args:
-    generated: float32 [64, 64, 3].
+    generated: float32 [S, S, 3].
     matrix: from the crop to the photograph.
     height: of the photograph.
     width: of the photograph.

@@ -82,16 +82,19 @@ class _Detection(NamedTuple):
 Detector = Callable[[np.ndarray, np.ndarray], list[Face]]
 
 
-def create(name: str, field: str = "config.faces") -> Detector:
+def create(
+  name: str, field: str = "config.faces", size: int = alignment.SIZE
+) -> Detector:
   """Returns the function that finds the faces of a photograph.
 
   Args:
     name: one of `DETECTORS`. 'dlib' needs the extra `faces`; 'cascade' is
       scikit-image's; 'auto' is the first of these that is installed, but takes
-      an image of 64x64 pixels, or an aligned one of CelebA (178x218), as one
-      face; 'whole' takes every image as one face: its centre square, or
+      an image of the model's size, or an aligned one of CelebA (178x218), as
+      one face; 'whole' takes every image as one face: its centre square, or
       CelebA's box.
     field: the config's name for it, for the message.
+    size: side of the model's images, pixels.
 
   Returns:
     A `Detector`. If no certain face touches the hole, less certain ones that do
@@ -120,7 +123,7 @@ def create(name: str, field: str = "config.faces") -> Detector:
     height, width = hole.shape
     is_face = (width, height) in (
       decoding.ALIGNED_SIZE,
-      (alignment.SIZE, alignment.SIZE),
+      (size, size),
     )
     if name == "whole" or (name == "auto" and is_face):
       left, upper, right, _ = decoding.crop_box((width, height))

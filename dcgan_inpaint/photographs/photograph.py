@@ -1,8 +1,8 @@
 """One photograph with a hole: its faces as crops for the search, and back.
 
-The search takes 64x64 crops of faces. Every face that the hole touches is found
-(`detection`) and cropped (`alignment`); the search's result is warped back into
-the hole, and every other pixel stays as it is, to the bit.
+The search takes crops of the model's size. Every face that the hole touches is
+found (`detection`) and cropped (`alignment`); the search's result is warped
+back into the hole, and every other pixel stays as it is, to the bit.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,6 @@ import numpy as np
 
 from dcgan_inpaint import pixels
 from dcgan_inpaint.methods import biharmonic
-from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.photographs import alignment
 from dcgan_inpaint.photographs import detection
 from dcgan_inpaint.runtime import errors
@@ -29,8 +28,8 @@ class Photograph(NamedTuple):
     hole: bool [H, W], True = hole.
     found: number of faces in it.
     faces: the F of them that the hole touches.
-    crops: uint8 [F, 64, 64, 3], with the hole filled smoothly.
-    masks: float32 [F, 64, 64, 1], 1 = known.
+    crops: uint8 [F, S, S, 3], with the hole filled smoothly.
+    masks: float32 [F, S, S, 1], 1 = known.
   """
 
   pixels: np.ndarray
@@ -42,7 +41,11 @@ class Photograph(NamedTuple):
 
 
 def prepare(
-  image: np.ndarray, hole: np.ndarray, detect: detection.Detector, rest: str
+  image: np.ndarray,
+  hole: np.ndarray,
+  detect: detection.Detector,
+  rest: str,
+  size: int = alignment.SIZE,
 ) -> Photograph:
   """Finds the faces at the hole, and crops them.
 
@@ -51,6 +54,7 @@ def prepare(
     hole: bool [H, W], True = hole; without one no face is searched for.
     detect: as `detection.create` returns it.
     rest: one of `RESTS`, for what no face covers.
+    size: side of the crops, pixels.
 
   Raises:
     errors.UserError: there is no face at the hole, and `rest` is 'leave'.
@@ -67,12 +71,11 @@ def prepare(
       f"{what}: --config.faces=whole takes the image for one face, and "
       "--config.rest=biharmonic fills what no face covers"
     )
-  side = dcgan.IMAGE_SIZE
-  crops = np.empty((len(faces), side, side, 3), np.uint8)
-  masks = np.empty((len(faces), side, side, 1), np.float32)
+  crops = np.empty((len(faces), size, size, 3), np.uint8)
+  masks = np.empty((len(faces), size, size, 1), np.float32)
   for i, face in enumerate(faces):
-    crops[i] = alignment.crop(filled, face.matrix)
-    masks[i] = alignment.crop_mask(hole, face.matrix)
+    crops[i] = alignment.crop(filled, face.matrix, size)
+    masks[i] = alignment.crop_mask(hole, face.matrix, size)
   return Photograph(image, hole, len(found), faces, crops, masks)
 
 
@@ -85,7 +88,7 @@ def complete(
 
   Args:
     photograph: the photograph.
-    generated: float32 [F, 64, 64, 3], G(z) for each of its faces.
+    generated: float32 [F, S, S, 3], G(z) for each of its faces.
     mode: one of `blending.MODES`.
     rest: one of `RESTS`, for what no face covers.
 

@@ -24,10 +24,20 @@ def save_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
 
   Args:
     path: the file.
-    image: uint8 [H, W, 3], or [H, W] for grey.
+    image: uint8 [H, W, 3], or [H, W] or [H, W, 1] for grey.
   """
   with files.replacing(path) as temporary:
-    Image.fromarray(np.asarray(image)).save(temporary, format="PNG")
+    to_image(image).save(temporary, format="PNG")
+
+
+def to_image(image: np.ndarray) -> Image.Image:
+  """Returns a Pillow image, of mode RGB or L.
+
+  Args:
+    image: uint8 [H, W, 3], or [H, W] or [H, W, 1] for grey.
+  """
+  image = np.asarray(image)
+  return Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
 
 
 def load_png(path: str | os.PathLike[str]) -> np.ndarray:
@@ -62,10 +72,10 @@ def save_gif(
 
   Args:
     path: the file.
-    frames: uint8 [H, W, 3] each.
+    frames: uint8 [H, W, 3] or [H, W, 1] each.
     milliseconds: duration of a frame; the last one is shown for two seconds.
   """
-  first, *others = map(Image.fromarray, frames)
+  first, *others = map(to_image, frames)
   with files.replacing(path) as temporary:
     first.save(
       temporary,
@@ -83,13 +93,13 @@ def grid(
   """Returns images side by side on white, row by row.
 
   Args:
-    images: uint8 [N, H, W, 3].
+    images: uint8 [N, H, W, C].
     columns: images in a row; the last row may have fewer.
     padding: pixels between the images and around them.
 
   Returns:
     uint8 [rows * (H + padding) + padding, columns * (W + padding) + padding,
-    3].
+    C].
   """
   images = np.asarray(images)
   count, height, width, channels = images.shape
@@ -105,23 +115,27 @@ def grid(
 
 
 def contact_sheet(
-  path: str | os.PathLike[str], rows: Mapping[str, np.ndarray], scale: int = 2
+  path: str | os.PathLike[str], rows: Mapping[str, np.ndarray], scale: int = 0
 ) -> None:
   """Writes a labelled picture: a row per kind of image, a column per image.
 
   Args:
     path: the PNG file.
-    rows: {label: uint8 [N, H, W, 3]}, for labels such as 'original', 'masked',
+    rows: {label: uint8 [N, H, W, C]}, for labels such as 'original', 'masked',
       'G(z)' and 'completed'. Rows may have different lengths.
-    scale: whole number by which the images are enlarged, without smoothing.
+    scale: whole number by which the images are enlarged, without smoothing; 0 =
+      so that they have about 128 rows, as 2 for 64x64.
   """
+  if not scale:
+    height = next(iter(rows.values())).shape[1]
+    scale = min(4, max(1, 128 // height))
   font = ImageFont.load_default(size=8 + 4 * scale)
   margin = 8
   left = 2 * margin + max(math.ceil(font.getlength(label)) for label in rows)
   strips = []
   for label, images in rows.items():
     large = np.repeat(np.repeat(images, scale, axis=1), scale, axis=2)
-    strip = Image.fromarray(grid(large, len(large)))
+    strip = to_image(grid(large, len(large)))
     labelled = Image.new("RGB", (left + strip.width, strip.height), "white")
     labelled.paste(strip, (left, 0))
     ImageDraw.Draw(labelled).text(
@@ -144,11 +158,11 @@ def masked_view(images: npt.ArrayLike, masks: npt.ArrayLike) -> np.ndarray:
   """Returns images with a pale chequered pattern in their holes.
 
   Args:
-    images: uint8 [N, H, W, 3].
+    images: uint8 [N, H, W, C].
     masks: [N, H, W, 1] or [H, W, 1], 1 = known, 0 = hole.
 
   Returns:
-    uint8 [N, H, W, 3].
+    uint8 [N, H, W, C].
   """
   images, masks = np.asarray(images), np.asarray(masks)
   row, column = np.indices(images.shape[1:3]) // 4

@@ -38,7 +38,7 @@ import numpy as np
 
 MODES = ("paste", "poisson", "screened")
 
-# s of the mode `screened`, for pixels of the size of G's.
+# s of the mode `screened`, for pixels of a 64x64 face.
 SCREEN = 0.1
 
 # The relative residual, in the 2-norm, at which the solver stops.
@@ -79,7 +79,7 @@ def blend(
     generated: float32 [N, H, W, C] in [-1, 1], G(z) over the whole image.
     images: float32 [N, H, W, C] in [-1, 1]. Values in the hole are ignored.
     masks: float32 [N, H, W, 1], 1 = known, 0 = hole.
-    scale: the width of one of G's pixels, in pixels of the images.
+    scale: the width of a pixel of a 64x64 face, in pixels of the images.
 
   Returns:
     float32 [N, H, W, C]: the known pixels are those of `images`, to the bit;

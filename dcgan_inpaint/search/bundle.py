@@ -30,14 +30,14 @@ class NetworkBundle:
   encoder: encoder_lib.Encoder | None = None
 
   def generate(self, weights: "Weights", latents: jax.Array) -> jax.Array:
-    """Returns G(z), [B, H, W, 3], of latents [B, latent_size]."""
+    """Returns G(z), [B, H, W, C], of latents [B, latent_size]."""
     return cast(
       jax.Array,
       self.generator.apply(weights.generator, latents, train=False),
     )
 
   def discriminate(self, weights: "Weights", images: jax.Array) -> jax.Array:
-    """Returns the logits of D, [B, loss.outputs], of images [B, H, W, 3]."""
+    """Returns the logits of D, [B, loss.outputs], of images [B, H, W, C]."""
     return cast(
       jax.Array,
       self.discriminator.apply(weights.discriminator, images, train=False),
@@ -46,7 +46,7 @@ class NetworkBundle:
   def encode(
     self, weights: "Weights", images: jax.Array, masks: jax.Array
   ) -> encoder_lib.EncoderOutput:
-    """Returns the output of E for images [B, H, W, 3], masks [B, H, W, 1]."""
+    """Returns the output of E for images [B, H, W, C], masks [B, H, W, 1]."""
     if self.encoder is None or weights.encoder is None:
       raise ValueError("there is no encoder")
     return cast(

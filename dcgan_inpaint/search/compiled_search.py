@@ -28,7 +28,7 @@ class Found(NamedTuple):
   """The result of the search of a batch, [N, ...] for N images.
 
   Attributes:
-    generated: float32 [N, H, W, 3], G of the best start, or the mean over the
+    generated: float32 [N, H, W, C], G of the best start, or the mean over the
       starts (`reduce`).
     latent: float32 [N, latent_size], z of the best start.
     loss: float32 [N, starts], the final objective of every start.
@@ -78,6 +78,8 @@ class CompiledSearch:
         "random latents with --config.search.start=random "
         "--config.search.starts=8 --config.search.steps=250"
       )
+    if settings.refine_steps:
+      settings = settings.for_layers(networks.generator.layers)
     self.networks = networks
     self.settings = settings
     self.mesh = mesh
@@ -134,7 +136,7 @@ class CompiledSearch:
     """Copies a batch to the devices.
 
     Args:
-      images: float32 [N, H, W, 3] in [-1, 1]; any values under the hole.
+      images: float32 [N, H, W, C] in [-1, 1]; any values under the hole.
       masks: float32 [N, H, W, 1], 1 = known.
       numbers: uint32 [N], the number of each image.
       samples: uint32 [N], the number of the sample to make of each image.
@@ -248,7 +250,7 @@ def lower(
   Args:
     search: the search.
     weights: the frozen networks, or their shapes.
-    shape: of the batch, [N, H, W, 3].
+    shape: of the batch, [N, H, W, C].
   """
   problems = jax.eval_shape(
     lambda: latent_search.Problem(

@@ -17,15 +17,15 @@ scale is a function of that distance.
 
 import numpy as np
 
-# Standard deviation of the blur, in pixels of a 64x64 face.
+# Standard deviation of the blur, in pixels of a 64x64 face (`scale`).
 BLUR = 1.5
 # The fraction, on the rim, of what is added deep in a hole; the remainder falls
-# by a factor of e with every pixel from there.
+# by a factor of e with every pixel of a 64x64 face from there.
 _RIM = 0.37
 
 
 def strengthen(
-  generated: np.ndarray, masks: np.ndarray, gain: float
+  generated: np.ndarray, masks: np.ndarray, gain: float, scale: float = 1.0
 ) -> np.ndarray:
   """Returns generated images with stronger details.
 
@@ -35,6 +35,7 @@ def strengthen(
     gain: factor on the details far from all known pixels; 1 changes nothing.
       Known pixels are treated as the hole's rim, so that blending compares like
       with like there.
+    scale: how many pixels one of a 64x64 face is wide.
 
   Returns:
     float32 [N, H, W, C] in [-1, 1]. An image does not depend on the others in
@@ -45,20 +46,22 @@ def strengthen(
   from scipy import ndimage  # Slow to import, and not always used.
 
   blurred = ndimage.gaussian_filter(
-    generated, (0, BLUR, BLUR, 0), mode="nearest"
+    generated, (0, scale * BLUR, scale * BLUR, 0), mode="nearest"
   )
-  scale = np.stack([_scale(mask[..., 0] > 0.5, gain) for mask in masks])
-  strong = blurred + scale[..., None] * (generated - blurred)
+  factor = np.stack(
+    [_factor(mask[..., 0] > 0.5, gain, scale) for mask in masks]
+  )
+  strong = blurred + factor[..., None] * (generated - blurred)
   return np.clip(strong, -1, 1).astype(np.float32)
 
 
-def _scale(known: np.ndarray, gain: float) -> np.ndarray:
+def _factor(known: np.ndarray, gain: float, scale: float) -> np.ndarray:
   """Returns the factor on the details of each pixel, [H, W]."""
   if not known.any():
     return np.full(known.shape, gain)
   from scipy import ndimage
 
   distance = np.asarray(ndimage.distance_transform_edt(~known))
-  distance = np.maximum(distance, 1)
+  distance = np.maximum(distance / scale, 1)
   depth = 1 - (1 - _RIM) * np.exp(1 - distance)
   return 1 + (gain - 1) * depth

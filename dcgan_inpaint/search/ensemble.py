@@ -29,10 +29,10 @@ class Result(NamedTuple):
   """The result of a search, [N, ...] for N images.
 
   Attributes:
-    completed: float32 [N, H, W, 3], the images with the holes filled from
+    completed: float32 [N, H, W, C], the images with the holes filled from
       `generated`, by the settings' `blending`; known pixels are the input's, to
       the bit.
-    generated: float32 [N, H, W, 3], G of the best start, or the mean over the
+    generated: float32 [N, H, W, C], G of the best start, or the mean over the
       starts (`reduce`), averaged with the mirror image (`mirrored`) and over
       the encoders, with its details strengthened (`detail_gain`).
     latent: float32 [N, latent_size], z of the best start.
@@ -120,7 +120,7 @@ class Search:
 
     Args:
       weights: the frozen networks.
-      shape: of its images, [N, H, W, 3].
+      shape: of its images, [N, H, W, C].
       size: as in the call.
     """
     first, *_ = self.members(weights)
@@ -147,7 +147,7 @@ class Search:
 
     Args:
       weights: the frozen networks.
-      images: float32 [N, H, W, 3] in [-1, 1]; values under a hole are ignored.
+      images: float32 [N, H, W, C] in [-1, 1]; values under a hole are ignored.
       masks: float32 [N, H, W, 1], 1 = known.
       indices: the images' numbers, of 32 bits; 0, 1, 2 ... by default. An
         image's starts are drawn from the seed and its number, so a set may be
@@ -182,7 +182,11 @@ class Search:
       *(np.concatenate(parts)[:count] for parts in zip(*batches, strict=True))
     )
     completed = blending.blend(
-      self.settings.blending, found.generated, images, masks
+      self.settings.blending,
+      found.generated,
+      images,
+      masks,
+      images.shape[1] / search_settings.SIDE,
     )
     return Result(completed, *found)
 
@@ -215,5 +219,10 @@ class Search:
     if len(generated) > 1:
       mean = np.mean(generated, axis=0)
       kept = np.where(averaged[:, None, None, None], mean, kept)
-    kept = details.strengthen(kept, masks, self.settings.detail_gain)
+    kept = details.strengthen(
+      kept,
+      masks,
+      self.settings.detail_gain,
+      kept.shape[1] / search_settings.SIDE,
+    )
     return found._replace(generated=kept)

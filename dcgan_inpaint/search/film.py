@@ -28,13 +28,13 @@ def path(
   Args:
     search: the search.
     weights: the frozen networks.
-    image: float32 [H, W, 3] in [-1, 1].
+    image: float32 [H, W, C] in [-1, 1].
     mask: float32 [H, W, 1], 1 = known.
     index: the image's number, as in a call of the search.
     frames: about how many images to return; at most one per step.
 
   Returns:
-    float32 [F, H, W, 3]: the generated images before the first step and at
+    float32 [F, H, W, C]: the generated images before the first step and at
     regular intervals, of the start that wins, or the mean over the starts
     (`reduce`), averaged with the mirror image (`mirrored`) and over the
     encoders.

@@ -53,7 +53,7 @@ class Problem(NamedTuple):
   """An image to complete.
 
   Attributes:
-    image: y, float32 [H, W, 3] in [-1, 1], finite in the hole.
+    image: y, float32 [H, W, C] in [-1, 1], finite in the hole.
     mask: M, float32 [H, W, 1], 1 = known.
     number: uint32, of the image; its starts are drawn from it.
     sample: uint32, which of the image's samples this is, 0 = the first.
@@ -128,7 +128,7 @@ def objective(
   state: State,
   problem: Problem,
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns L of a state, a scalar, and its G(z), [H, W, 3]."""
+  """Returns L of a state, a scalar, and its G(z), [H, W, C]."""
   generated = generate(networks, settings, weights, state)
   mask = problem.mask
   if settings.importance:
@@ -153,7 +153,7 @@ def generate(
   weights: bundle.Weights,
   state: State,
 ) -> jax.Array:
-  """Returns the image that G generates from a state, [H, W, 3]."""
+  """Returns the image that G generates from a state, [H, W, C]."""
   if state.activations is not None:
     activations, layer = state.activations[None], settings.refine_layer
   elif state.offset is not None:

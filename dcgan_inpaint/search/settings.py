@@ -25,6 +25,10 @@ from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.search import blending
 from dcgan_inpaint.search import optimizers
 
+# Side of the image that lengths in pixels are given for, those of the blending
+# and of the details; they grow with the image.
+SIDE = 64
+
 
 @dataclasses.dataclass(frozen=True)
 class SearchSettings:
@@ -49,7 +53,8 @@ class SearchSettings:
     loss: the loss variant of the prior; '' = that of the training.
     blending: how the generated image fills the hole, of `blending.MODES`.
     refine_steps: of gradient descent on activations inside G, after those on z.
-    refine_layer: the deconvolution whose input these activations are, 1 to 4.
+    refine_layer: the deconvolution whose input these activations are, from 1
+      on; 0 = the last.
     refine_learning_rate: the initial one of these steps.
     proximal_weight: of the squared distance to the initial activations.
     detail_gain: factor on the details of the result, deep in a hole.
@@ -88,6 +93,20 @@ class SearchSettings:
     """Returns the settings in another mode, with all values that it sets."""
     return dataclasses.replace(self, mode=mode, **MODES[mode])
 
+  def for_layers(self, layers: int) -> "SearchSettings":
+    """Returns the settings of a search in a G of so many deconvolutions.
+
+    Raises:
+      errors.UserError: it refines what none of them gets.
+    """
+    if self.refine_steps and self.refine_layer > layers:
+      raise errors.UserError(
+        f"config.search.refine_layer={self.refine_layer}: this model's "
+        f"generator has {layers} deconvolutions; choose 1 to {layers}, or 0 "
+        "for the last"
+      )
+    return dataclasses.replace(self, refine_layer=self.refine_layer or layers)
+
 
 _FIDELITY = {
   "start": "encoder",
@@ -99,7 +118,7 @@ _FIDELITY = {
   "learning_rate": 0.03,
   "prior_weight": 0.0,
   "refine_steps": 30,
-  "refine_layer": 4,
+  "refine_layer": 0,
   "refine_learning_rate": 0.02,
   "proximal_weight": 2.0,
   "detail_gain": 1.0,

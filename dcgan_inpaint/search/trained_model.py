@@ -45,7 +45,7 @@ class TrainedModel(NamedTuple):
       training.
     config: the whole config that G and D were trained with, a `ConfigDict`.
     step: the training step of their checkpoint.
-    mean_image: uint8 [64, 64, 3], the mean of its training images.
+    mean_image: uint8 [S, S, C], the mean of its training images.
   """
 
   weights: bundle.Weights
@@ -53,6 +53,11 @@ class TrainedModel(NamedTuple):
   config: Any
   step: int
   mean_image: np.ndarray
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    """The height, the width and the channels of its images."""
+    return self.networks.generator.image_shape
 
   @property
   def encoder(self) -> encoder_lib.Encoder | None:
@@ -204,10 +209,20 @@ def _load_step(
     networks=networks,
     config=config,
     step=step,
-    mean_image=pictures.load_png(
-      pathlib.Path(settings.path).expanduser() / "mean_image.png"
-    ),
+    mean_image=_read_mean(settings.path, networks.generator.image_shape),
   )
+
+
+def _read_mean(workdir: str, shape: tuple[int, int, int]) -> np.ndarray:
+  """Reads the mean image, uint8 of a shape, that a training has left."""
+  path = pathlib.Path(workdir).expanduser() / "mean_image.png"
+  image = pictures.load_png(path)
+  if image.size != np.prod(shape):
+    raise errors.UserError(
+      f"{path} has the shape {image.shape}, and the model's images {shape}: it "
+      "is of another training"
+    )
+  return image.reshape(shape)  # A grey PNG has no axis of channels.
 
 
 def _networks(config: Any, settings: Any) -> bundle.NetworkBundle:

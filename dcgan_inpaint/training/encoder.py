@@ -56,7 +56,7 @@ class Frozen(NamedTuple):
 
   Attributes:
     generator: the variables of G.
-    masks: float32 [K, 64, 64, 1], the pool that masks are drawn from.
+    masks: float32 [K, S, S, 1], the pool that masks are drawn from.
   """
 
   generator: dcgan.Variables
@@ -82,8 +82,8 @@ def init_state(
   seed: int, encoder: encoder_lib.Encoder, config: Any
 ) -> EncoderState:
   """Returns the state before the first step; `config` is `config.encoder`."""
-  size = dcgan.IMAGE_SIZE
-  images = jnp.zeros((1, size, size, 3))
+  size, channels = encoder.image_size, encoder.image_channels
+  images = jnp.zeros((1, size, size, channels))
   variables = encoder.init(jax.random.key(seed), images, images[..., :1])
   return EncoderState(
     step=jnp.int32(0),
@@ -101,9 +101,9 @@ def completion_loss(
   """Returns the loss of the encoder, and the error in the holes.
 
   Args:
-    completed: G's images, [B, 64, 64, 3] in [-1, 1].
+    completed: G's images, [B, S, S, C] in [-1, 1].
     images: the real images.
-    masks: [B, 64, 64, 1], 1 = known.
+    masks: [B, S, S, 1], 1 = known.
     known_weight: weight of a known pixel's squared error; in the hole it is 1.
 
   Returns:
@@ -162,8 +162,8 @@ def train_step(
   Args:
     state: the state before.
     generator_variables: of the frozen generator.
-    images: uint8 [B, 64, 64, 3], real images.
-    masks: float32 [K, 64, 64, 1], the pool that masks are drawn from.
+    images: uint8 [B, S, S, C], real images.
+    masks: float32 [K, S, S, 1], the pool that masks are drawn from.
     seed: the run's seed; all randomness is a function of it and of the step.
     encoder: E.
     generator: G.
@@ -263,6 +263,7 @@ class EncoderTask:
     "data.name",
     "data.path",
     "data.validation_path",
+    "data.crop",
     "data.max_images",
     "data.seed",
     "encoder.width",

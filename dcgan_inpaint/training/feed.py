@@ -8,6 +8,7 @@ batch itself. The order is the same (`data.batches`).
 from collections.abc import Callable
 import dataclasses
 import functools
+import math
 import os
 
 import jax
@@ -18,7 +19,6 @@ from dcgan_inpaint import data
 from dcgan_inpaint.data import batches
 from dcgan_inpaint.data import decoding
 from dcgan_inpaint.data import stream
-from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import sharding
 
@@ -36,8 +36,8 @@ class TrainingImages:
   Attributes:
     count: how many there are, over all processes.
     digest: identifies the data set, see `data.digest`.
-    mean_image: uint8 [64, 64, 3], their mean.
-    dataset: uint8 [N, 64, 64, 3], sharded over the devices; None if the images
+    mean_image: uint8 [S, S, C], their mean.
+    dataset: uint8 [N, S, S, C], sharded over the devices; None if the images
       stream.
     source: what they stream from; None if they are on the devices.
     batch_size: images per step, over all devices.
@@ -60,7 +60,7 @@ class TrainingImages:
     """Returns the function from a step and a number of steps to their batches.
 
     It returns int32 [steps, B], indices into `dataset`, replicated over the
-    devices; or, if the images stream, uint8 [steps, B, 64, 64, 3], each batch
+    devices; or, if the images stream, uint8 [steps, B, S, S, C], each batch
     sharded over the devices.
 
     Args:
@@ -80,7 +80,7 @@ class TrainingImages:
       self.source,
       steps=steps,
       rows=sharding.local_rows(self.batch_size, self.mesh),
-      size=dcgan.IMAGE_SIZE,
+      image_shape=self.mean_image.shape,
       workers=self.workers,
       **order,
     )
@@ -94,13 +94,17 @@ class TrainingImages:
 
 
 def load(
-  config: ml_collections.ConfigDict, section: str, mesh: jax.sharding.Mesh
+  config: ml_collections.ConfigDict,
+  section: str,
+  image_shape: data.ImageShape,
+  mesh: jax.sharding.Mesh,
 ) -> TrainingImages:
   """Copies the training images to the devices, or opens them for streaming.
 
   Args:
     config: the whole config.
     section: the section that has the `batch_size`.
+    image_shape: (S, S, C) of the images, that of the model.
     mesh: the devices of all processes.
 
   Raises:
@@ -109,14 +113,17 @@ def load(
   """
   field, batch_size = f"config.{section}.batch_size", config[section].batch_size
   sharding.check_divisible(batch_size, mesh, field)
-  source = open_stream(config.data, mesh)
+  source = open_stream(config.data, image_shape, mesh)
   if source:
     dataset, count = None, source.count
-    images, indices = _spread_sample(source)
+    images, indices = _spread_sample(source, image_shape)
   else:
     rows = functools.partial(sharding.local_rows, mesh=mesh)
     images, _, count = data.load(
-      config.data, "train", rows=rows if jax.process_count() > 1 else None
+      config.data,
+      "train",
+      image_shape,
+      rows=rows if jax.process_count() > 1 else None,
     )
     indices = range(count)[rows(count)]
     dataset = sharding.place_images(images, mesh, count)
@@ -139,12 +146,15 @@ def load(
 
 
 def open_stream(
-  config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
+  config: ml_collections.ConfigDict,
+  image_shape: data.ImageShape,
+  mesh: jax.sharding.Mesh,
 ) -> data.Source | None:
   """Returns what to stream the training images from, or None to load them.
 
   Args:
     config: the section `config.data`.
+    image_shape: (S, S, C) of the images.
     mesh: the devices.
 
   Raises:
@@ -156,7 +166,7 @@ def open_stream(
   ):
     return None
   source = data.open_source(config, "train")
-  size = source.count * dcgan.IMAGE_SIZE**2 * 3 / mesh.devices.size
+  size = source.count * math.prod(image_shape) / mesh.devices.size
   if config.placement == "auto":
     fits = size <= _DATA_SHARE * _device_memory()
     # If they do not fit in one process, all processes stream.
@@ -178,7 +188,7 @@ def _device_memory() -> float:
 
 
 def _mean_image(images: np.ndarray) -> np.ndarray:
-  """Returns the mean of uint8 [N, H, W, 3] of all processes, rounded."""
+  """Returns the mean of uint8 [N, H, W, C] of all processes, rounded."""
   # In chunks: the whole set as float64 would take eight times its memory.
   total = np.zeros(images.shape[1:], np.float64)
   for first in range(0, len(images), 4096):
@@ -187,7 +197,9 @@ def _mean_image(images: np.ndarray) -> np.ndarray:
   return np.round(sharding.gather(total).sum(axis=0) / count).astype(np.uint8)
 
 
-def _spread_sample(source: data.Source) -> tuple[np.ndarray, np.ndarray]:
+def _spread_sample(
+  source: data.Source, image_shape: data.ImageShape
+) -> tuple[np.ndarray, np.ndarray]:
   """Returns this process's part of a sample of the images, and their indices.
 
   The sample represents images that stream; it is spread over the whole set.
@@ -195,7 +207,11 @@ def _spread_sample(source: data.Source) -> tuple[np.ndarray, np.ndarray]:
   spread = np.linspace(0, source.count - 1, min(source.count, _SAMPLE))
   mine = spread[sharding.process_slice(len(spread))].astype(np.int64)
   images, failures = decoding.decode_all(
-    lambda i: source.read(int(mine[i])), len(mine), dcgan.IMAGE_SIZE
+    lambda i: source.read(int(mine[i])),
+    len(mine),
+    image_shape[0],
+    channels=image_shape[2],
+    crop=source.crop,
   )
   if failures:
     i, error = min(failures.items())

@@ -81,10 +81,9 @@ def init_state(
     latent_size: values of z.
     config: the section `config.train`.
   """
-  size = dcgan.IMAGE_SIZE
   keys = jax.random.split(jax.random.key(seed))
   latents = jnp.zeros((2, latent_size))
-  images = jnp.zeros((2, size, size, 3))
+  images = jnp.zeros((2, *generator.image_shape))
   g = generator.init(keys[0], latents, train=False)
   d = discriminator.init(keys[1], images, train=False)
   optimizer = _optimizer(config)
@@ -121,7 +120,7 @@ def train_step(
 
   Args:
     state: the state before.
-    images: uint8 [B, 64, 64, 3], real images.
+    images: uint8 [B, S, S, C], real images.
     seed: the run's seed; all randomness is a function of it and of the step.
     generator: G.
     discriminator: D.
@@ -240,7 +239,7 @@ def samples(
   count: int,
   latent_size: int,
 ) -> jax.Array:
-  """Returns images of G, uint8 [count, 64, 64, 3], the same for every state.
+  """Returns images of G, uint8 [count, S, S, C], the same for every state.
 
   Args:
     variables: of G.
@@ -276,6 +275,7 @@ class GanTask:
     "data.name",
     "data.path",
     "data.validation_path",
+    "data.crop",
     "data.max_images",
     "data.seed",
     "train.loss",
@@ -345,7 +345,7 @@ class GanTask:
     )
 
   def sample(self, state: GanState) -> np.ndarray:
-    """Returns a picture of generated images, uint8 [H, W, 3]."""
+    """Returns a picture of generated images, uint8 [H, W, C]."""
     images = samples(
       sharding.local_copy(state.generator_ema),
       generator=self.generator,

@@ -90,7 +90,7 @@ class Task(Protocol[State]):
 
     Args:
       state: the state before.
-      images: uint8 [B, 64, 64, 3], the batch.
+      images: uint8 [B, S, S, C], the batch.
       seed: the run's seed, uint32.
       frozen: `frozen`, as an argument of the program.
       split: shards a batch over the devices.
@@ -278,11 +278,11 @@ def compile_steps(
     streamed: whether the batches are arguments, without a resident data set.
 
   Returns:
-    A function of the state (donated), the data set uint8 [N, 64, 64, 3] on the
+    A function of the state (donated), the data set uint8 [N, S, S, C] on the
     devices, indices int32 [steps, B] into it, the seed and the task's frozen
     arrays; it returns the state after and the metrics of each step, [steps]. If
     `streamed`, the data set is None, and the indices are replaced by the
-    batches themselves, uint8 [steps, B, 64, 64, 3], each sharded over the
+    batches themselves, uint8 [steps, B, S, S, C], each sharded over the
     devices.
   """
   replicated = sharding.replicated(mesh)

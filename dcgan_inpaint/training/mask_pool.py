@@ -14,20 +14,25 @@ from dcgan_inpaint.runtime import cache
 from dcgan_inpaint.runtime import lists
 
 
-def load(families: str | tuple[str, ...], count: int, seed: int) -> np.ndarray:
+def load(
+  families: str | tuple[str, ...], count: int, seed: int, side: int
+) -> np.ndarray:
   """Returns what `draw` returns, from the user's cache if it is there."""
   made_by = [drawing, mask_families, mask_sets, mask_settings, np, PIL]
   pool = cache.array(
-    lambda: draw(families, count, seed) > 0.5,
+    lambda: draw(families, count, seed, side) > 0.5,
     [sys.modules[__name__], *made_by],
     families,
     count,
     seed,
+    side,
   )
   return pool.astype(np.float32)
 
 
-def draw(families: str | tuple[str, ...], count: int, seed: int) -> np.ndarray:
+def draw(
+  families: str | tuple[str, ...], count: int, seed: int, side: int
+) -> np.ndarray:
   """Draws the holes that an encoder is trained with.
 
   Half of them have their family's default size, the others between half and
@@ -38,9 +43,10 @@ def draw(families: str | tuple[str, ...], count: int, seed: int) -> np.ndarray:
       drawn twice as often.
     count: how many masks.
     seed: the seed that they are drawn from.
+    side: of the masks, pixels.
 
   Returns:
-    float32 [count, 64, 64, 1], 1 = known.
+    float32 [count, side, side, 1], 1 = known.
 
   Raises:
     errors.UserError: a family is unknown.
@@ -58,12 +64,12 @@ def draw(families: str | tuple[str, ...], count: int, seed: int) -> np.ndarray:
     factor = rng.uniform(0.5, 1.5)
     if rng.random() < 0.5:
       share = mask_families.DEFAULT_SHARES.get(family)
-      size = mask_families.DEFAULT_SIZES.get(family)
+      size = mask_families.default_size(family, side)
       if share:
         share = min(0.95, factor * share)
         settings = dataclasses.replace(settings, share=share)
       elif size and size >= 1:
         size = float(max(2, round(factor * size)))
         settings = dataclasses.replace(settings, size=size)
-    masks.append(mask_sets.make(settings, [index])[0])
+    masks.append(mask_sets.make(settings, [index], side, side)[0])
   return np.stack(masks)

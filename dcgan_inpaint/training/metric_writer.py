@@ -91,7 +91,7 @@ class MetricWriter:
 
     Args:
       step: the training step.
-      images: uint8 [H, W, 3], by name.
+      images: uint8 [H, W, C], by name.
     """
     if not self._file:
       return

@@ -8,6 +8,9 @@ from dcgan_inpaint.runtime import lists
 
 # The values of fields that a run's checkpoint may lack.
 _ABSENT = {
+  "model.image_size": 64,
+  "model.image_channels": 3,
+  "data.crop": "auto",
   "encoder.skips": False,
   "encoder.dropout": 0.0,
   "encoder.mirrored": False,

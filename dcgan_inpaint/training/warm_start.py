@@ -86,7 +86,9 @@ def take_over(
       "config.checkpoint.encoder"
     )
   # The rank that 0 stands for.
-  last = dcgan.scaled(encoder_lib.CHANNELS, given.width)[-1]
+  last = dcgan.channel_counts(
+    encoder_lib.CHANNELS, given.image_size, given.width
+  )[0]
   ranks = given.rank or last, wanted.rank or last
   if given.width != wanted.width or ranks[0] > ranks[1]:
     raise errors.UserError(

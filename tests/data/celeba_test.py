@@ -12,6 +12,7 @@ import pytest
 import tensorboardX.record_writer
 import tensorflow_datasets as tfds
 
+from dcgan_inpaint import pixels as pixels_lib
 from dcgan_inpaint.data import celeba
 from dcgan_inpaint.data import celeba_sources
 from dcgan_inpaint.data import folder
@@ -93,7 +94,7 @@ def official(tmp_path_factory):
 @pytest.fixture(scope="session")
 def prepared(official, tmp_path_factory):
   output = tmp_path_factory.mktemp("prepared")
-  assert celeba.prepare(official / "img_align_celeba.zip", output) == COUNTS
+  assert celeba.prepare(official / "img_align_celeba.zip", output, 64) == COUNTS
   return output
 
 
@@ -131,7 +132,7 @@ def standard(official, tmp_path_factory):
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_faces_come_in_the_official_split_and_order(prepared, split):
-  loaded = celeba.load(prepared, split)
+  loaded = celeba.load(prepared, split, 64)
   assert loaded.images.dtype == np.uint8
   assert loaded.names == [f"{n:06d}.jpg" for n in SPLITS[split]]
   assert_faces(loaded.images, SPLITS[split])
@@ -141,15 +142,41 @@ def test_all_splits_several_shards_and_the_first_images(
   official, prepared, tmp_path, monkeypatch
 ):
   monkeypatch.setattr(celeba, "_SHARD", 3)
-  celeba.prepare(official, tmp_path)
+  celeba.prepare(official, tmp_path, 64)
   assert len(list(tmp_path.glob("**/*train*-of-00003"))) == 3
-  loaded = celeba.load(tmp_path, "all")
+  loaded = celeba.load(tmp_path, "all", 64)
   assert loaded.names == [f"{n:06d}.jpg" for n in range(1, 13)]
-  whole = celeba.load(prepared, "all")
+  whole = celeba.load(prepared, "all", 64)
   np.testing.assert_array_equal(loaded.images, whole.images)
-  first = celeba.load(tmp_path, "all", max_images=9)
+  first = celeba.load(tmp_path, "all", 64, max_images=9)
   assert first.names == loaded.names[:9]
   np.testing.assert_array_equal(first.images, loaded.images[:9])
+
+
+def test_at_128_every_pixel_of_the_crop_is_stored(official, prepared, tmp_path):
+  source = official / "img_align_celeba.zip"
+  assert celeba.prepare(source, tmp_path, 128) == COUNTS
+  whole = celeba.load(tmp_path, "all", 128)
+  numbers = [n for split in SPLITS.values() for n in split]
+  for image, number in zip(whole.images, numbers, strict=True):
+    with Image.open(io.BytesIO(jpeg(number))) as picture:
+      pixels = np.asarray(picture)
+    np.testing.assert_array_equal(image, pixels[57:185, 25:153])
+  # A model of 64 is trained on what it would have been trained on.
+  np.testing.assert_array_equal(
+    celeba.load(tmp_path, "all", 64).images,
+    celeba.load(prepared, "all", 64).images,
+  )
+  grey = celeba.load(tmp_path, "all", 128, channels=1).images
+  np.testing.assert_array_equal(grey, pixels_lib.to_grey(whole.images))
+
+
+def test_faces_of_another_size_are_not_there(official, prepared, tmp_path):
+  source = official / "img_align_celeba.zip"
+  with pytest.raises(errors.UserError, match="image_size=128.*64.*data.path"):
+    celeba.prepare(source, prepared, 128)
+  with pytest.raises(errors.UserError, match="image_size=256.*32, 64, 128"):
+    celeba.prepare(source, tmp_path, 256)
 
 
 def test_the_crop_is_named_with_the_data(prepared):
@@ -189,9 +216,9 @@ def test_unpacked_layouts_give_the_same_faces(
   source = layout(official, tmp_path)
   monkeypatch.chdir(source.parent)
   source = source.name
-  assert celeba.prepare(source, tmp_path / "output") == COUNTS
-  loaded = celeba.load(tmp_path / "output", "all")
-  expected = celeba.load(prepared, "all")
+  assert celeba.prepare(source, tmp_path / "output", 64) == COUNTS
+  loaded = celeba.load(tmp_path / "output", "all", 64)
+  expected = celeba.load(prepared, "all", 64)
   assert loaded.names == expected.names
   np.testing.assert_array_equal(loaded.images, expected.images)
 
@@ -221,12 +248,12 @@ def test_a_prepared_celeb_a_gives_the_same_faces(
 ):
   if stored == "tfrecord":
     standard = rewrite_as_tfrecord(standard, tmp_path)
-  assert celeba.prepare(standard, tmp_path / "output") == COUNTS
+  assert celeba.prepare(standard, tmp_path / "output", 64) == COUNTS
   for split in SPLITS:
-    loaded = celeba.load(tmp_path / "output", split)
+    loaded = celeba.load(tmp_path / "output", split, 64)
     assert loaded.names == [f"{split}-{i:06d}" for i in range(COUNTS[split])]
     # tfds shuffles what it prepares and forgets the names.
-    expected = celeba.load(prepared, split)
+    expected = celeba.load(prepared, split, 64)
     np.testing.assert_array_equal(
       sorted(image.tobytes() for image in loaded.images),
       sorted(image.tobytes() for image in expected.images),
@@ -238,7 +265,7 @@ def test_formats_that_lose_examples_are_refused(standard, tmp_path):
   path = tmp_path / "celeb_a" / "2.1.0" / "dataset_info.json"
   path.write_text(path.read_text().replace("array_record", "parquet"))
   with pytest.raises(errors.UserError, match="parquet.*array_record.*tfrecord"):
-    celeba.prepare(tmp_path, tmp_path / "output")
+    celeba.prepare(tmp_path, tmp_path / "output", 64)
 
 
 @pytest.mark.parametrize("split", [*SPLITS, "all"])
@@ -248,9 +275,9 @@ def test_loading_never_downloads(prepared, tmp_path, monkeypatch, split):
 
   monkeypatch.setattr(socket.socket, "connect", refuse)
   monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", refuse)
-  celeba.load(prepared, split)
+  celeba.load(prepared, split, 64)
   with pytest.raises(errors.UserError) as caught:
-    celeba.load(tmp_path, split)
+    celeba.load(tmp_path, split, 64)
   message = str(caught.value)
   assert "\n" not in message
   for part in (
@@ -265,7 +292,7 @@ def test_loading_never_downloads(prepared, tmp_path, monkeypatch, split):
 def test_preparing_again_does_nothing(official, prepared, caplog):
   before = {p: p.stat().st_mtime_ns for p in prepared.glob("**/*")}
   caplog.set_level("INFO")
-  assert celeba.prepare(official, prepared) == COUNTS
+  assert celeba.prepare(official, prepared, 64) == COUNTS
   assert {p: p.stat().st_mtime_ns for p in prepared.glob("**/*")} == before
   line = caplog.messages[-1]  # What it was prepared from.
   assert str(prepared) in line and "img_align_celeba.zip" in line
@@ -284,16 +311,16 @@ def test_an_interrupted_preparation_is_no_data_set(
 
   monkeypatch.setattr(tfds.core.DatasetInfo, "write_to_directory", interrupt)
   with pytest.raises(KeyboardInterrupt):
-    celeba.prepare(official, tmp_path)
+    celeba.prepare(official, tmp_path, 64)
   # Put back what tfds clears away, as if the process had been killed just
   # before the last step, the renaming.
   shutil.move(tmp_path / "copy", places[0])
   assert (places[0] / "dataset_info.json").exists()
   with pytest.raises(errors.UserError, match=r"config\.data\.path="):
-    celeba.load(tmp_path, "train")
+    celeba.load(tmp_path, "train", 64)
   monkeypatch.undo()
-  assert celeba.prepare(official, tmp_path) == COUNTS
-  assert len(celeba.load(tmp_path, "all").names) == 12
+  assert celeba.prepare(official, tmp_path, 64) == COUNTS
+  assert len(celeba.load(tmp_path, "all", 64).names) == 12
 
 
 def without_partition(root):
@@ -351,9 +378,9 @@ def test_a_source_that_is_not_celeba_is_refused(
   shutil.copytree(official, root)
   spoil(root)
   with pytest.raises(errors.UserError, match=message):
-    celeba.prepare(root, tmp_path / "output")
+    celeba.prepare(root, tmp_path / "output", 64)
   with pytest.raises(errors.UserError, match=r"config\.data\.path="):
-    celeba.load(tmp_path / "output", "train")
+    celeba.load(tmp_path / "output", "train", 64)
 
 
 def test_archives_of_the_full_size_must_have_the_full_checksum(
@@ -362,10 +389,10 @@ def test_archives_of_the_full_size_must_have_the_full_checksum(
   archive = official / "img_align_celeba.zip"
   monkeypatch.setattr(celeba_sources, "FULL_BYTES", archive.stat().st_size)
   with pytest.raises(errors.UserError, match="sha256"):
-    celeba.prepare(archive, tmp_path)
+    celeba.prepare(archive, tmp_path, 64)
   monkeypatch.undo()
   caplog.set_level("INFO")
-  celeba.prepare(archive, tmp_path)
+  celeba.prepare(archive, tmp_path, 64)
   assert str(celeba_sources.FULL_BYTES) in caplog.text  # It is another one.
 
 
@@ -394,17 +421,17 @@ def test_a_damaged_data_set_is_refused(prepared, tmp_path, spoil):
   shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
   spoil(tmp_path / "celeb_a_faces" / "face128" / "1.0.0")
   with pytest.raises(errors.UserError, match="celeb_a_faces/face128.*damaged"):
-    celeba.load(tmp_path, "train")
+    celeba.load(tmp_path, "train", 64)
 
 
 def test_a_split_without_images_is_named(official, tmp_path):
   root = tmp_path / "source"
   shutil.copytree(official, root)
   (root / "list_eval_partition.txt").write_text("000001.jpg 0\n")
-  counts = celeba.prepare(root, tmp_path / "output")
+  counts = celeba.prepare(root, tmp_path / "output", 64)
   assert counts == {"train": 1, "validation": 0, "test": 0}
   with pytest.raises(errors.UserError, match="celeb_a_faces.*'test'"):
-    celeba.load(tmp_path / "output", "test")
+    celeba.load(tmp_path / "output", "test", 64)
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="no CelebA here")
@@ -418,9 +445,11 @@ def test_real_faces_equal_the_prepared_ones(tmp_path):
   partition = (original / "list_eval_partition.txt").read_text().splitlines()
   rows = [row for row in partition if row.endswith("2")][:100]
   (source / "list_eval_partition.txt").write_text("\n".join(rows))
-  celeba.prepare(source, tmp_path / "output")
-  ours = celeba.load(tmp_path / "output", "test")
-  theirs = folder.load(str(SHARED / "celeba" / "faces64" / "test.zip"), "all")
+  celeba.prepare(source, tmp_path / "output", 64)
+  ours = celeba.load(tmp_path / "output", "test", 64)
+  theirs = folder.load(
+    str(SHARED / "celeba" / "faces64" / "test.zip"), "all", 64
+  )
   by_id = {
     name.removesuffix(".png"): image
     for name, image in zip(theirs.names, theirs.images, strict=True)

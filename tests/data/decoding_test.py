@@ -1,5 +1,7 @@
+import re
 import zlib
 
+from absl import logging
 import image_files
 import numpy as np
 from PIL import Image
@@ -168,3 +170,63 @@ def test_a_bad_file_costs_that_file_alone(monkeypatch):
   np.testing.assert_array_equal(
     images[1::2], [noise(i) for i in range(len(BAD))]
   )
+
+
+@pytest.mark.parametrize(
+  "crop, size, box",
+  [
+    ("auto", (178, 218), (25, 57, 153, 185)),
+    ("face128", (178, 218), (25, 57, 153, 185)),
+    ("centre", (178, 218), (0, 20, 178, 198)),
+    ("none", (178, 218), (0, 0, 178, 218)),
+    ("auto", (200, 100), (50, 0, 150, 100)),
+    ("centre", (200, 100), (50, 0, 150, 100)),
+    ("none", (200, 100), (0, 0, 200, 100)),
+  ],
+)
+def test_crops_go_by_their_names(crop, size, box):
+  assert set(decoding.CROPS) == {"auto", "centre", "face128", "none"}
+  image = Image.fromarray(
+    np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8)
+  )
+  expected = image.crop(box).resize((32, 32), Image.Resampling.LANCZOS)
+  encoded = image_files.encode(image)
+  np.testing.assert_array_equal(
+    decoding.decode(encoded, 32, crop=crop), np.asarray(expected)
+  )
+  grey = image.convert("L").crop(box).resize((32, 32), Image.Resampling.LANCZOS)
+  np.testing.assert_array_equal(
+    decoding.decode(encoded, 32, channels=1, crop=crop)[..., 0],
+    np.asarray(grey),
+  )
+
+
+def test_the_face_of_an_aligned_image_is_at_128_as_it_is():
+  pixels = np.random.default_rng(0).integers(0, 256, (218, 178, 3), np.uint8)
+  np.testing.assert_array_equal(
+    decoding.decode(image_files.encode(pixels), 128), pixels[57:185, 25:153]
+  )
+
+
+def test_the_crop_of_a_face_needs_an_aligned_image():
+  encoded = image_files.encode(np.zeros((218, 200, 3), np.uint8))
+  with pytest.raises(ValueError, match="200x218.*face128.*178x218"):
+    decoding.decode(encoded, 64, crop="face128")
+
+
+def test_images_smaller_than_the_model_are_named_once(caplog, monkeypatch):
+  # Absl counts the calls of each place in the code.
+  monkeypatch.setattr(logging, "_log_counter_per_token", {})
+  files = [image_files.encode(noise(i)) for i in range(4)]
+  files[1] = image_files.encode(np.zeros((50, 90, 3), np.uint8))
+
+  def load(size):
+    images, failures = decoding.decode_all(lambda i: files[i], 4, size)
+    assert images.shape == (4, size, size, 3) and not failures
+
+  load(32)
+  assert not caplog.records
+  for _ in range(3):
+    load(64)
+  (record,) = caplog.records
+  assert re.search("1 of 4 .* 64 .* 50", record.getMessage())

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from dcgan_inpaint.data import decoding
 from dcgan_inpaint.data import folder
 from dcgan_inpaint.runtime import errors
 
@@ -53,7 +54,7 @@ def test_crop_by_size_and_resize(tmp_path, size, left, top, side):
   y, x = np.mgrid[: size[1], : size[0]].astype(np.uint8)
   ramp = np.stack([x, y, np.zeros_like(x)], axis=-1)
   root = write(tmp_path, {"ramp.png": image_files.encode(ramp)})
-  image = folder.load(root, "all").images[0].astype(float)
+  image = folder.load(root, "all", 64).images[0].astype(float)
   centres = (np.arange(64) + 0.5) * side / 64 - 0.5
   inner = slice(4, -4)  # Lanczos bends a ramp at the border.
   np.testing.assert_allclose(
@@ -78,7 +79,9 @@ def test_images_of_the_right_size_come_through_to_the_bit(
   root = write(
     tmp_path, {f"a.{kind}": image_files.encode(noise(0), kind, **options)}
   )
-  np.testing.assert_array_equal(folder.load(root, "all").images[0], noise(0))
+  np.testing.assert_array_equal(
+    folder.load(root, "all", 64).images[0], noise(0)
+  )
 
 
 def test_names_are_sorted_and_only_visible_images_are_loaded(tmp_path):
@@ -92,11 +95,11 @@ def test_names_are_sorted_and_only_visible_images_are_loaded(tmp_path):
   }
   root = write(tmp_path / "images", files)
   archive = write_zip(tmp_path / "images.zip", files)
-  loaded = folder.load(root, "all")
+  loaded = folder.load(root, "all", 64)
   assert loaded.names == ["a/b.webp", "a/c.jpeg", "b.PNG"]
   assert loaded.images.dtype == np.uint8
   np.testing.assert_array_equal(loaded.images[2], noise(0))
-  zipped = folder.load(archive, "all")
+  zipped = folder.load(archive, "all", 64)
   assert zipped.names == loaded.names
   np.testing.assert_array_equal(zipped.images, loaded.images)
 
@@ -110,7 +113,7 @@ def test_names_may_have_spaces_and_letters_of_any_kind(tmp_path, name):
     tmp_path / "all photos é.zip", {name: image_files.encode(noise(3))}
   )
   for path in (root, archive):
-    loaded = folder.load(path, "all")
+    loaded = folder.load(path, "all", 64)
     assert loaded.names == [name]
     np.testing.assert_array_equal(loaded.images, [noise(3)])
   (file,) = folder.list_files(f"{root}/{name}")
@@ -123,7 +126,7 @@ def test_an_animation_is_named(tmp_path, caplog):
   moving = image_files.encode(
     frames[0], "gif", save_all=True, append_images=frames[1:]
   )
-  loaded = folder.load(write(tmp_path, {"moving.gif": moving}), "all")
+  loaded = folder.load(write(tmp_path, {"moving.gif": moving}), "all", 64)
   np.testing.assert_array_equal(loaded.images[0, 0, 0], [255, 0, 0])
   (line,) = caplog.messages
   assert line.startswith("moving.gif ") and "2 frames" in line
@@ -138,7 +141,7 @@ def test_several_paths_follow_one_another(tmp_path, as_text):
   root = write(tmp_path / name, {"a.png": image_files.encode(noise(1))})
   single = write(tmp_path, {"me.png": image_files.encode(noise(2))}) + "/me.png"
   paths = f"{archive}, {root},{single}" if as_text else (archive, root, single)
-  loaded = folder.load(paths, "all")
+  loaded = folder.load(paths, "all", 64)
   assert loaded.names == ["z.png", "a.png", "me.png"]
   np.testing.assert_array_equal(loaded.images, [noise(0), noise(1), noise(2)])
 
@@ -146,7 +149,7 @@ def test_several_paths_follow_one_another(tmp_path, as_text):
 def test_a_path_may_have_commas(tmp_path):
   root = write(tmp_path / "a, b", {"a.png": image_files.encode(noise(1))})
   for path in (root, (root,)):
-    assert folder.load(path, "all").names == ["a.png"]
+    assert folder.load(path, "all", 64).names == ["a.png"]
     with pytest.raises(errors.UserError, match="config.output=.*config.input="):
       folder.check_apart(
         f"{root}/completed", "config.output", path, "config.input"
@@ -157,7 +160,10 @@ def test_max_images_takes_the_first(tmp_path):
   root = write(
     tmp_path, {f"{i}.png": image_files.encode(noise(i)) for i in range(5)}
   )
-  assert folder.load(root, "all", max_images=2).names == ["0.png", "1.png"]
+  assert folder.load(root, "all", 64, max_images=2).names == [
+    "0.png",
+    "1.png",
+  ]
 
 
 def test_images_are_resized_to_the_requested_size(tmp_path):
@@ -165,12 +171,26 @@ def test_images_are_resized_to_the_requested_size(tmp_path):
   assert folder.load(root, "all", image_size=32).images.shape == (1, 32, 32, 3)
 
 
+def test_a_crop_and_the_channels_are_handed_on(tmp_path):
+  picture = np.random.default_rng(0).integers(0, 256, (90, 60, 3), np.uint8)
+  encoded = image_files.encode(picture)
+  root = write(tmp_path, {"a.png": encoded})
+  for channels in (1, 3):
+    for crop in ("centre", "none"):
+      (image,) = folder.load(root, "all", 32, channels=channels, crop=crop)[0]
+      np.testing.assert_array_equal(
+        image, decoding.decode(encoded, 32, channels=channels, crop=crop)
+      )
+  with pytest.raises(errors.UserError, match=r"a\.png.*60x90.*face128"):
+    folder.load(root, "all", 32, crop="face128")
+
+
 def test_splits_by_name_are_disjoint_complete_and_the_same_everywhere(tmp_path):
   content = image_files.encode(Image.new("RGB", (64, 64)))
   names = [f"{i:06d}.jpg" for i in range(1000)]
   root = write_zip(tmp_path / "a.zip", dict.fromkeys(names, content))
   splits = {
-    split: folder.load(root, split).names
+    split: folder.load(root, split, 64).names
     for split in ("train", "validation", "test")
   }
   assert sorted(sum(splits.values(), [])) == names
@@ -188,12 +208,12 @@ def test_a_split_with_its_own_path_takes_nothing_from_another(tmp_path):
   own = write_zip(tmp_path / "b.zip", {"own.png": content})
 
   def load(split):
-    return folder.load(path, split, validation_path=own).names
+    return folder.load(path, split, 64, validation_path=own).names
 
   assert load("validation") == ["own.png"]
   assert sorted(load("train") + load("test")) == names
   assert load("all") == [*names, "own.png"]
-  assert folder.load((path, path), "all", validation_path=(own,)).names == [
+  assert folder.load((path, path), "all", 64, validation_path=(own,)).names == [
     *names,
     *names,
     "own.png",
@@ -210,7 +230,7 @@ def test_zips_that_point_out_of_themselves_are_refused(tmp_path, member):
   }
   path = write_zip(tmp_path / "evil.zip", files)
   with pytest.raises(errors.UserError) as refused:
-    folder.load(path, "all")
+    folder.load(path, "all", 64)
   for name in (path, member):
     assert name in str(refused.value)
 
@@ -237,7 +257,7 @@ def test_bad_files_are_named_in_one_line(tmp_path, content, reason):
   else:
     path = write(tmp_path, {"bad.png": content})
   with pytest.raises(errors.UserError) as caught:
-    folder.load(path, "all")
+    folder.load(path, "all", 64)
   message = str(caught.value)
   assert "bad.png" in message and reason in message and "\n" not in message
   assert "1 of 1 images" in message
@@ -247,7 +267,7 @@ def test_few_bad_files_are_left_out_with_a_warning(tmp_path, caplog):
   files = {f"{i:03d}.png": image_files.encode(noise(i)) for i in range(100)}
   files["050.png"] = b"junk"
   root = write(tmp_path / "few", files)
-  loaded = folder.load(root, "all")
+  loaded = folder.load(root, "all", 64)
   assert len(loaded.names) == len(loaded.images) == 99
   assert "050.png" not in loaded.names
   np.testing.assert_array_equal(loaded.images[50], noise(51))
@@ -255,7 +275,7 @@ def test_few_bad_files_are_left_out_with_a_warning(tmp_path, caplog):
 
   root = write(tmp_path / "many", files | {"060.png": b"junk"})
   with pytest.raises(errors.UserError, match=r"2 of 100 .* 050\.png"):
-    folder.load(root, "all")
+    folder.load(root, "all", 64)
 
 
 @pytest.mark.parametrize(
@@ -276,13 +296,13 @@ def test_paths_without_images_are_named(
   pathlib.Path("broken.zip").write_bytes(b"PK junk")
   write(tmp_path / "one", {"a.png": image_files.encode(noise(0))})
   with pytest.raises(errors.UserError, match=message):
-    folder.load(path, split)
+    folder.load(path, split, 64)
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="no prepared faces here")
 def test_prepared_faces_load_unchanged():
   path = SHARED / "celeba" / "faces64" / "validation.zip"
-  loaded = folder.load(str(path), "all", max_images=20)
+  loaded = folder.load(str(path), "all", 64, max_images=20)
   with (
     zipfile.ZipFile(path) as archive,
     archive.open(loaded.names[-1]) as file,

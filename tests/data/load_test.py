@@ -6,6 +6,7 @@ import ml_collections
 import numpy as np
 from PIL import Image
 import pytest
+import tiny
 
 from dcgan_inpaint import data
 from dcgan_inpaint.data import synthetic
@@ -18,14 +19,24 @@ def config(**fields):
     "path": "",
     "validation_path": "",
     "test_path": "",
+    "crop": "auto",
     "max_images": 0,
     "seed": 0,
   }
   return ml_collections.ConfigDict(defaults | fields)
 
 
+@pytest.mark.parametrize("shape", [(32, 32, 1), (128, 128, 3)])
+def test_synthetic_faces_have_the_shape_of_the_model(shape):
+  loaded = data.load(config(max_images=2), "test", shape)
+  np.testing.assert_array_equal(
+    loaded.images, synthetic.load("test", 2, 0, shape[0], shape[2])
+  )
+  assert loaded.images.shape == (2, *shape)
+
+
 def test_synthetic_faces_have_names_and_follow_the_seed():
-  loaded = data.load(config(max_images=3, seed=5), "test")
+  loaded = data.load(config(max_images=3, seed=5), "test", tiny.SHAPE)
   expected = synthetic.load("test", count=3, seed=5)
   np.testing.assert_array_equal(loaded.images, expected)
   assert loaded.names[-1] == "synthetic-000002"
@@ -44,7 +55,7 @@ def test_folders_are_read_with_all_their_fields(tmp_path):
     max_images=2,
   )
   names = {
-    split: data.load(fields, split).names
+    split: data.load(fields, split, tiny.SHAPE).names
     for split in ("train", "validation", "test")
   }
   assert names == {
@@ -71,7 +82,7 @@ def test_wrong_values_are_refused_with_the_choices_or_the_remedy(
   fields, split, message
 ):
   with pytest.raises(errors.UserError, match=message):
-    data.load(config(**fields), split)
+    data.load(config(**fields), split, tiny.SHAPE)
 
 
 def test_tfds_and_pillow_are_imported_only_when_needed():

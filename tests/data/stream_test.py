@@ -7,6 +7,7 @@ import types
 import numpy as np
 from PIL import Image
 import pytest
+import tiny
 
 from dcgan_inpaint import data
 from dcgan_inpaint.data import batches
@@ -30,18 +31,21 @@ def prepared(tmp_path_factory):
     Image.fromarray(picture).save(images / f"{i:06d}.jpg")
     lines.append(f"{i:06d}.jpg {max(0, i - COUNT + 1)}\n")
   (root / "list_eval_partition.txt").write_text("".join(lines))
-  celeba.prepare(images, root / "prepared")
+  celeba.prepare(images, root / "prepared", 64)
   return types.SimpleNamespace(
     name="celeba",
     path=str(root / "prepared"),
     validation_path="",
     test_path="",
+    crop="auto",
     max_images=0,
     seed=0,
   )
 
 
-def streamed(source, steps, rows=slice(0, BATCH), workers=0):
+def streamed(
+  source, steps, rows=slice(0, BATCH), workers=0, image_shape=tiny.SHAPE
+):
   return list(
     stream.batches(
       source,
@@ -49,7 +53,7 @@ def streamed(source, steps, rows=slice(0, BATCH), workers=0):
       batch_size=BATCH,
       rows=rows,
       seed=SEED,
-      size=64,
+      image_shape=image_shape,
       workers=workers,
     )
   )
@@ -68,7 +72,7 @@ def expected(images, steps):
 def test_the_order_is_that_of_a_run_with_its_images_in_memory(
   prepared, workers
 ):
-  images = data.load(prepared, "train").images
+  images = data.load(prepared, "train", tiny.SHAPE).images
   assert len(images) == COUNT
   source = data.open_source(prepared, "train")
   steps = range(9)
@@ -104,9 +108,11 @@ def test_processes_read_only_their_rows(prepared):
   assert len(read) == 4 * BATCH
 
 
-def test_a_limit_holds_and_folders_stream_too(prepared, tmp_path):
+def test_a_limit_holds_and_folders_stream_too_whatever_the_images(
+  prepared, tmp_path
+):
   prepared = types.SimpleNamespace(**{**vars(prepared), "max_images": 7})
-  faces = data.load(prepared, "train").images
+  faces = data.load(prepared, "train", tiny.SHAPE).images
   assert data.open_source(prepared, "train").count == len(faces) == 7
   for i, face in enumerate(faces):
     Image.fromarray(face).save(tmp_path / f"{i}.png")
@@ -115,10 +121,13 @@ def test_a_limit_holds_and_folders_stream_too(prepared, tmp_path):
   )
   folder.max_images = 0
   source = data.open_source(folder, "train")
-  images = data.load(folder, "train").images
-  np.testing.assert_array_equal(
-    streamed(source, range(2)), expected(images, range(2))
-  )
+  for shape in (tiny.SHAPE, (32, 32, 1)):
+    images = data.load(folder, "train", shape).images
+    np.testing.assert_array_equal(
+      streamed(source, range(2), image_shape=shape), expected(images, range(2))
+    )
+  folder.crop = "face128"
+  assert data.open_source(folder, "train").crop == "face128"
 
 
 def test_an_image_that_cannot_be_read_is_named():

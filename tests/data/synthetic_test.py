@@ -1,4 +1,5 @@
 import numpy as np
+from PIL import Image
 import pytest
 from skimage import restoration
 
@@ -35,7 +36,7 @@ def test_a_smaller_count_is_the_beginning_of_a_larger(faces):
 def test_every_part_lies_in_the_rows_that_are_painted_for_it(monkeypatch):
   seeds = np.random.default_rng(1).integers(0, 2**40, 500)
   images = synthetic.draw(seeds)
-  monkeypatch.setattr(synthetic, "_rows", lambda top, bottom: (...,))
+  monkeypatch.setattr(synthetic, "_rows", lambda top, bottom, scale: (...,))
   np.testing.assert_array_equal(images, synthetic.draw(seeds))
 
 
@@ -50,6 +51,39 @@ def test_a_large_set_is_cached_and_a_small_one_is_not(tmp_path, monkeypatch):
   monkeypatch.delattr(synthetic, "draw")
   for arguments, images in zip(sets, drawn, strict=True):
     np.testing.assert_array_equal(synthetic.load(*arguments), images)
+
+
+@pytest.mark.parametrize("size", [32, 128, 256])
+def test_other_sizes_show_the_same_faces(size):
+  seeds = range(12)
+  usual = np.float32(synthetic.draw(seeds))
+  faces = np.float32(synthetic.draw(seeds, size))
+  assert faces.shape == (12, size, size, 3)
+  # The finer one, by the means of its blocks, is the coarser one but for edges.
+  least, most = sorted([usual, faces], key=lambda x: x.shape[1])
+  side, block = least.shape[1], most.shape[1] // least.shape[1]
+  means = most.reshape(12, side, block, side, block, 3).mean((2, 4))
+  error = np.abs(means - least).mean((1, 2, 3))
+  assert error.max() < 3
+  # Two faces differ by far more.
+  assert np.abs(means - least[::-1]).mean() > 15
+
+
+def test_every_part_lies_in_its_rows_at_other_sizes_too(monkeypatch):
+  drawn = {size: synthetic.draw(range(40), size) for size in (32, 128)}
+  monkeypatch.setattr(synthetic, "_rows", lambda top, bottom, scale: (...,))
+  for size, images in drawn.items():
+    np.testing.assert_array_equal(images, synthetic.draw(range(40), size))
+
+
+def test_grey_faces_are_the_luma_of_the_coloured_ones(tmp_path, monkeypatch):
+  monkeypatch.setattr(cache, "FOLDER", str(tmp_path))
+  coloured = synthetic.load("test", 5, image_size=32)
+  grey = synthetic.load("test", 5, image_size=32, channels=1)
+  assert grey.shape == (5, 32, 32, 1)
+  for one, other in zip(coloured, grey, strict=True):
+    expected = np.asarray(Image.fromarray(one).convert("L"))
+    np.testing.assert_array_equal(other[..., 0], expected)
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
@@ -106,7 +140,7 @@ def test_features_lie_in_the_centre_hole(traits):
   """Changes one feature of each face; only pixels of the hole may change."""
   before = synthetic._traits(np.arange(200))
   after = before | {name: before[name][::-1] for name in traits}
-  one, other = (synthetic._paint(t).astype(int) for t in (before, after))
+  one, other = (synthetic._paint(t, 64).astype(int) for t in (before, after))
   changed = np.abs(one - other).max(axis=-1)
   assert (changed[:, HOLE].max(axis=1) > 0).all()
   assert changed[:, ~HOLE].max() == 0

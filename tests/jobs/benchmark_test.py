@@ -118,9 +118,9 @@ def test_a_row_for_each_method_and_mask_with_means_of_its_images(
     (mask, method) for mask in LABELS for method in ("grey", "white")
   ]
   originals = synthetic.load("test", 4)
-  settings = mask_sets.parse_several(MASKS, config_lib.mask(), "masks")
+  settings = mask_sets.parse_several(MASKS, config_lib.mask(), "masks", 64)
   for row in rows:
-    masks = mask_sets.make(settings[row["mask"]], range(4))
+    masks = mask_sets.make(settings[row["mask"]], range(4), 64, 64)
     value, n = {"grey": (0.0, 4), "white": (1.0, 2)}[row["method"]]
     squares = squares_in_holes(value, masks[:n], originals[:n])
     assert row["n"] == n and row["failures"] == 0
@@ -189,10 +189,10 @@ def test_realism_is_measured_on_the_features_that_are_named(registry, tmp_path):
   assert registry.taken() == {}
   raw = features.create("raw", reference=synthetic.load("train", 6))
   originals = synthetic.load("test", 4)
-  settings = mask_sets.parse_several(MASKS, config_lib.mask(), "masks")
+  settings = mask_sets.parse_several(MASKS, config_lib.mask(), "masks", 64)
   for row, before in zip(rows, plain, strict=True):
     assert row["hole_mse"] == before["hole_mse"] and "raw_kid" not in before
-    masks = mask_sets.make(settings[row["mask"]], range(4))
+    masks = mask_sets.make(settings[row["mask"]], range(4), 64, 64)
     value, n = {"grey": (128, 4), "white": (255, 2)}[row["method"]]
     completed = np.where(masks > 0.5, originals, np.uint8(value))
     for count, means in ((n, row), (2, row["common"])):

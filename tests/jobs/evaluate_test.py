@@ -317,7 +317,7 @@ def test_what_the_search_found_is_blended_as_the_config_says(trained_run, mode):
   mesh = tiny.mesh(4)
   model = trained_model.load(config.checkpoint, mesh)
   images = pixels.to_float(synthetic.load("test", 3))
-  masks = mask_sets.make(mask_settings.MaskSettings(), range(3))
+  masks = mask_sets.make(mask_settings.MaskSettings(), range(3), 64, 64)
   settings = search_settings.resolve(config.search)
   method = methods.create("dcgan", model, settings, mesh, images.shape)
   completion = method(images, masks)

@@ -30,7 +30,7 @@ def names(root):
 def test_faces_become_a_data_set(source, tmp_path, caplog, monkeypatch):
   monkeypatch.setattr(detection, "_has_dlib", lambda: False)
   output = tmp_path / "faces"
-  counts = prepare.cut_faces(str(source), str(output), "auto")
+  counts = prepare.cut_faces(str(source), str(output), "auto", 64)
   # The cascade's second find is a false alarm, of 61 pixels.
   assert counts == {
     "photographs": 3,
@@ -42,7 +42,7 @@ def test_faces_become_a_data_set(source, tmp_path, caplog, monkeypatch):
   assert names(output) == ["face.png", "on board/Å.png"]
   for name in ("torn.png", "wall.png"):
     assert any(name in message for message in caplog.messages)
-  loaded = folder.load(str(output), "all")
+  loaded = folder.load(str(output), "all", 64)
   np.testing.assert_array_equal(loaded.images[0], synthetic.load("test", 1)[0])
   # What inpainting would see of the astronaut.
   detect = detection.create("cascade")
@@ -61,10 +61,10 @@ def test_several_faces_are_numbered_and_a_second_run_continues(
   ]
   too_small = detection.Face(alignment.upright(50, 20, 60), "box")
   monkeypatch.setattr(
-    detection, "create", lambda name: lambda image, hole: [*two, too_small]
+    detection, "create", lambda name, size: lambda *_: [*two, too_small]
   )
   output = tmp_path / "faces"
-  counts = prepare.cut_faces(str(source / "wall.png"), str(output), "auto")
+  counts = prepare.cut_faces(str(source / "wall.png"), str(output), "auto", 64)
   assert counts["faces"] == 2
   assert names(output) == ["wall_1.png", "wall_2.png"]
   made = np.asarray(Image.open(output / "wall_2.png"))
@@ -74,8 +74,24 @@ def test_several_faces_are_numbered_and_a_second_run_continues(
   # As if interrupted between the two: the first is written last.
   (output / "wall_1.png").unlink()
   for faces_made, skipped in ((2, 0), (0, 1)):
-    again = prepare.cut_faces(str(source / "wall.png"), str(output), "auto")
+    again = prepare.cut_faces(str(source / "wall.png"), str(output), "auto", 64)
     assert (again["faces"], again["skipped"]) == (faces_made, skipped)
+
+
+def test_faces_of_128_pixels_are_cut_where_there_are_as_many(
+  source, tmp_path, monkeypatch
+):
+  found = [
+    detection.Face(alignment.upright(10, 20, side), "box") for side in (128, 90)
+  ]
+  monkeypatch.setattr(detection, "create", lambda name, size: lambda *_: found)
+  output = str(tmp_path / "faces")
+  counts = prepare.cut_faces(str(source / "wall.png"), output, "auto", 128)
+  assert counts["faces"] == 1
+  made = np.asarray(Image.open(tmp_path / "faces" / "wall.png"))
+  np.testing.assert_array_equal(
+    made[..., 0], skimage_data.brick()[20:148, 10:138]
+  )
 
 
 def test_paths_that_cannot_be_used_are_refused(source, tmp_path):
@@ -83,17 +99,17 @@ def test_paths_that_cannot_be_used_are_refused(source, tmp_path):
   pictures.save_png(save / "a.png", skimage_data.astronaut())
   (save / "a.jpg").write_bytes((save / "a.png").read_bytes())
   with pytest.raises(errors.UserError, match=r"a\.jpg.*a\.png"):
-    prepare.cut_faces(str(save), str(tmp_path / "faces"), "whole")
+    prepare.cut_faces(str(save), str(tmp_path / "faces"), "whole", 64)
   with pytest.raises(errors.UserError, match=r"config\.data\.path"):
-    prepare.cut_faces(str(source), "", "whole")
+    prepare.cut_faces(str(source), "", "whole", 64)
   inside = str(source / "in")
   with pytest.raises(
     errors.UserError, match=r"config\.data\.path=.*config\.data\.source="
   ):
-    prepare.cut_faces(str(source), inside, "whole")
+    prepare.cut_faces(str(source), inside, "whole", 64)
   with pytest.raises(
     errors.UserError, match=r"config\.data\.source=.*config\.faces=whole"
   ):
     prepare.cut_faces(
-      str(source / "wall.png"), str(tmp_path / "faces"), "cascade"
+      str(source / "wall.png"), str(tmp_path / "faces"), "cascade", 64
     )

@@ -56,8 +56,8 @@ def test_training_and_search_are_measured(measured):
     ("search", 4),
   ]
   operations = {
-    "train": 8 * flops.train_step(tiny.WIDTH, tiny.LATENT_SIZE),
-    "search": 4 * flops.search_step(tiny.WIDTH, tiny.LATENT_SIZE),
+    "train": 8 * flops.train_step(tiny.WIDTH, tiny.LATENT_SIZE, tiny.SHAPE),
+    "search": 4 * flops.search_step(tiny.WIDTH, tiny.LATENT_SIZE, tiny.SHAPE),
   }
   for row in rows:
     seconds = row["milliseconds_per_step"] / 1e3

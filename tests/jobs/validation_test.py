@@ -8,7 +8,6 @@ from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import data
 from dcgan_inpaint import pixels
 from dcgan_inpaint.jobs import validation
-from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.networks import losses
 from dcgan_inpaint.search import blending
 from dcgan_inpaint.search import bundle
@@ -49,7 +48,7 @@ def test_completions_are_scored_as_they_are_blended():
   error, pictures = validate(jax.device_put(state))
   rows = pictures["completed"]
   assert list(rows) == ["original", "masked", "G", "completed"]
-  originals = data.load(config.data, "validation", limit=3).images
+  originals = data.load(config.data, "validation", tiny.SHAPE, limit=3).images
   np.testing.assert_array_equal(rows["original"], originals)
   hole = np.zeros((3, 64, 64, 1), bool)
   hole[:, 16:48, 16:48] = True
@@ -89,7 +88,7 @@ def test_inversions_are_scored_without_a_hole_and_shown_with_one():
   error, pictures = validate(jax.device_put(state))
   rows = pictures["inpainted"]
   assert list(rows) == ["original", "masked", "G(z)", "completed"]
-  held_out = data.load(config.data, "validation", limit=12).images
+  held_out = data.load(config.data, "validation", tiny.SHAPE, limit=12).images
   np.testing.assert_array_equal(rows["original"], held_out)
   hole = np.zeros((12, 64, 64, 1), bool)
   hole[:, 16:48, 16:48] = True
@@ -100,7 +99,7 @@ def test_inversions_are_scored_without_a_hole_and_shown_with_one():
   settings = config_lib.search()
   settings.update(steps=2, learning_rate=0.1, prior_weight=0.0, batch_size=16)
   search = ensemble.Search(networks, search_settings.resolve(settings), mesh)
-  known = np.ones((3, dcgan.IMAGE_SIZE, dcgan.IMAGE_SIZE, 1), np.float32)
+  known = np.ones((3, tiny.SIZE, tiny.SIZE, 1), np.float32)
   found = search(weights, pixels.to_float(held_out[:3]), known, size=16)
   assert error == pytest.approx(
     mean_squared_error(pixels.to_uint8(found.generated), held_out[:3]), rel=1e-4

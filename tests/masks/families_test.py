@@ -4,6 +4,7 @@ from PIL import Image
 import pytest
 from scipy import ndimage
 
+from dcgan_inpaint.masks import families
 from dcgan_inpaint.masks import mask_sets
 from dcgan_inpaint.masks import mask_settings
 from dcgan_inpaint.runtime import errors
@@ -69,7 +70,7 @@ def test_a_border_leaves_the_middle(size, rows, columns):
 @pytest.mark.parametrize(
   "size, rows, columns",
   [
-    (0, [1, 5, 9], [1, 5]),
+    (4, [1, 5, 9], [1, 5]),
     (2, range(0, 12, 2), range(0, 9, 2)),
     (1 / 3, [1, 4, 7, 10], [1, 4, 7]),
     (9, [4], [4]),
@@ -117,7 +118,7 @@ def test_a_random_box_is_whole_and_reaches_every_place():
   ],
 )
 def test_every_image_has_the_share(family, share, count):
-  made = mask_sets.make(_config(family=family, share=share), range(8))
+  made = mask_sets.make(_config(family=family, share=share), range(8), 64, 64)
   np.testing.assert_array_equal((made == 0).sum((1, 2, 3)), np.full(8, count))
   np.testing.assert_allclose(mask_sets.hole_share(made), count / 4096)
 
@@ -141,7 +142,10 @@ def test_pixels_are_hole_equally_often_everywhere(fields):
 def test_a_pattern_has_blobs_of_the_size():
   counts = []
   for size in (2, 4, 8, 16):
-    holes = mask_sets.make(_config(family="pattern", size=size), range(8)) == 0
+    holes = (
+      mask_sets.make(_config(family="pattern", size=size), range(8), 64, 64)
+      == 0
+    )
     counts.append(sum(ndimage.label(hole[..., 0])[1] for hole in holes))
   # Twice the size gives a quarter as many blobs; the edge cuts off some.
   assert all(2 < a / b < 5 for a, b in zip(counts, counts[1:], strict=False))
@@ -163,6 +167,36 @@ def test_strokes_are_as_wide_as_their_brushes(size):
   # Brushes are 0.3 to 1 of the size wide; wider places are crossings.
   assert as_wide_as[0.25] > 0.95 * total
   assert as_wide_as[1.5] < 0.25 * total
+
+
+@pytest.mark.parametrize(
+  "family, at_64",
+  [
+    ("centre", 32),
+    ("box", 32),
+    ("blocks", 8),
+    ("lines", 1),
+    ("scratches", 1),
+    ("low_resolution", 4),
+    ("border", 0.25),
+    ("text", 0.2),
+    ("half", 0),
+  ],
+)
+def test_the_default_sizes_grow_with_the_image(family, at_64):
+  least = {"lines": 1, "scratches": 1, "low_resolution": 2}.get(family, 0)
+  for side in (8, 16, 32, 64, 128, 256):
+    usual = families.default_size(family, side)
+    grown = at_64 if at_64 < 1 else at_64 * side / 64
+    assert usual == max(least, grown), side
+    if not grown or side < 32:
+      continue
+    # As if the size had been given.
+    given, drawn = (
+      mask_sets.make(_config(family=family, size=size), range(2), side, side)
+      for size in (usual, 0)
+    )
+    np.testing.assert_array_equal(drawn, given)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +241,7 @@ def test_text_is_made_of_letters_in_lines():
 @pytest.mark.parametrize(
   "fields, tall, wide",
   [
-    (dict(family="blocks"), 8, 8),
+    (dict(family="blocks"), 6, 6),  # Of the usual 8, as 48 of 64.
     (dict(family="blocks", size=1 / 3), 16, 16),
     (dict(family="lines"), 1, 70),
     (dict(family="lines", size=5), 5, 70),
@@ -295,7 +329,7 @@ def test_transparent_pixels_are_the_hole(tmp_path, polarity):
 def test_wrong_values_are_refused_by_name(fields, field, remedy):
   settings = _config(**fields)
   with pytest.raises(errors.UserError) as refused:
-    mask_sets.make(settings, range(3))
+    mask_sets.make(settings, range(3), 64, 64)
   message, value = str(refused.value), getattr(settings, field)
   assert message.startswith(f"config.mask.{field} is {value!r}: ")
   assert remedy in message and "\n" not in message
@@ -322,7 +356,7 @@ def test_a_bad_mask_file_is_refused_with_its_reason(
   path = tmp_path / "mask.png"
   path.write_bytes(content)
   with pytest.raises(errors.UserError) as refused:
-    mask_sets.make(_config(family="file", path=str(path)), range(2))
+    mask_sets.make(_config(family="file", path=str(path)), range(2), 64, 64)
   message = str(refused.value)
   assert message.startswith(f"config.mask.path is {str(path)!r}: ")
   assert reason in message and "\n" not in message

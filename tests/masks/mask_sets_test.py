@@ -75,7 +75,8 @@ def test_masks_never_change(fields, expected):
   # Published results depend on these: a new digest makes them incomparable. The
   # digest of `text` depends on Pillow's font.
   assert (
-    mask_sets.digest(mask_sets.make(_config(**fields), range(16))) == expected
+    mask_sets.digest(mask_sets.make(_config(**fields), range(16), 64, 64))
+    == expected
   )
 
 
@@ -90,7 +91,7 @@ def test_the_digest_sees_one_pixel_and_the_shape():
 
 def test_an_unknown_family_is_refused():
   with pytest.raises(errors.UserError, match="'center'.*random_pixels"):
-    mask_sets.make(_config(family="center"), range(3))
+    mask_sets.make(_config(family="center"), range(3), 64, 64)
 
 
 def test_a_mask_file_without_a_hole_is_refused_unless_allowed(tmp_path):
@@ -100,8 +101,8 @@ def test_a_mask_file_without_a_hole_is_refused_unless_allowed(tmp_path):
   with pytest.raises(
     errors.UserError, match="config.mask.path .* no hole .*'white_is_hole'"
   ):
-    mask_sets.make(settings, range(2))
-  known = mask_sets.make(settings, range(2), allow_empty=True)
+    mask_sets.make(settings, range(2), 64, 64)
+  known = mask_sets.make(settings, range(2), 64, 64, allow_empty=True)
   np.testing.assert_array_equal(known, np.ones((2, 64, 64, 1)))
 
 
@@ -122,7 +123,13 @@ def test_a_mask_file_without_a_hole_is_refused_unless_allowed(tmp_path):
   ],
 )
 def test_a_mask_is_named_by_what_sizes_it(fields, label):
-  assert mask_sets.label(_config(**fields)) == label
+  assert mask_sets.label(_config(**fields), 64) == label
+
+
+def test_the_default_size_in_a_name_is_that_of_the_image():
+  assert mask_sets.label(_config(), 128) == "centre 64"
+  sets = mask_sets.parse_several("centre,box:size=9", _section(), "field", 32)
+  assert list(sets) == ["centre 16", "box 9"]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +174,7 @@ def test_a_set_may_be_the_path_of_a_file(tmp_path, name):
 )
 def test_several_sets_are_read_from_a_line_or_a_tuple(value):
   base = _section(seed=7, side="top")
-  sets = mask_sets.parse_several(value, base, "config.benchmark.masks")
+  sets = mask_sets.parse_several(value, base, "config.benchmark.masks", 64)
   assert list(sets) == ["centre 32", "top half", "random 50 %", "box 20"]
   settings = list(sets.values())
   assert [x.family for x in settings] == [
@@ -181,7 +188,9 @@ def test_several_sets_are_read_from_a_line_or_a_tuple(value):
 
 
 def test_sets_of_one_label_are_told_apart_by_what_was_written():
-  sets = mask_sets.parse_several("text,half,text:seed=2", _section(), "field")
+  sets = mask_sets.parse_several(
+    "text,half,text:seed=2", _section(), "field", 64
+  )
   assert list(sets) == ["text", "left half", "text:seed=2"]
 
 
@@ -217,4 +226,4 @@ def test_a_set_that_cannot_be_meant_is_refused(text, message):
 )
 def test_sets_that_cannot_be_meant_are_refused(value, message):
   with pytest.raises(errors.UserError, match=message):
-    mask_sets.parse_several(value, _section(), "field")
+    mask_sets.parse_several(value, _section(), "field", 64)

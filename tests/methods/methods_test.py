@@ -11,7 +11,6 @@ import tiny
 from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import methods
 from dcgan_inpaint import pixels
-from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.search import settings as search_settings
 from dcgan_inpaint.search import trained_model
 
@@ -60,7 +59,7 @@ def filled(request):
     if name == "dcgan":
       config.checkpoint.path = str(request.getfixturevalue("trained_run"))
     model = trained_model.load(config.checkpoint, tiny.mesh(4))
-    height = width = dcgan.IMAGE_SIZE
+    height = width = tiny.SIZE
   else:
     height, width = 24, 20
     mean = _photographs(40, height, width, seed=1).mean(0)

@@ -80,6 +80,14 @@ def test_batches_are_of_one_size_and_change_nothing(count):
   assert len(set(sizes)) == 1 and max(sizes) <= 32
 
 
+def test_grey_images_are_seen_as_colours():
+  grey = _images(5)[..., :1]
+  found = features._in_batches(lambda images: images.sum(axis=(1, 2, 3)), grey)
+  np.testing.assert_array_equal(found, 3 * grey.sum(axis=(1, 2, 3)))
+  raw = features.create("raw", reference=grey)
+  assert raw.extract(grey).shape[0] == 5
+
+
 def test_an_unknown_name_is_refused_with_the_choices():
   with pytest.raises(errors.UserError, match="config.x='vgg'.*dlib.*raw"):
     features.create("vgg", field="config.x")

@@ -21,12 +21,18 @@ OPERATIONS = {
 }
 
 # Batch, height, width, channels in and out. Three channels take the path of
-# the layers that meet the image.
+# the layers that meet the image; the last ones are such layers of images of 32
+# pixels in grey, of 128 and of 256.
 SHAPES = [
   (2, 8, 8, 16, 9),
   (1, 4, 6, 3, 10),
   (3, 2, 4, 11, 3),
   (1, 2, 2, 1, 1),
+  (2, 16, 16, 8, 1),
+  (2, 32, 32, 1, 8),
+  pytest.param((1, 128, 128, 3, 2), marks=pytest.mark.slow),
+  pytest.param((1, 64, 64, 4, 3), marks=pytest.mark.slow),
+  pytest.param((1, 256, 256, 1, 2), marks=pytest.mark.slow),
 ]
 
 every_operation = pytest.mark.parametrize("operation", OPERATIONS)

@@ -122,8 +122,50 @@ def test_width_scales_every_layer_between_input_and_output(network):
 
 
 def test_the_thinnest_network_keeps_a_channel():
-  assert dcgan.scaled((64, 128, 256), 0.001) == (1, 1, 1)
-  assert dcgan.scaled((64, 128, 256), 0.012) == (1, 2, 3)
+  assert dcgan.channel_counts(512, 64, 0.0001) == (1, 1, 1, 1)
+  assert dcgan.channel_counts(512, 64, 0.006) == (3, 2, 1, 1)
+
+
+# The channels at 4x4, 8x8 and so on to half the image's side, of G and D.
+SIZES = {
+  32: ((1024, 512, 256), (512, 256, 128)),
+  128: ((1024, 512, 256, 128, 64), (512, 256, 128, 64, 32)),
+  256: ((1024, 512, 256, 128, 64, 32), (512, 256, 128, 64, 32, 16)),
+}
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+@pytest.mark.parametrize("size", SIZES)
+def test_other_sizes_add_or_drop_layers_at_the_end_of_the_image(size, colours):
+  of_g, of_d = SIZES[size]
+  generator = dcgan.Generator(image_size=size, image_channels=colours)
+  assert generator.image_shape == (size, size, colours)
+  assert generator.channels == of_g
+  expected = {"dense": (16 * 1024,), "batch_norm_0": (4, 4, 1024)}
+  for layer, count in enumerate([*of_g[1:], colours], start=1):
+    side = 4 * 2**layer
+    expected[f"deconv_{layer}"] = (side, side, count)
+    expected[f"batch_norm_{layer}"] = (side, side, count)
+  del expected[f"batch_norm_{generator.layers}"]
+  images, given = layers(generator, LATENTS, True)
+  assert {name: value.shape[1:] for name, value in given.items()} == expected
+  assert images.shape == (2, size, size, colours)
+
+  discriminator = dcgan.Discriminator(image_size=size)
+  expected = {"dense": (1,)}
+  for layer, count in enumerate(of_d[::-1]):
+    side = size // 2 ** (layer + 1)
+    expected[f"conv_{layer}"] = (side, side, count)
+    expected[f"batch_norm_{layer}"] = (side, side, count)
+  del expected["batch_norm_0"]
+  _, given = layers(discriminator, np.zeros(images.shape, np.float32), True)
+  assert {name: value.shape[1:] for name, value in given.items()} == expected
+
+
+@pytest.mark.parametrize("size", [0, 4, 48, 100])
+def test_a_side_that_no_layers_reach_is_refused(size):
+  with pytest.raises(ValueError, match=rf"{size} .*32, 64, 128"):
+    dcgan.channel_counts(1024, size, 1)
 
 
 @every_network
@@ -235,12 +277,24 @@ def test_create_hands_on_every_field():
   config.dtype = "bfloat16"
   config.batch_norm_momentum = 0.7
   config.convolution = "plain"
+  config.image_size, config.image_channels = 128, 1
+  generator, _ = dcgan.create(config, 2)
+  assert generator.image_channels == 1
   for network in dcgan.create(config, 2):
+    assert network.image_size == 128
     assert network.width == 0.5
     assert network.dtype == jnp.bfloat16
     assert network.batch_norm_momentum == 0.7
     assert network.implementation == "plain"
   assert network.outputs == 2
+
+
+def test_a_model_of_an_older_format_has_the_papers_size():
+  config = config_lib.model()
+  del config.image_size, config.image_channels
+  generator, discriminator = dcgan.create(config, 1)
+  assert generator.image_shape == (64, 64, 3)
+  assert discriminator.image_size == 64
 
 
 def test_latents_are_uniform_and_a_function_of_the_key():
@@ -261,6 +315,7 @@ class PlainGenerator(nn.Module):
   """Table 1 in Flax's own layers, with the names of `dcgan.Generator`."""
 
   channels: tuple
+  colours: int = 3
 
   @nn.compact
   def __call__(self, z, train):
@@ -280,7 +335,8 @@ class PlainGenerator(nn.Module):
         features, (5, 5), (2, 2), use_bias=False, name=f"deconv_{layer}"
       )(x)
       x = nn.relu(norm(layer)(x))
-    return nn.tanh(nn.ConvTranspose(3, (5, 5), (2, 2), name="deconv_4")(x))
+    last = f"deconv_{len(self.channels)}"
+    return nn.tanh(nn.ConvTranspose(self.colours, (5, 5), (2, 2), name=last)(x))
 
 
 class PlainDiscriminator(nn.Module):
@@ -352,6 +408,49 @@ def test_training_equals_flaxs_own_layers_in_statistics_too(network):
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
   jax.tree.map(check, apply(module), apply(plain))
+
+
+# A size, its colours, and the channels at the width below, of G and D.
+@every_network
+@pytest.mark.parametrize(
+  "size, colours, of_g, of_d",
+  [
+    (32, 1, (31, 15, 8), (4, 8, 15)),
+    (128, 3, (31, 15, 8, 4, 2), (1, 2, 4, 8, 15)),
+    pytest.param(
+      256, 1, (31, 15, 8, 4, 2, 1), (1, 1, 2, 4, 8, 15), marks=pytest.mark.slow
+    ),
+  ],
+)
+def test_other_sizes_equal_flaxs_own_layers_in_gradients_too(
+  network, size, colours, of_g, of_d
+):
+  generator, discriminator = tiny.networks(
+    image_size=size, image_channels=colours
+  )
+  rng = np.random.RandomState(7)
+  if network == "generator":
+    module, plain = generator, PlainGenerator(of_g, colours)
+    inputs = np.float32(rng.uniform(-1, 1, (2, tiny.LATENT_SIZE)))
+  else:
+    module, plain = discriminator, PlainDiscriminator(of_d)
+    inputs = np.float32(rng.uniform(-1, 1, (2, *generator.image_shape)))
+  variables = tiny.variables(module, inputs)
+
+  def value_and_gradients(network):
+    def total(variables, inputs):
+      output = network.apply(variables, inputs, train=False)
+      return jnp.sum(output**2), output
+
+    return jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))(
+      variables, inputs
+    )
+
+  def check(actual, expected):
+    scale = max(1e-3, np.abs(expected).max())
+    np.testing.assert_allclose(actual / scale, expected / scale, 0, 1e-4)
+
+  jax.tree.map(check, value_and_gradients(module), value_and_gradients(plain))
 
 
 # --- against stored outputs of correct networks ------------------------------

@@ -75,6 +75,47 @@ def test_a_guess_has_the_shapes_of_the_generators_activations():
     assert y.shape == x.shape and y.min() >= 0
 
 
+@pytest.mark.parametrize("size, colours", [(32, 1), (128, 3), (256, 1)])
+def test_at_other_sizes_a_skip_leads_into_every_later_activation(size, colours):
+  generator = tiny.networks(image_size=size, image_channels=colours)[0]
+  encoder = encoder_lib.create(tiny_encoder.settings(), generator)
+  images = np.zeros((2, *generator.image_shape), np.float32)
+  latents = np.zeros((2, tiny.LATENT_SIZE), np.float32)
+
+  def complete():
+    key = jax.random.key(0)
+    networks = encoder_lib.Networks(
+      encoder,
+      generator,
+      encoder.init(key, images, images[..., :1]),
+      generator.init(key, latents, train=False),
+    )
+    first = generator.apply(
+      networks.generator_variables,
+      latents,
+      train=False,
+      method="first_activations",
+    )
+    guess = encoder.apply(networks.encoder_variables, images, images[..., :1])
+    later = [
+      networks.later_activations(first, guess.features, last=layer)
+      for layer in range(2, generator.layers + 1)
+    ]
+    whole = networks.generate(first + guess.offset, guess.features)
+    return first, guess, later, whole
+
+  first, guess, later, whole = jax.eval_shape(complete)
+  assert guess.offset.shape == first.shape == (2, 4, 4, generator.channels[0])
+  sides = [4 * 2**layer for layer in range(1, generator.layers)]
+  assert sides[-1] == size // 2
+  assert [x.shape[1] for x in guess.features] == sides
+  assert [x.shape[1:] for x in later] == [
+    (side, side, count)
+    for side, count in zip(sides, generator.channels[1:], strict=True)
+  ]
+  assert whole.shape == images.shape
+
+
 def assert_guesses_equal(actual, expected, **bounds):
   for one, other in zip(
     jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True

@@ -69,10 +69,11 @@ def test_a_transform_moves_points_as_by_hand():
   assert alignment.side(quarter) == 128
 
 
+@pytest.mark.parametrize("size", [32, 64, 128])
 @pytest.mark.parametrize(
   "width, height", [(178, 218), (200, 128), (64, 64), (301, 127), (40, 50)]
 )
-def test_an_upright_crop_is_what_training_sees(width, height):
+def test_an_upright_crop_is_what_training_sees(width, height, size):
   rng = np.random.default_rng(0)
   image = rng.integers(0, 256, (height, width, 3), np.uint8)
   encoded = io.BytesIO()
@@ -80,7 +81,8 @@ def test_an_upright_crop_is_what_training_sees(width, height):
   left, upper, right, lower = decoding.crop_box((width, height))
   matrix = alignment.upright(left, upper, right - left)
   np.testing.assert_array_equal(
-    alignment.crop(image, matrix), decoding.decode(encoded.getvalue(), 64)
+    alignment.crop(image, matrix, size),
+    decoding.decode(encoded.getvalue(), size),
   )
   covered = np.zeros((height, width), bool)
   covered[upper:lower, left:right] = True
@@ -98,6 +100,31 @@ def test_a_turned_crop_shows_what_the_transform_says():
   place = alignment.apply(turned(), np.stack([u, v], axis=-1))
   # Rounded down to 8 bits when the ramp was made, and to the nearest after.
   np.testing.assert_allclose(crop[..., :2], place / 2 - 0.5, atol=1.01)
+
+
+def test_a_larger_crop_comes_back_sharper():
+  picture = data.astronaut()[:256, :256]
+  matrix = alignment.upright(64, 32, 160)
+  part = np.float32(picture[32:192, 64:224])
+  errors = []
+  for size in (32, 64, 128):
+    crop = alignment.crop(picture, matrix, size)
+    assert crop.shape == (size, size, 3)
+    back = alignment.warp_back(np.float32(crop), matrix, 256, 256)
+    rows, columns = alignment.window(matrix, 256, 256)
+    inside = back[32 - rows.start :, 64 - columns.start :][:160, :160]
+    errors.append(np.mean((inside - part) ** 2))
+  assert errors[0] > 1.5 * errors[1] > 2 * errors[2]
+
+
+@pytest.mark.parametrize("size", [32, 128])
+def test_a_mask_of_another_size_is_known_where_the_photograph_is(size):
+  hole = np.zeros((256, 256), bool)
+  hole[64:128, 64:192] = True
+  mask = alignment.crop_mask(hole, alignment.upright(0, 0, 256), size)
+  expected = np.ones((size, size, 1), np.float32)
+  expected[size // 4 : size // 2, size // 4 : 3 * size // 4] = 0
+  np.testing.assert_array_equal(mask, expected)
 
 
 def test_there_and_back_gives_what_was_there():

@@ -185,6 +185,14 @@ def test_an_image_that_is_one_face_needs_no_detector(
   assert face.how == "whole"
 
 
+def test_an_image_of_the_models_size_is_one_face():
+  hole = np.ones((128, 128), bool)
+  image = np.zeros((128, 128, 3), np.uint8)
+  assert not detection.create("auto")(image, hole)
+  (face,) = detection.create("auto", size=128)(image, hole)
+  np.testing.assert_array_equal(face.matrix, alignment.upright(0, 0, 128))
+
+
 @pytest.mark.parametrize("field", ["config.faces", "faces"])
 def test_an_unknown_detector_is_refused_by_name(field):
   with pytest.raises(errors.UserError) as refused:

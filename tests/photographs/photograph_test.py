@@ -132,6 +132,21 @@ def test_the_hole_is_blended_as_if_with_all_of_the_crop(mode):
   assert rows.start == 28 and columns.start == 18  # It was in the window.
 
 
+def test_crops_have_the_size_of_the_model():
+  hole = hole_of((40, 70, 40, 60))
+  prepared = photograph.prepare(IMAGE, hole, lambda *_: [FIRST], "leave", 128)
+  known = alignment.crop(IMAGE, FIRST.matrix, 128)
+  seen = prepared.masks[0, ..., 0] > 0.5
+  assert prepared.crops.shape == (1, 128, 128, 3)
+  far = np.zeros((128, 128), bool)
+  far[:8] = True  # Nothing here is resampled with the hole, from row 16 on.
+  np.testing.assert_array_equal(prepared.crops[0][far], known[far])
+  np.testing.assert_array_equal(
+    prepared.masks[0], alignment.crop_mask(hole, FIRST.matrix, 128)
+  )
+  assert 0.5 < seen.mean() < 1
+
+
 def test_where_two_crops_overlap_the_more_certain_face_is_taken():
   hole = hole_of((50, 60, 70, 110))
   both, _ = photograph.complete(

@@ -32,6 +32,28 @@ def test_a_png_comes_back_to_the_bit(tmp_path, shape):
   assert list(path.parent.iterdir()) == [path]
 
 
+def test_grey_images_make_grey_pictures(tmp_path, images):
+  grey = images[..., :1]
+  pictures.save_png(tmp_path / "image.png", grey[0])
+  np.testing.assert_array_equal(
+    pictures.load_png(tmp_path / "image.png"), grey[0, ..., 0]
+  )
+  view = pictures.masked_view(grey, np.zeros((8, 6, 1)))
+  assert view.shape == grey.shape and (view >= 200).all()
+  for name, rows in (("grey", grey), ("rgb", grey.repeat(3, axis=-1))):
+    pictures.contact_sheet(tmp_path / f"{name}.png", {"original": rows})
+  # A label beside the pictures has no colours either.
+  np.testing.assert_array_equal(
+    read_png(tmp_path / "grey.png"), read_png(tmp_path / "rgb.png")
+  )
+  pictures.save_gif(tmp_path / "film.gif", grey)
+  with Image.open(tmp_path / "film.gif") as film:
+    assert film.n_frames == 5
+    np.testing.assert_array_equal(
+      np.asarray(film.convert("L")), grey[0, ..., 0]
+    )
+
+
 @pytest.mark.parametrize("padding", [0, 2, 3])
 def test_a_grid_holds_each_image_at_its_place(images, padding):
   sheet = pictures.grid(images, columns=3, padding=padding)
@@ -68,6 +90,18 @@ def test_a_contact_sheet_has_a_labelled_row_per_kind(tmp_path, images):
   ]
   assert 0 < len(extents[0]) < len(extents[1])
   assert all(e[0] > 0 and e[-1] < left - 1 for e in extents)
+
+
+@pytest.mark.parametrize(
+  "side, scale", [(8, 4), (32, 4), (64, 2), (128, 1), (256, 1)]
+)
+def test_a_contact_sheet_enlarges_small_images(tmp_path, side, scale):
+  images = np.full((2, side, side, 3), 90, np.uint8)
+  for name, given in (("usual", 0), ("given", scale)):
+    pictures.contact_sheet(tmp_path / f"{name}.png", {"G": images}, given)
+  np.testing.assert_array_equal(
+    read_png(tmp_path / "usual.png"), read_png(tmp_path / "given.png")
+  )
 
 
 @pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])

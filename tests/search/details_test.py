@@ -56,6 +56,16 @@ def test_the_scale_grows_with_the_distance_to_what_is_known(hole):
   np.testing.assert_allclose(scale[:first], 1.37, rtol=1e-3)
 
 
+def test_at_twice_the_size_details_are_twice_as_large():
+  faces, masks = some_faces(2), centre(2)
+  large, large_masks = (x.repeat(2, 1).repeat(2, 2) for x in (faces, masks))
+  small = details.strengthen(faces, masks, 2.0)
+  strong = details.strengthen(large, large_masks, 2.0, scale=2.0)
+  means = strong.reshape(2, SIDE, 2, SIDE, 2, 3).mean((2, 4))
+  # But for the steps between the pixels.
+  assert np.abs(means - small).mean() < 0.15 * np.abs(small - faces).mean()
+
+
 def test_the_result_stays_in_range_and_is_float32():
   faces = np.sign(some_faces())
   strong = details.strengthen(faces, centre(), 3.0)

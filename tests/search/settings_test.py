@@ -52,6 +52,20 @@ def test_another_mode_takes_the_place_of_fields_that_are_set(mode):
   assert settings == search_settings.resolve(section(mode=mode, seed=5))
 
 
+def test_the_last_activations_are_those_of_the_model():
+  settings = search_settings.resolve(section(mode="fidelity"))
+  for layers in (3, 4, 5):
+    found = settings.for_layers(layers)
+    assert found == dataclasses.replace(settings, refine_layer=layers)
+  third = search_settings.resolve(section(mode="fidelity", refine_layer=3))
+  assert third.for_layers(5) == third
+  fifth = search_settings.resolve(section(mode="fidelity", refine_layer=5))
+  with pytest.raises(errors.UserError, match="refine_layer=5.* 4 .*1 to 4"):
+    fifth.for_layers(4)
+  # Without a step there is nothing wrong.
+  dataclasses.replace(fifth, refine_steps=0).for_layers(4)
+
+
 def test_settings_do_not_change():
   settings = search_settings.resolve(section())
   with pytest.raises(dataclasses.FrozenInstanceError):

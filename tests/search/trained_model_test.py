@@ -8,6 +8,7 @@ import pytest
 import tiny
 
 from dcgan_inpaint import config as config_lib
+from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.search import settings as search_settings
 from dcgan_inpaint.search import trained_model
@@ -85,6 +86,14 @@ def test_a_broken_latest_gives_way_and_a_broken_choice_is_refused(
   # A step that is named is never replaced by another.
   with pytest.raises(errors.UserError, match="can be read .6: .* try latest"):
     load(workdir, "6")
+
+
+def test_the_mean_image_of_another_size_is_refused(trained_run, tmp_path):
+  workdir = tmp_path / "run"
+  shutil.copytree(trained_run, workdir)
+  pictures.save_png(workdir / "mean_image.png", np.zeros((32, 32), np.uint8))
+  with pytest.raises(errors.UserError, match=r"mean_image\.png.*32.*64"):
+    load(workdir, "latest")
 
 
 def test_a_step_that_is_not_there_is_refused(trained_run):

@@ -39,7 +39,7 @@ def _image(content: bytes, scratch: pathlib.Path) -> None:
   from dcgan_inpaint.data import folder
 
   _write(scratch / "images" / "a.png", content)
-  loaded = folder.load(str(scratch / "images"), "all")
+  loaded = folder.load(str(scratch / "images"), "all", 64)
   assert loaded.images.shape == (1, 64, 64, 3)
   assert loaded.images.dtype == np.uint8 and loaded.names == ["a.png"]
   # As the job `inpaint` uses it.
@@ -76,7 +76,7 @@ def _zip(content: bytes, scratch: pathlib.Path) -> None:
   assert len(places) == len(files)
   inside = (scratch / "out").resolve()
   assert all(place.is_relative_to(inside) for place in places)
-  folder.load(str(path), "all")
+  folder.load(str(path), "all", 64)
 
 
 def _partition(content: bytes, scratch: pathlib.Path) -> None:

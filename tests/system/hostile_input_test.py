@@ -294,7 +294,7 @@ def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch, honest):
   tracemalloc.start()
   try:
     with pytest.raises(errors.UserError, match="1 of 1 "):
-      folder.load(str(path), "all")
+      folder.load(str(path), "all", 64)
     _, peak = tracemalloc.get_traced_memory()
   finally:
     tracemalloc.stop()
@@ -306,7 +306,7 @@ def test_what_is_called_an_image_starts_no_program(tmp_path, monkeypatch):
   path = tmp_path / "a.png"
   path.write_bytes(image_files.encode(synthetic.load("test", 1)[0], "eps"))
   with pytest.raises(errors.UserError, match="BMP, GIF, JPEG"):
-    folder.load(str(path), "all")
+    folder.load(str(path), "all", 64)
 
 
 # --- partitions and names -----------------------------------------------------
@@ -338,7 +338,7 @@ def test_a_file_whose_name_is_no_text_is_an_image_like_others(tmp_path):
     for _ in _listed(tmp_path, split)
   }
   assert len(splits) == 1
-  loaded = folder.load(str(tmp_path), "all")
+  loaded = folder.load(str(tmp_path), "all", 64)
   assert os.fsencode(loaded.names[0]) == name
 
 

@@ -52,7 +52,9 @@ def main() -> None:
   faces = folder.load(
     str(arguments.shared / "celeba/faces64/test.zip"), "all"
   ).images[: arguments.images]
-  holes = mask_sets.make(mask_settings.MaskSettings(), np.arange(len(faces)))
+  holes = mask_sets.make(
+    mask_settings.MaskSettings(), np.arange(len(faces)), 64, 64
+  )
   with progress.Progress(len(faces), description="search") as bar:
     found = search(
       reference_weights.load(arguments.shared / "reference/dcgan_width0.5.npz"),

@@ -35,7 +35,7 @@ def faces(shared):
     config.name = "folder"
     config.path = str(shared / "celeba" / "faces64" / f"{split}.zip")
     config.max_images = count
-    return data.load(config, "all").images
+    return data.load(config, "all", tiny.SHAPE).images
 
   mean = load("validation", 500).mean(axis=0, keepdims=True)
   return load("test", 64), np.uint8(mean.round())
@@ -97,7 +97,7 @@ def test_a_short_search_beats_the_mean_face(reference, faces):
     search_settings.resolve(config),
     tiny.mesh(4),
   )
-  masks = mask_sets.make(mask_settings.MaskSettings(), np.arange(4))
+  masks = mask_sets.make(mask_settings.MaskSettings(), np.arange(4), 64, 64)
   found = search(weights, pixels.to_float(originals), masks)
 
   def hole_error(completed):

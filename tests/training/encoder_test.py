@@ -63,7 +63,7 @@ def test_training_brings_the_error_in_the_hole_down(generated_share, mirrored):
   latents = np.random.default_rng(1).uniform(-1, 1, (2, tiny.LATENT_SIZE))
   faces = GENERATOR.apply(weights, np.float32(latents), train=False)
   images = np.uint8(np.round((np.asarray(faces) + 1) * 127.5))
-  masks = mask_sets.make(mask_settings.MaskSettings(), range(2))
+  masks = mask_sets.make(mask_settings.MaskSettings(), range(2), 64, 64)
   step = compiled_step(encoder, config)
   errors_ = []
   for _ in range(40):
@@ -120,7 +120,7 @@ def test_the_error_is_that_of_the_holes_pixels(mirrored):
   state = state.replace(variables=variables)
   rng = np.random.default_rng(2)
   images = rng.integers(0, 256, (4, 64, 64, 3), np.uint8)
-  mask = mask_sets.make(mask_settings.MaskSettings(), [0])
+  mask = mask_sets.make(mask_settings.MaskSettings(), [0], 64, 64)
   step = compiled_step(encoder, config)
   _, error = step(state, weights, images, mask, np.uint32(0))
   apply = jax.jit(GENERATOR.apply, static_argnames=("train", "method"))

@@ -25,7 +25,7 @@ def load(section="train", devices=4, **fields):
     config = tiny.encoder_config("", **fields)
   else:
     config = tiny.train_config(**fields)
-  return feed.load(config, section, tiny.mesh(devices))
+  return feed.load(config, section, tiny.SHAPE, tiny.mesh(devices))
 
 
 def seen(images, steps):
@@ -89,7 +89,7 @@ def test_what_does_not_fit_streams(
 ):
   monkeypatch.setattr(feed, "_device_memory", lambda: memory)
   config = tiny.train_config(**faces, data__placement=placement).data
-  source = feed.open_stream(config, tiny.mesh(4))
+  source = feed.open_stream(config, tiny.SHAPE, tiny.mesh(4))
   assert (source is not None) == streams
   assert source is None or source.count == 16
 

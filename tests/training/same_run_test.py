@@ -79,6 +79,8 @@ def test_a_free_field_may_change(section):
     ("train", "model.width", 0.5),
     ("train", "train.loss", "hinge"),
     ("train", "data.seed", 3),
+    ("train", "data.crop", "none"),
+    ("train", "model.image_channels", 1),
     ("encoder", "seed", 1),
     ("encoder", "encoder.rank", 3),
     ("encoder", "data.path", "elsewhere"),
@@ -103,6 +105,18 @@ def test_a_field_that_came_later_is_not_held_against_a_run():
   then, now = meta(config), meta(config)
   del then["config"]["train"]["flip"], then["config"]["model"]["dtype"]
   same_run.check(then, now, task.fixed_fields)
+
+
+def test_a_run_of_before_there_were_sizes_is_of_64_in_colour():
+  task, config, _ = TASKS["train"]
+  then, now = meta(config), meta(config)
+  del then["config"]["model"]["image_size"]
+  del then["config"]["model"]["image_channels"]
+  del then["config"]["data"]["crop"]
+  same_run.check(then, now, task.fixed_fields)
+  now["config"]["model"]["image_size"] = 128
+  with pytest.raises(errors.UserError, match=r"image_size=128 \(was 64\)"):
+    same_run.check(then, now, task.fixed_fields)
 
 
 def test_an_encoder_of_before_there_were_skips_has_none():

@@ -14,8 +14,8 @@ from typing import Any
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
+from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.reports import results
 from dcgan_inpaint.runtime import files
 
@@ -27,8 +27,8 @@ class Mask(NamedTuple):
     name: as in the rows.
     digest: of the set of masks.
     hole_share: the mean share of the hole, 0..1.
-    masked: uint8 [K, H, W, 3], the images with their holes.
-    completed: {method: uint8 [K, H, W, 3]}.
+    masked: uint8 [K, H, W, C], the images with their holes.
+    completed: {method: uint8 [K, H, W, C]}.
     metrics: {method: {metric: float [K]}}, of each image.
   """
 
@@ -55,7 +55,7 @@ def write(
     entries: of `results.collect`, with the rows of the job `benchmark`.
     summaries: {method: one line about it}, in the order of the methods.
     names: of the K images that are shown.
-    originals: uint8 [K, H, W, 3].
+    originals: uint8 [K, H, W, C].
     masks: what is shown of each mask.
   """
   content = {
@@ -98,5 +98,5 @@ def _file(name: str) -> str:
 def _picture(image: np.ndarray) -> str:
   """Returns an image as a data URI, in WebP: a third of a PNG's bytes."""
   file = io.BytesIO()
-  Image.fromarray(image).save(file, "webp", quality=90, method=6)
+  pictures.to_image(image).save(file, "webp", quality=90, method=6)
   return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
