@@ -34,7 +34,7 @@ setuptools.setup(
   package_dir={"dcgan_inpaint.configs": "configs"},
   package_data={
     # The model that comes with the package.
-    "dcgan_inpaint.pretrained": ["*.npz", "*.json", "*.md"],
+    "dcgan_inpaint.pretrained": ["*.npz", "*.json", "*.md", "*.xz"],
     "dcgan_inpaint.reports.html": ["page.*"],
     # Compiled where it runs.
     "dcgan_inpaint.networks.native": ["*.cc"],

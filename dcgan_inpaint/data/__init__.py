@@ -17,6 +17,7 @@ from typing import TypeAlias
 import ml_collections
 import numpy as np
 
+from dcgan_inpaint.data import ids
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import lists
 from dcgan_inpaint.runtime import sharding
@@ -74,7 +75,8 @@ def load(
 
   Args:
     config: the `data` section of the configuration: `name`, `path`,
-      `validation_path`, `test_path`, `crop`, `max_images` (0 = all) and `seed`.
+      `validation_path`, `test_path`, `ids`, `crop`, `max_images` (0 = all) and
+      `seed`.
     split: 'train', 'validation', 'test' or 'all', which is all three.
     image_shape: (S, S, C) of the images, that of the model.
     limit: as `config.max_images`, for a caller that needs no more; the lower
@@ -91,12 +93,13 @@ def load(
   _check(config, split)
   max_images = min(filter(None, (config.max_images, limit)), default=0)
   image_size, _, channels = image_shape
+  names = ids.read(config.ids, split) if config.ids else None
   if config.name == "celeba":
     from dcgan_inpaint.data import celeba
 
     path = lists.one_path(config.path, "config.data.path")
     return celeba.load(
-      path, split, image_size, max_images, rows, channels=channels
+      path, split, image_size, max_images, rows, channels=channels, ids=names
     )
   if config.name == "folder":
     from dcgan_inpaint.data import folder
@@ -110,6 +113,7 @@ def load(
       crop=config.crop,
       validation_path=config.validation_path,
       test_path=config.test_path,
+      ids=names,
       rows=rows,
     )
   from dcgan_inpaint.data import synthetic
@@ -134,17 +138,18 @@ def open_source(config: ml_collections.ConfigDict, split: str) -> Source:
     errors.UserError: as `load`; and for synthetic faces, which are not read.
   """
   _check(config, split)
+  names = ids.read(config.ids, split) if config.ids else None
   crop = "auto"
   if config.name == "celeba":
     from dcgan_inpaint.data import celeba
 
     path = lists.one_path(config.path, "config.data.path")
-    count, read = celeba.open_split(path, split)
+    count, read = celeba.open_split(path, split, names)
   elif config.name == "folder":
     from dcgan_inpaint.data import folder
 
     files = folder.list_split(
-      config.path, split, config.validation_path, config.test_path
+      config.path, split, config.validation_path, config.test_path, names
     )
     count, read = len(files), lambda i: files[i].read()
     crop = config.crop
@@ -202,6 +207,11 @@ def _check(config: ml_collections.ConfigDict, split: str) -> None:
   if config.name not in NAMES:
     raise errors.UserError(
       f"config.data.name={config.name!r}: choose one of {', '.join(NAMES)}"
+    )
+  if config.ids and config.name == "synthetic":
+    raise errors.UserError(
+      f"config.data.ids={config.ids!r}: drawn faces have no list of images; "
+      "leave it empty"
     )
   if split not in SPLITS:
     raise errors.UserError(

@@ -9,6 +9,7 @@ hand.
 
 import bisect
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Mapping
 import concurrent.futures
@@ -228,6 +229,7 @@ def load(
   rows: data.Rows | None = None,
   *,
   channels: int = 3,
+  ids: Collection[str] | None = None,
 ) -> data.ImageSet:
   """Loads one split of the prepared faces; never downloads anything.
 
@@ -239,6 +241,7 @@ def load(
     max_images: number of images from the first; 0 is all.
     rows: which of these are loaded; None is all.
     channels: 3 (RGB) or 1 (grey).
+    ids: names without suffixes of the images to use; None is all.
 
   Returns:
     The images in the order of CelebA's file names, '000001.jpg'.
@@ -246,7 +249,7 @@ def load(
   Raises:
     errors.UserError: nothing is prepared, or it is damaged.
   """
-  directory, total, read = _open(path, split)
+  directory, total, read = _open(path, split, ids)
   count = min(filter(None, (total, max_images)))
   loaded = range(count)[rows(count)] if rows else range(count)
   names = [""] * len(loaded)
@@ -268,13 +271,16 @@ def load(
 
 
 def open_split(
-  path: str | os.PathLike[str], split: str
+  path: str | os.PathLike[str],
+  split: str,
+  ids: Collection[str] | None = None,
 ) -> tuple[int, Callable[[int], bytes]]:
   """Opens one split of the prepared faces, to read them one by one.
 
   Args:
     path: as for `load`.
     split: as for `load`.
+    ids: as for `load`.
 
   Returns:
     count: number of images.
@@ -283,12 +289,14 @@ def open_split(
   Raises:
     errors.UserError: nothing is prepared, or it is damaged.
   """
-  _, count, read = _open(path, split)
+  _, count, read = _open(path, split, ids)
   return count, lambda position: read(position)["image"]
 
 
 def _open(
-  path: str | os.PathLike[str], split: str
+  path: str | os.PathLike[str],
+  split: str,
+  ids: Collection[str] | None,
 ) -> tuple[pathlib.Path, int, tfds_files.ReadExample]:
   """Returns the data set's folder, and what `tfds_files.open_split` does."""
   directory = tfds_files.find(path, CelebAFaces.name) if path else None
@@ -315,4 +323,16 @@ def _open(
     _, read_part = parts[part]
     return read_part(position - (ends[part - 1] if part else 0))
 
-  return directory, ends[-1], read
+  if ids is None:
+    return directory, ends[-1], read
+  positions = [
+    position
+    for position in range(ends[-1])
+    if pathlib.PurePosixPath(read(position)["name"].decode()).stem in ids
+  ]
+  if not positions:
+    raise errors.UserError(
+      f"config.data.ids names none of the {ends[-1]:,} images of the split "
+      f"{split!r} of {directory}"
+    )
+  return directory, len(positions), lambda i: read(positions[i])

@@ -4,6 +4,7 @@ Nothing is extracted to disk: a zip is read in place.
 """
 
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Sequence
 import functools
 import os
@@ -53,6 +54,7 @@ def load(
   crop: str = "auto",
   validation_path: str | Sequence[str] = "",
   test_path: str | Sequence[str] = "",
+  ids: Collection[str] | None = None,
   rows: data.Rows | None = None,
 ) -> data.ImageSet:
   """Loads the images of one split.
@@ -72,6 +74,7 @@ def load(
     crop: one of `decoding.CROPS`.
     validation_path: like `path`, for the validation split.
     test_path: like `path`, for the test split.
+    ids: names without suffixes of the images to use; None is all.
     rows: which of these are loaded; None is all.
 
   Returns:
@@ -84,7 +87,7 @@ def load(
       with a warning each, unless only some rows are loaded: the processes that
       load the others would not know of it.
   """
-  files = list_split(path, split, validation_path, test_path)
+  files = list_split(path, split, validation_path, test_path, ids)
   files = files[: max_images or None]
   count = len(files)
   if rows:
@@ -112,8 +115,28 @@ def list_split(
   split: str,
   validation_path: str | Sequence[str] = "",
   test_path: str | Sequence[str] = "",
+  ids: Collection[str] | None = None,
 ) -> list[File]:
   """Returns the files of one split; arguments and errors are as in `load`."""
+  files = _list_split(path, split, validation_path, test_path)
+  if ids is None:
+    return files
+  kept = [x for x in files if pathlib.PurePosixPath(x.name).stem in ids]
+  if not kept:
+    raise errors.UserError(
+      f"config.data.ids names none of the {len(files):,} images of the split "
+      f"{split!r}, such as {files[0].name}"
+    )
+  return kept
+
+
+def _list_split(
+  path: str | Sequence[str],
+  split: str,
+  validation_path: str | Sequence[str],
+  test_path: str | Sequence[str],
+) -> list[File]:
+  """Returns the files of one split, whatever their names."""
   own = {"validation": validation_path, "test": test_path}
   if split == "all":
     return list_files(

@@ -74,6 +74,12 @@ class Data:
     "size, and else centre.",
     spec.one_of("auto", "centre", "face128", "none"),
   )
+  ids: str = spec.field(
+    "",
+    "celeba and folder: a file that names the images to use, one a line, as in "
+    "CelebA's list_eval_partition.txt; pretrained = those that the packaged "
+    "model was trained and measured on; '' = all.",
+  )
   split: str = spec.field(
     "test",
     "The split that is inpainted; all is everything that path holds.",

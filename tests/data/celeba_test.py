@@ -153,6 +153,20 @@ def test_all_splits_several_shards_and_the_first_images(
   np.testing.assert_array_equal(first.images, loaded.images[:9])
 
 
+def test_only_faces_of_a_list_are_loaded(prepared):
+  whole = celeba.load(prepared, "all", 64)
+  kept = {whole.names[i].removesuffix(".jpg") for i in (1, 4, 5)}
+  faces = celeba.load(prepared, "all", 64, ids=kept)
+  assert faces.names == [whole.names[i] for i in (1, 4, 5)]
+  np.testing.assert_array_equal(faces.images, whole.images[[1, 4, 5]])
+  count, read = celeba.open_split(prepared, "all", ids=kept)
+  assert count == 3
+  _, read_all = celeba.open_split(prepared, "all")
+  assert read(2) == read_all(5)
+  with pytest.raises(errors.UserError, match=r"config\.data\.ids names none"):
+    celeba.load(prepared, "all", 64, ids={"999999"})
+
+
 def test_at_128_every_pixel_of_the_crop_is_stored(official, prepared, tmp_path):
   source = official / "img_align_celeba.zip"
   assert celeba.prepare(source, tmp_path, 128) == COUNTS

@@ -20,6 +20,7 @@ def config(**fields):
     "validation_path": "",
     "test_path": "",
     "crop": "auto",
+    "ids": "",
     "max_images": 0,
     "seed": 0,
   }
