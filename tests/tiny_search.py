@@ -40,6 +40,8 @@ class Critic(nn.Module):
 class Parts(nn.Module):
   """The smallest G with inner activations, of two layers."""
 
+  layers = 2
+
   def setup(self):
     self.dense = nn.Dense(4 * 4 * 2)
     self.middle = nn.Dense(24)

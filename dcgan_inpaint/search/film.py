@@ -12,6 +12,7 @@ from dcgan_inpaint.search import compiled_search
 from dcgan_inpaint.search import details
 from dcgan_inpaint.search import ensemble
 from dcgan_inpaint.search import latent_search
+from dcgan_inpaint.search import settings as search_settings
 
 
 def path(
@@ -59,6 +60,7 @@ def path(
     seen,
     np.broadcast_to(mask, (len(seen), *mask.shape)),
     search.settings.detail_gain,
+    seen.shape[1] / search_settings.SIDE,
   )
 
 

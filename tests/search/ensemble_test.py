@@ -6,6 +6,7 @@ from dcgan_inpaint.search import blending
 from dcgan_inpaint.search import details
 from dcgan_inpaint.search import ensemble
 from dcgan_inpaint.search import film
+from dcgan_inpaint.search import settings as search_settings
 
 # --- the completed image ------------------------------------------------------
 
@@ -235,7 +236,12 @@ def test_encoders_that_do_not_start_the_search_are_not_run():
   )
 
 
-def test_the_details_of_the_mean_are_strengthened_where_it_is_asked_for():
+@pytest.mark.parametrize("scale", [1, 2])
+def test_the_details_of_the_mean_are_strengthened_where_it_is_asked_for(
+  monkeypatch, scale
+):
+  # As if these images were as large as faces, or twice as large.
+  monkeypatch.setattr(search_settings, "SIDE", tiny_search.SIDE / scale)
   images, masks = tiny_search.some_images()
   options = {"steps": 5, "mirrored": True}
   mean, strong = (
@@ -244,7 +250,7 @@ def test_the_details_of_the_mean_are_strengthened_where_it_is_asked_for():
     )
     for gain in (1.0, 3.0)
   )
-  expected = details.strengthen(mean.generated, masks, 3.0)
+  expected = details.strengthen(mean.generated, masks, 3.0, scale)
   assert np.abs(expected - mean.generated).max() > 0.05
   np.testing.assert_allclose(strong.generated, expected, atol=1e-6)
   np.testing.assert_array_equal(
@@ -252,12 +258,16 @@ def test_the_details_of_the_mean_are_strengthened_where_it_is_asked_for():
   )
 
 
+@pytest.mark.parametrize("scale", [1, 2])
 @pytest.mark.parametrize("mode", blending.MODES)
-def test_what_is_generated_is_blended_as_the_settings_say(mode):
+def test_what_is_generated_is_blended_as_the_settings_say(
+  monkeypatch, mode, scale
+):
+  monkeypatch.setattr(search_settings, "SIDE", tiny_search.SIDE / scale)
   images, masks = tiny_search.some_images()
   search = tiny_search.make(blending=mode, steps=2)
   found = search(tiny_search.SKETCH_WEIGHTS, images, masks)
-  expected = blending.blend(mode, found.generated, images, masks)
+  expected = blending.blend(mode, found.generated, images, masks, scale)
   np.testing.assert_array_equal(found.completed, expected)
   pasted = np.where(masks > 0.5, images, found.generated)
   assert (mode == "paste") == np.array_equal(found.completed, pasted)
