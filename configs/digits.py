@@ -3,18 +3,10 @@ r"""A DCGAN of handwritten digits: 32x32 pixels, grey, from a folder.
   python -m dcgan_inpaint.main --config=configs/digits.py \
       --config.data.path=digits --workdir=runs/digits
 
-A folder of anything will do. The 1,797 digits of scikit-learn (8x8 pixels,
-which are enlarged) are written into one by
-
-  import os
-  import numpy as np
-  from PIL import Image
-  from sklearn import datasets
-
-  os.makedirs("digits", exist_ok=True)
-  for number, digit in enumerate(datasets.load_digits().images):
-    image = Image.fromarray(np.uint8(np.minimum(255, 16 * digit)))
-    image.save(f"digits/{number:04d}.png")
+A folder of anything will do. With scikit-learn installed, its 1,797 digits are
+in `sklearn.datasets.load_digits().images`, 8x8 pixels of 0 to 16, which are
+enlarged here. Save each into the folder as a PNG file:
+`PIL.Image.fromarray(np.uint8(np.minimum(255, 16 * digit))).save(path)`.
 """
 
 from dcgan_inpaint import config as defaults

@@ -4,15 +4,11 @@ r"""A DCGAN of 128x128 faces, from folders or zips of image files.
       --config.data.path=faces --workdir=runs/faces128
 
 The face of CelebA's aligned images (178x218) is 128 pixels wide there, so that
-nothing of it is lost; of other images the centre square is taken
-(--config.data.crop). By a hash of their names 5 % of the files are held out
-for validation and 5 % for testing; held-out folders of their own are
---config.data.validation_path and --config.data.test_path. An encoder for it,
-and everything else, takes the size from the model:
-
-  python -m dcgan_inpaint.main --config=configs/encoder.py \
-      --config.checkpoint.path=runs/faces128 --config.data.name=folder \
-      --config.data.path=faces --workdir=runs/encoder128
+nothing of it is lost; of other images the centre square is taken, or all of it
+with --config.data.crop=none. By a hash of their names 5 % of the files are held
+out for validation and 5 % for testing; folders of their own for these are named
+as --config.data.validation_path=DIR and --config.data.test_path=DIR. Everything
+else, such as an encoder by `configs/encoder.py`, takes the size from the model.
 
 The rule of the layers is in `networks/dcgan.py`; the added one takes about as
 many operations as each of the others. 32, 64 or 256 pixels are

@@ -172,7 +172,7 @@ def test_a_config_that_is_not_there_is_refused_with_the_near_ones(
 @pytest.mark.parametrize(
   "words, parts",
   [
-    (["--config.model.image_size=3"], ["model.image_size", "latent_size"]),
+    (["--config.model.latents=3"], ["model.latents", "latent_size"]),
     (["--config.train.stepz=3"], ["train.stepz", "config.train.steps"]),
     (["--config.train.stepz", "3"], ["train.stepz", "config.train.steps"]),
     (["--noconfig.train.flop"], ["train.flop", "config.train.flip"]),
