@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import process
 
 if TYPE_CHECKING:
   from dcgan_inpaint.search import settings as search_settings
@@ -40,6 +41,7 @@ def load_pretrained(path: str = "pretrained") -> trained_model.TrainedModel:
   from dcgan_inpaint.runtime import sharding
   from dcgan_inpaint.search import trained_model
 
+  process.check_not_forked()
   settings = config_lib.checkpoint()
   settings.path = path
   return trained_model.load(settings, sharding.create_mesh())
@@ -79,11 +81,13 @@ def inpaint(
     are the input's, to the bit.
 
   Raises:
-    errors.UserError: an argument has a wrong shape, type, range or name.
+    errors.UserError: an argument has a wrong shape, type, range or name;
+      or the process is a fork of one that has used JAX.
   """
   from dcgan_inpaint import pixels
   from dcgan_inpaint.search import trained_model
 
+  process.check_not_forked()
   images, masks = np.asarray(images), np.asarray(masks)
   if model is None:
     model = _pretrained()

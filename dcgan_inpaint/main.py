@@ -27,6 +27,7 @@ from dcgan_inpaint import command_line
 from dcgan_inpaint import config as config_lib
 from dcgan_inpaint.jobs import names
 from dcgan_inpaint.reports import results
+from dcgan_inpaint.runtime import cache
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import files
 from dcgan_inpaint.runtime import lock
@@ -118,7 +119,7 @@ def _run(config: Any, workdir: str) -> None:
   if jax.process_index() == 0:
     path = results.write(workdir, config.job, config, rows)
     print(results.tables(rows))
-    print(f"results: {path}")
+    print(f"results: {errors.printable(str(path))}")
   failed = sum(row.get("failed", 0) for row in rows)
   if failed:
     raise errors.UserError(
@@ -183,6 +184,7 @@ def main(argv: list[str]) -> None:
     # Before anything else: threads keep the settings that they start with, and
     # what JAX computes before processes are joined, it computes alone.
     process.keep_freed_memory()
+    process.end_on_interrupt()
     processes = sharding.start_processes(
       _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
     )
@@ -190,14 +192,23 @@ def main(argv: list[str]) -> None:
       process.own_standard_output()
     config, workdir = _check(argv)
     if _COMPILATION_CACHE.value:
-      cache = os.path.expanduser(_COMPILATION_CACHE.value)
-      jax.config.update("jax_compilation_cache_dir", cache)
-    logging.get_absl_handler().addFilter(process.is_for_the_user)
+      programs = os.path.expanduser(_COMPILATION_CACHE.value)
+      jax.config.update("jax_compilation_cache_dir", programs)
+      cache.heal_programs(programs)
+    process.report_threads_in_a_line()
+    for one in (
+      process.is_for_the_user,
+      process.shorten,
+      process.escape_arguments,
+    ):
+      logging.get_absl_handler().addFilter(one)
     _check_devices(workdir, processes)
     with lock.hold(workdir):
       _run(config, workdir)
   except errors.Stopped as stopped:
-    print(f"{stopped}; resume by running the same command")
+    print(
+      f"{errors.printable(str(stopped))}; resume by running the same command"
+    )
   except errors.UserError as error:
     _fail(str(error))
   except Exception as error:

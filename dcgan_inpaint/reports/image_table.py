@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import files
 
 
@@ -34,6 +35,29 @@ def create(
   """
   with _open(_path(workdir, jax.process_index()), columns) as write:
     yield write
+
+
+def cell(value: Any) -> Any:
+  """Returns a value as a table may hold it.
+
+  Args:
+    value: a number, or a text that may be a file's name or a message on it.
+
+  Returns:
+    A text is printable, and what a spreadsheet would take for a formula has an
+    apostrophe before it.
+  """
+  if not isinstance(value, str):
+    return value
+  text = errors.printable(value)
+  if not text.startswith(("=", "+", "-", "@")):
+    return text
+  try:
+    for word in text.split():
+      float(word)
+    return text
+  except ValueError:
+    return f"'{text}"
 
 
 def merge(workdir: pathlib.Path, columns: Sequence[str]) -> None:
@@ -67,15 +91,13 @@ def _open(
   path: pathlib.Path, columns: Sequence[str]
 ) -> Iterator[Callable[[dict[str, Any]], None]]:
   files.set_aside(path)
-  # File names may hold bytes that are not valid text.
-  with path.open(
-    "w", newline="", encoding="utf-8", errors="backslashreplace"
-  ) as file:
+  # A new file: nothing is written through a link.
+  with path.open("x", newline="", encoding="utf-8") as file:
     writer = csv.DictWriter(file, columns)
     writer.writeheader()
 
     def write(row: dict[str, Any]) -> None:
-      writer.writerow(row)
+      writer.writerow({name: cell(value) for name, value in row.items()})
       file.flush()
 
     yield write

@@ -109,7 +109,7 @@ def _text(value: Any) -> str:
   ):
     large = 1000 <= abs(float(value)) < math.inf
     return f"{value:.0f}" if large else f"{value:.4g}"
-  return str(value)
+  return errors.printable(str(value))
 
 
 def collect(

@@ -1,17 +1,55 @@
-"""A disk cache of arrays that take seconds to compute."""
+"""What takes seconds to make and is kept on disk: arrays, compiled programs."""
 
 from collections.abc import Callable
 import contextlib
+import glob
 import hashlib
+import io
+import os
 import pathlib
+import re
 from types import ModuleType
 from typing import Any
+import warnings
 
+from absl import logging
 import numpy as np
 
 from dcgan_inpaint.runtime import files
+from dcgan_inpaint.runtime import untrusted
+
+_DAMAGED_PROGRAM = re.compile(
+  "Error reading persistent compilation cache entry for '(.+?)'"
+)
 
 FOLDER = "~/.cache/dcgan_inpaint/arrays"
+
+
+def heal_programs(folder: str | os.PathLike[str]) -> None:
+  """Removes damaged programs from JAX's cache when it comes upon them.
+
+  JAX only warns, compiles anew and leaves the file, to warn again in every
+  later run.
+
+  Args:
+    folder: `jax_compilation_cache_dir`.
+  """
+  show = warnings.showwarning
+
+  def remove(message: Warning | str, *details: Any, **more: Any) -> None:
+    found = _DAMAGED_PROGRAM.match(str(message))
+    if not found:
+      show(message, *details, **more)
+      return
+    # The warning tells the function, of which few programs are kept.
+    for entry in pathlib.Path(folder).glob(f"{glob.escape(found[1])}-*"):
+      with contextlib.suppress(OSError):
+        entry.unlink()
+    logging.warning(
+      "a damaged program is removed from %s, and compiled anew", folder
+    )
+
+  warnings.showwarning = remove
 
 
 def array(
@@ -32,19 +70,15 @@ def array(
   key = repr((made_by, arguments)).encode()
   path = pathlib.Path(FOLDER).expanduser()
   path /= f"{hashlib.sha256(key).hexdigest()[:16]}.npy"
-  # One that is missing or damaged is made again.
-  with (
-    contextlib.suppress(OSError, ValueError, EOFError),
-    # numpy leaves a file open that it cannot read.
-    path.open("rb") as file,
-  ):
-    return np.load(file, allow_pickle=False)
+  # One that is missing, damaged or without a digest is made again.
+  with contextlib.suppress(OSError, ValueError):
+    content = path.read_bytes()
+    if files.is_sealed(content):
+      return untrusted.read_array(content)
   made = make()
+  stored = io.BytesIO()
+  np.save(stored, made, allow_pickle=False)
   # Where nothing can be stored, it is made every time.
-  with (
-    contextlib.suppress(OSError),
-    files.replacing(path) as whole,
-    whole.open("wb") as file,
-  ):
-    np.save(file, made, allow_pickle=False)
+  with contextlib.suppress(OSError), files.replacing(path) as whole:
+    whole.write_bytes(files.seal(stored.getvalue()))
   return made

@@ -6,10 +6,20 @@ import re
 
 # The disk is full, or a quota or a limit on a file's size is reached.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# A file or a disk cannot be used.
+# A file or a disk cannot be used, or too many files are open.
 _REFUSED = (
-  errno.EACCES, errno.EIO, errno.ENAMETOOLONG, errno.EPERM, errno.EROFS,
+  errno.EACCES,
+  errno.EIO,
+  errno.EMFILE,
+  errno.ENAMETOOLONG,
+  errno.ENFILE,
+  errno.EPERM,
+  errno.EROFS,
   errno.ESTALE,
+)
+# A file is where a folder should be, or the other way round.
+_MISPLACED = (
+  errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENOTDIR, errno.ENOTEMPTY,
 )  # fmt: skip
 # TensorStore, which writes checkpoints, has the number in its message alone.
 _NUMBER = re.compile(r"os_error_code='(\d+)'")
@@ -25,14 +35,29 @@ class UserError(ValueError):
   """
 
   def __str__(self) -> str:
-    # A file's name or a library's message may contain line breaks or control
-    # sequences of a terminal.
-    return "".join(
-      character
-      if character.isprintable()
-      else character.encode("unicode_escape").decode()
-      for character in super().__str__()
-    )
+    return printable(super().__str__())
+
+
+def printable(text: str) -> str:
+  """Returns a text of one line that does nothing to a terminal.
+
+  A file's name or a library's message may hold line breaks, control sequences
+  or bytes that are no text.
+
+  Args:
+    text: anything.
+
+  Returns:
+    The text, with escapes of Python for all that is not printable.
+  """
+  if text.isprintable():
+    return text
+  return "".join(
+    character
+    if character.isprintable()
+    else character.encode("unicode_escape").decode()
+    for character in text
+  )
 
 
 class Stopped(Exception):
@@ -62,38 +87,62 @@ def check_choice(field: str, value: str, choices: Iterable[str]) -> None:
 def advice(error: BaseException) -> str | None:
   """Returns a line on a failure of the machine, or None for any other error.
 
+  Args:
+    error: what was raised; its causes are searched too.
+  """
+  kind, reason = _failure(error)
+  return _ADVICE[kind].format(reason=reason) if kind else None
+
+
+def of_machine(error: BaseException) -> bool:
+  """Tells whether the machine failed: its memory, its disk or its files.
+
   Such a failure is nobody's mistake, and says nothing about the file, image or
   checkpoint that was in use.
 
   Args:
     error: what was raised; its causes are searched too.
   """
+  return _failure(error)[0] not in ("", "misplaced")
+
+
+_ADVICE = {
+  "full": "the disk is full ({reason}): make room and run the same command "
+  "again; what is saved already is intact",
+  "refused": "a file cannot be used ({reason}): correct that and run the same "
+  "command again",
+  "misplaced": "something else is in the place of a file or folder ({reason}): "
+  "move it away and run the same command again",
+  "late": "a save took too long by the clock ({reason}): run the same command "
+  "again; what is saved already is intact",
+  "memory": "out of memory ({reason})",
+}
+
+
+def _failure(error: BaseException) -> tuple[str, str]:
+  """Returns a key of `_ADVICE`, or '', and what the system says."""
   if isinstance(error, OSError):
     number, reason = error.errno, str(error)
   else:
     reason = str(error).strip().partition("\n")[0]
     found = _NUMBER.search(str(error))
     number = int(found[1]) if found else None
-  if number in _FULL:
-    return (
-      f"the disk is full ({reason}): make room and run the same command again; "
-      "what is saved already is intact"
-    )
-  if number in _REFUSED:
-    return (
-      f"a file cannot be used ({reason}): correct that and run the same "
-      "command again"
-    )
-  # Orbax times a save by the wall clock, which may jump ahead.
-  if isinstance(error, TimeoutError):
-    return (
-      f"a save took too long by the clock ({reason}): run the same command "
-      "again; what is saved already is intact"
-    )
-  # XLA has no class of its own for a device that is out of memory.
-  if isinstance(error, MemoryError) or reason.startswith("RESOURCE_EXHAUSTED"):
-    return f"out of memory ({reason})"
+  kinds = {"full": _FULL, "refused": _REFUSED, "misplaced": _MISPLACED}
+  for kind, numbers in kinds.items():
+    if number in numbers:
+      return kind, reason
+  if isinstance(error, TimeoutError):  # Of Orbax.
+    return "late", reason
+  # XLA has no class of its own for a device that is out of memory, and more
+  # than one way to say it.
+  if (
+    isinstance(error, MemoryError)
+    or number == errno.ENOMEM
+    or reason.startswith("RESOURCE_EXHAUSTED")
+    or (isinstance(error, RuntimeError) and "out of memory" in reason.lower())
+  ):
+    return "memory", reason or type(error).__name__
   cause = error.__cause__
   if cause is None and not error.__suppress_context__:
     cause = error.__context__
-  return advice(cause) if cause else None
+  return _failure(cause) if cause else ("", "")

@@ -15,6 +15,8 @@ import fcntl
 import os
 import pathlib
 import socket
+import stat
+from typing import TextIO
 
 from absl import logging
 import jax
@@ -35,12 +37,14 @@ def hold(workdir: str | os.PathLike[str]) -> Iterator[None]:
     Nothing.
 
   Raises:
-    errors.UserError: another run holds it; the message says which.
+    errors.UserError: another run holds it, and the message says which; or
+      something else is in the place of the lock.
   """
   if jax.process_index():
     yield
     return
-  with (pathlib.Path(workdir) / ".lock").open("a+") as file:
+  path = pathlib.Path(workdir) / ".lock"
+  with _open(path) as file:
     try:
       fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -60,3 +64,22 @@ def hold(workdir: str | os.PathLike[str]) -> Iterator[None]:
       file.write(f"process {os.getpid()} of {socket.gethostname()} ({since})")
       file.flush()
     yield
+
+
+def _open(path: pathlib.Path) -> TextIO:
+  """Opens the file of the lock, and nothing else that may have its name."""
+  wrong = errors.UserError(
+    f"{path} is no regular file: remove it, or choose another --workdir"
+  )
+  # Neither is a link followed, nor does a FIFO wait for its other end.
+  flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+  try:
+    opened = os.open(path, flags, 0o666)
+  except OSError as error:
+    if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+      raise wrong from None
+    raise
+  if not stat.S_ISREG(os.fstat(opened).st_mode):
+    os.close(opened)
+    raise wrong
+  return open(opened, "a+")  # noqa: SIM115 (The caller closes it.)

@@ -1,11 +1,19 @@
 """What concerns the process as a whole: its memory, its output and its end."""
 
 import ctypes
+import functools
 import logging
+import multiprocessing
+import numbers
 import os
 import pathlib
+import signal
 import sys
+import threading
+from typing import Any
 from typing import NoReturn
+
+from dcgan_inpaint.runtime import errors
 
 
 def keep_freed_memory() -> None:
@@ -46,10 +54,135 @@ def is_for_the_user(record: logging.LogRecord) -> bool:
   Args:
     record: of absl's handler.
   """
+  return record.levelno >= logging.WARNING or _is_ours(record)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
   package = pathlib.Path(__file__).resolve().parents[1]
-  return record.levelno >= logging.WARNING or (
-    pathlib.Path(record.pathname).resolve().is_relative_to(package)
-  )
+  return pathlib.Path(record.pathname).resolve().is_relative_to(package)
+
+
+def shorten(record: logging.LogRecord) -> bool:
+  """Leaves a line of what a library logs, without tracebacks.
+
+  What ends the job is raised in its own thread as well, with its traceback
+  where nobody expects it. A full disk makes Orbax log the same from a hundred
+  places.
+
+  Args:
+    record: of absl's handler, which is changed.
+
+  Returns:
+    True: the record is logged.
+  """
+  if not _is_ours(record):
+    record.msg = record.getMessage().strip().partition("\n")[0]
+    record.args, record.exc_info, record.exc_text = None, None, None
+    record.stack_info = None
+  return True
+
+
+def report_threads_in_a_line() -> None:
+  """Lets what is raised where nobody can catch it print a line, or nothing."""
+
+  def thread(raised: threading.ExceptHookArgs) -> None:
+    if raised.exc_type is not SystemExit:
+      name = raised.thread.name if raised.thread else "a thread"
+      logging.getLogger("absl").warning(
+        "%s ended by %s: %s", name, raised.exc_type.__name__,
+        _first_line(raised.exc_value),
+      )  # fmt: skip
+
+  def ignored(raised: Any) -> None:
+    # TensorStore goes on writing for a loop that has ended by an error.
+    if "loop is closed" not in str(raised.exc_value):
+      logging.getLogger("absl").warning(
+        "ignored %s: %s", raised.exc_type.__name__,
+        _first_line(raised.exc_value),
+      )  # fmt: skip
+
+  threading.excepthook = thread
+  sys.unraisablehook = ignored
+
+
+def _first_line(error: BaseException | None) -> str:
+  return str(error).strip().partition("\n")[0]
+
+
+def escape_arguments(record: logging.LogRecord) -> bool:
+  """Makes what a log record was given printable, such as a file's name.
+
+  Args:
+    record: of absl's handler, whose arguments are changed.
+
+  Returns:
+    True: the record is logged.
+  """
+  if isinstance(record.args, tuple):
+    record.args = tuple(
+      value
+      if value is None or isinstance(value, numbers.Number)
+      else _Printable(value)
+      for value in record.args
+    )
+  return True
+
+
+class _Printable:
+  """A value whose texts are printable."""
+
+  def __init__(self, value: object):
+    self._value = value
+
+  def __str__(self) -> str:
+    return errors.printable(str(self._value))
+
+  def __repr__(self) -> str:
+    return errors.printable(repr(self._value))
+
+
+def end_on_interrupt() -> None:
+  """Lets Ctrl-C (SIGINT) end the process at once, with a line.
+
+  Nothing needs to be put in order, as a kill leaves nothing in disorder; and a
+  library that is at work may not pass a `KeyboardInterrupt` on.
+  """
+  if (
+    threading.current_thread() is not threading.main_thread()
+    or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+  ):
+    return  # Or it is ignored, as in the background of a script.
+
+  def end(*unused: object) -> None:
+    # A line of its own: a bar may be in the middle of one.
+    sys.stderr.write("\ninterrupted; resume by running the same command\n")
+    for child in multiprocessing.active_children():
+      child.kill()
+    leave(128 + signal.SIGINT)
+
+  signal.signal(signal.SIGINT, end)
+
+
+def check_not_forked() -> None:
+  """Refuses to go on in a fork of a process that has computed with JAX.
+
+  JAX's threads are not there after a fork, and whoever waits for them waits for
+  ever.
+
+  Raises:
+    errors.UserError: this process is a fork of the one that called it first.
+  """
+  if _first_process() != os.getpid():
+    raise errors.UserError(
+      f"process {os.getpid()} is a fork of one that has used JAX, which hangs "
+      "there: start processes by spawn, as multiprocessing.get_context('spawn')"
+    )
+
+
+@functools.cache
+def _first_process() -> int:
+  """Returns the process that called it first, in forks of that one, too."""
+  return os.getpid()
 
 
 def leave(status: int) -> NoReturn:

@@ -103,10 +103,16 @@ def _find_cluster() -> tuple[str, int | None]:
 
   The name is '' if there is none; the number is None if JAX must find it.
   """
-  tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
-  if tasks > 1:
-    return "SLURM", tasks
-  if "JOB_COMPLETION_INDEX" in os.environ:
+  # One that is set and empty says nothing.
+  tasks = os.environ.get("SLURM_STEP_NUM_TASKS") or "1"
+  if not tasks.isdecimal():
+    raise errors.UserError(
+      f"SLURM_STEP_NUM_TASKS={tasks!r} is no number: start the job by srun, or "
+      "give --num_processes=1 for this process alone"
+    )
+  if int(tasks) > 1:
+    return "SLURM", int(tasks)
+  if os.environ.get("JOB_COMPLETION_INDEX"):
     return "Kubernetes", None
   chips = glob.glob("/dev/accel[0-9]*") + glob.glob("/dev/vfio/[0-9]*")
   if chips and importlib.util.find_spec("libtpu"):

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from dcgan_inpaint import config
 from dcgan_inpaint.networks import convolutions
 from dcgan_inpaint.networks import losses
 from dcgan_inpaint.networks import native
+from dcgan_inpaint.runtime import files
 from dcgan_inpaint.search import bundle
 from dcgan_inpaint.search import compiled_search
 from dcgan_inpaint.search import settings as search_settings
@@ -299,3 +301,42 @@ def test_processes_build_it_together_and_later_ones_find_it(tmp_path):
   out, log = start(tmp_path).communicate(timeout=120)
   assert out == "called\n", log
   assert library.stat().st_mtime_ns == built
+
+
+@needs_native
+@pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler")
+@pytest.mark.slow
+def test_a_damaged_library_is_built_anew(tmp_path):
+  assert start(tmp_path).communicate(timeout=240)[0] == "called\n"
+  folder = tmp_path / ".cache/dcgan_inpaint/native"
+  (library,) = folder.glob("*.so")
+  assert folder.stat().st_mode & 0o077 == 0
+  whole = library.read_bytes()
+  flipped = bytearray(whole)
+  flipped[len(whole) // 2] ^= 1
+  folder.chmod(0o777)
+  for damaged in (whole[: len(whole) // 2], bytes(flipped), b""):
+    library.write_bytes(damaged)
+    out, log = start(tmp_path).communicate(timeout=240)
+    assert out == "called\n", log
+    assert files.is_sealed(library.read_bytes())
+  assert folder.stat().st_mode & 0o022 == 0
+
+
+@pytest.mark.slow
+def test_a_compiler_that_hangs_is_given_up(tmp_path):
+  compiler = tmp_path / "slow"
+  compiler.write_text(
+    '#!/bin/sh\n[ "$1" = --version ] || { sleep 600 & sleep 600; }\n'
+  )
+  compiler.chmod(0o755)
+  program = (
+    "from dcgan_inpaint.networks import native\n"
+    "native._COMPILER_SECONDS = 2\nprint(native.build())\n"
+  )
+  started = time.monotonic()
+  process = start(tmp_path, program, CXX=str(compiler))
+  out, log = process.communicate(timeout=120)
+  assert "more than 2 seconds" in out and "slower convolutions" in log
+  assert time.monotonic() - started < 60
+  assert not list((tmp_path / ".cache/dcgan_inpaint/native").iterdir())

@@ -1,3 +1,7 @@
+import io
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -58,7 +62,24 @@ def test_another_source_or_version_is_another_array(tmp_path):
   assert make.calls == 4
 
 
-@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY\x01", b"no array", None])
+def npz():
+  packed = io.BytesIO()
+  np.savez(packed, np.ones(3))
+  return packed.getvalue()
+
+
+def huge():
+  """An array whose header says that it has 728 TB."""
+  stored = io.BytesIO()
+  np.save(stored, np.ones(3, np.uint8))
+  return stored.getvalue().replace(
+    b"(3,), }" + b" " * 14, b"(728000000000000,), }"
+  )
+
+
+@pytest.mark.parametrize(
+  "damage", [b"", b"\x93NUMPY\x01", b"no array", None, npz(), huge()]
+)
 def test_a_damaged_file_is_made_again(folder, damage):
   make = Maker()
   cache.array(make, [cache])
@@ -69,6 +90,74 @@ def test_a_damaged_file_is_made_again(folder, damage):
   assert path.read_bytes() == whole
 
 
+def test_any_changed_bit_is_noticed(folder):
+  make = Maker()
+  cache.array(make, [cache])
+  (path,) = folder.iterdir()
+  whole = path.read_bytes()
+  for place in range(len(whole)):
+    content = bytearray(whole)
+    content[place] ^= 4
+    path.write_bytes(content)
+    np.testing.assert_array_equal(cache.array(make, [cache]), make())
+    assert path.read_bytes() == whole
+
+
+def test_what_is_kept_is_an_array_of_numpy(folder):
+  cache.array(Maker(), [cache])
+  (path,) = folder.iterdir()
+  np.testing.assert_array_equal(np.load(path, allow_pickle=False), Maker()())
+
+
 def test_where_nothing_can_be_kept_it_is_made(folder):
   folder.write_text("a file in the place of the folder")
   assert cache.array(Maker(), [cache]).shape == (2, 5)
+
+
+# Twice the same program, once damaged on disk.
+HEAL = """
+import pathlib, sys
+import jax
+from dcgan_inpaint.runtime import cache
+
+folder = pathlib.Path(sys.argv[1])
+jax.config.update("jax_compilation_cache_dir", str(folder))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+cache.heal_programs(folder)
+
+def heal_me(x):
+  return x * 2 + 1
+
+print(jax.jit(heal_me)(3.0))
+"""
+
+
+def test_a_damaged_program_is_removed_once(tmp_path):
+  def run():
+    done = subprocess.run(
+      [sys.executable, "-c", HEAL, str(tmp_path)],
+      capture_output=True,
+      text=True,
+      check=True,
+    )
+    assert done.stdout.split() == ["7.0"]
+    return done.stderr
+
+  def entries():
+    return [
+      path
+      for path in tmp_path.glob("jit_heal_me-*")
+      if not path.name.endswith("atime")
+    ]
+
+  assert "damaged" not in run()
+  (entry,) = entries()
+  whole = entry.read_bytes()
+  entry.write_bytes(whole[: len(whole) // 2])
+  said = run()
+  assert said.count("a damaged program is removed") == 1
+  assert "Error reading" not in said
+  (entry,) = entries()
+  assert len(entry.read_bytes()) > len(whole) // 2
+  assert "damaged" not in run()

@@ -82,3 +82,25 @@ def test_a_file_system_without_locks_is_named(
     pass
   (warning,) = caplog.messages
   assert str(tmp_path) in warning and os.strerror(number) in warning
+
+
+@pytest.mark.parametrize(
+  "make",
+  [
+    lambda path: path.symlink_to(path.with_name("own")),
+    lambda path: path.symlink_to(path.with_name("missing")),
+    lambda path: os.mkfifo(path),
+    lambda path: path.mkdir(),
+  ],
+  ids=["link", "dangling", "fifo", "folder"],
+)
+def test_what_is_in_the_place_of_the_lock_is_named_and_left(tmp_path, make):
+  (tmp_path / "own").write_text("own")
+  make(tmp_path / ".lock")
+  with (
+    pytest.raises(errors.UserError, match=r"\.lock"),
+    lock.hold(tmp_path),
+  ):
+    pass
+  assert (tmp_path / "own").read_text() == "own"
+  assert {x.name for x in tmp_path.iterdir()} == {"own", ".lock"}

@@ -74,6 +74,21 @@ def test_one_process_alone_joins_nobody(joined, given):
   assert not joined
 
 
+@pytest.mark.parametrize(
+  "name", ["SLURM_STEP_NUM_TASKS", "JOB_COMPLETION_INDEX"]
+)
+def test_a_variable_that_is_empty_names_no_cluster(joined, monkeypatch, name):
+  monkeypatch.setenv(name, "")
+  assert sharding.start_processes() == 1
+  assert not joined
+
+
+def test_a_number_of_tasks_that_is_none_is_refused(joined, monkeypatch):
+  monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "many")
+  with pytest.raises(errors.UserError, match="SLURM_STEP_NUM_TASKS='many'"):
+    sharding.start_processes()
+
+
 def test_the_flags_override_the_environment(joined, monkeypatch):
   monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
   assert sharding.start_processes("host:1234", 2, 1) == 2

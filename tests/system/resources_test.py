@@ -91,6 +91,7 @@ def test_a_full_disk_ends_in_a_line_and_costs_no_checkpoint(full_disk):
   assert len(lines) == 1, err
   (line,) = lines
   assert os.strerror(errno.ENOSPC) in line
+  assert "Traceback" not in err and len(err.splitlines()) < 60
 
 
 @pytest.mark.slow
@@ -167,6 +168,32 @@ def test_a_save_that_the_clock_cuts_short_ends_in_a_line():
   # As Orbax raises it where the clock jumps ahead during a save.
   error = TimeoutError("ChainedFuture completed 0/4 futures but timed out")
   assert str(error) in errors.advice(error)
+
+
+@pytest.mark.parametrize(
+  "number", [errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EMFILE]
+)
+def test_a_file_in_the_place_of_a_folder_ends_in_a_line(number):
+  error = OSError(number, os.strerror(number), "runs/a/samples")
+  assert "runs/a/samples" in errors.advice(error)
+  # It may be a checkpoint's own fault; too many open files are not.
+  assert errors.of_machine(error) == (number == errno.EMFILE)
+
+
+@pytest.mark.parametrize(
+  "error",
+  [
+    jax.errors.JaxRuntimeError(
+      "INTERNAL: Error dispatching computation: Out of memory allocating 9 B"
+    ),
+    jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 9 bytes"),
+    MemoryError(),
+    OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+  ],
+)
+def test_memory_that_runs_out_is_known_by_all_its_names(error):
+  assert errors.advice(error).startswith("out of memory")
+  assert errors.of_machine(error)
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), FileNotFoundError(2, "x")])

@@ -11,6 +11,7 @@ mode (`jax.jvp`) is not supported. A vmap over images is one call; a vmap over
 kernels is a loop. A program over several devices works, but is not sharded.
 """
 
+import atexit
 from collections.abc import Callable
 import contextlib
 import ctypes
@@ -19,7 +20,10 @@ import hashlib
 import os
 import pathlib
 import shutil
+import signal
+import stat
 import subprocess
+import tempfile
 
 from absl import logging
 import jax
@@ -35,6 +39,8 @@ _FLAGS = (
   "-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-w",
 )  # fmt: skip
 _CACHE = "~/.cache/dcgan_inpaint/native"
+# What a compiler may take; it needs some ten.
+_COMPILER_SECONDS = 60
 _TARGETS = ("Convolve", "Prepare", "ConvolvePrepared", "KernelGradient")
 
 # What `prepare` returns.
@@ -103,12 +109,27 @@ def _compile() -> pathlib.Path:
     raise FileNotFoundError("there is no C++ compiler (c++, g++ or clang++)")
 
   def run(*arguments: str) -> str:
-    done = subprocess.run(
-      [*compiler.split(), *arguments], capture_output=True, text=True
-    )
-    if done.returncode:
-      raise OSError(f"{compiler} failed: {done.stderr[:300]}")
-    return done.stdout
+    with subprocess.Popen(
+      [*compiler.split(), *arguments],
+      stdin=subprocess.DEVNULL,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+      start_new_session=True,
+    ) as process:
+      try:
+        out, err = process.communicate(timeout=_COMPILER_SECONDS)
+      except BaseException as error:
+        # With what it has started, which holds its output open.
+        os.killpg(process.pid, signal.SIGKILL)
+        if isinstance(error, subprocess.TimeoutExpired):
+          raise OSError(
+            f"{compiler} took more than {_COMPILER_SECONDS} seconds"
+          ) from None
+        raise
+    if process.returncode:
+      raise OSError(f"{compiler} failed: {err[:300]}")
+    return out
 
   key = [
     _SOURCE.read_text(),
@@ -119,15 +140,47 @@ def _compile() -> pathlib.Path:
     _cpu(),
   ]
   digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
-  folder = pathlib.Path(_CACHE).expanduser()
-  library = folder / f"convolutions_{digest}.so"
-  if not library.exists():
+  library = _private_folder() / f"convolutions_{digest}.so"
+  if not _is_intact(library):
     logging.info("compiling %s for this machine, once", _SOURCE.name)
+    library.with_suffix(".checked").unlink(missing_ok=True)
     include = f"-I{jax.ffi.include_dir()}"
     # Written atomically, as other processes may build and load it now.
     with files.replacing(library) as built:
       run(*_FLAGS, include, str(_SOURCE), "-o", str(built))
+      # A loader stops before what is behind the library.
+      built.write_bytes(files.seal(built.read_bytes()))
   return library
+
+
+def _private_folder() -> pathlib.Path:
+  """Returns a folder that nobody else can put a library into."""
+  folder = pathlib.Path(_CACHE).expanduser()
+  folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+  status = folder.stat()
+  others = stat.S_IWGRP | stat.S_IWOTH
+  if status.st_uid != os.geteuid():
+    made = tempfile.mkdtemp(prefix="dcgan_inpaint_native_")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    logging.warning(
+      "%s is another user's: the C++ kernels are compiled for this run alone",
+      folder,
+    )
+    return pathlib.Path(made)
+  if status.st_mode & others:
+    folder.chmod(status.st_mode & ~others & 0o777)
+  return folder
+
+
+def _is_intact(library: pathlib.Path) -> bool:
+  """Tells whether a library is there as it was built.
+
+  The loader would map a damaged one, and end the process by a signal.
+  """
+  try:
+    return files.is_sealed(library.read_bytes())
+  except OSError:
+    return False
 
 
 def _cpu() -> str:
