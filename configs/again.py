@@ -10,8 +10,15 @@ their former names, and may be changed as for any config. Use another workdir,
 since a finished job has nothing left to do. A warning names different versions
 or another commit. `data_digest` and `mask_digest` in the rows show whether the
 images and the holes are the same (docs/reliability.md).
+
+The file may be a stranger's: a loss of its own that it names
+(`package.module:function`) is imported only where the command line names it
+too.
 """
 
+import sys
+
+from dcgan_inpaint import command_line
 from dcgan_inpaint import config as defaults
 from dcgan_inpaint.reports import results
 from dcgan_inpaint.runtime import errors
@@ -25,4 +32,6 @@ def get_config(path: str = "") -> defaults.ConfigDict:
     )
   earlier = results.read(path)
   results.warn_of_differences(earlier)
-  return defaults.of_results(earlier)
+  config = defaults.of_results(earlier)
+  defaults.refuse_code(config, command_line.given_fields(sys.argv))
+  return config

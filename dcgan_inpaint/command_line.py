@@ -70,7 +70,7 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
   words = flag_values.read_flags_from_files(list(given), force_gnu=False)
   wants_help = any(word in _HELP for word in words)
   words = [word for word in words if word not in _HELP]
-  old_names = set(_fields_of(words)) & set(config_lib.RENAMED)
+  old_names = set(given_fields(words)) & set(config_lib.RENAMED)
   words = _with_config_path([_with_new_name(word) for word in words])
   try:
     with _sys_argv([program, *words]):
@@ -83,8 +83,8 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
   for name in sorted(old_names):
     logging.warning("%s", config_lib.renamed(name))
   if config := flag_values["config"].value:
-    given_fields = config_flags.get_override_values(flag_values["config"])
-    config_lib.read_old_names(config, given_fields)
+    overridden = config_flags.get_override_values(flag_values["config"])
+    config_lib.read_old_names(config, overridden)
   if wants_help:
     # A pager may be closed before the end.
     with contextlib.suppress(BrokenPipeError):
@@ -176,15 +176,19 @@ def _with_new_name(word: str) -> str:
   return word
 
 
-def _fields_of(words: list[str]) -> list[str]:
-  """Returns the names of the fields that words set, as 'train.steps'."""
+def given_fields(words: Sequence[str]) -> list[str]:
+  """Returns the names of the fields that words set, as 'train.steps'.
+
+  Args:
+    words: of a command line.
+  """
   return [match[2] for match in map(_FIELD.fullmatch, words) if match]
 
 
 def _reason(error: Exception, words: list[str]) -> str | None:
   """Returns a line on why words are refused, or None for an internal error."""
   path, colon, argument = _config_of(words).partition(":")
-  if not path and _fields_of(words):
+  if not path and given_fields(words):
     return "name a config first, as --config=NAME; --help lists all"
   if path:
     # Once more, alone, to find out whether the config itself is wrong.
@@ -210,7 +214,7 @@ def _wrong_field(config: Any, words: list[str]) -> str | None:
   if getattr(config, "job", None) not in config_lib.JOBS:
     return None
   there, sections = config_lib.flat(config), config_lib.sections(config.job)
-  for name in _fields_of(words):
+  for name in given_fields(words):
     if name in sections:
       inside = [x for x in config_lib.fields(config.job) if f"{name}." in x]
       return (

@@ -19,6 +19,7 @@ from dcgan_inpaint.fields import jobs
 from dcgan_inpaint.fields import spec
 from dcgan_inpaint.fields import training
 from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import lists
 
 ConfigDict = ml_collections.ConfigDict
 
@@ -48,6 +49,9 @@ RENAMED = types.MappingProxyType(
     "mask.family": "masks",
   }
 )
+
+# Fields that may name code, as "package.module:function".
+_CODE = ("train.loss", "search.loss", "checkpoint.loss", "compare.losses")
 
 
 def fields(job: str) -> dict[str, spec.Field]:
@@ -279,6 +283,30 @@ def of_results(results: dict[str, Any]) -> ConfigDict:
       f"wrote them, {results['versions']['dcgan_inpaint']}"
     ) from error
   return config
+
+
+def refuse_code(config: ConfigDict, given: Collection[str]) -> None:
+  """Refuses a config out of a file that names code to import.
+
+  Args:
+    config: a whole config, of `of_results`.
+    given: fields that the user sets on the command line; what the file says of
+      these does not count.
+
+  Raises:
+    errors.UserError: names the field, the code and how to run it all the same.
+  """
+  values = flat(config)
+  for field in _CODE:
+    if field in given:
+      continue
+    for name in lists.words(values.get(field, "")):
+      if ":" in name:
+        raise errors.UserError(
+          f"config.{field} of the results names {name!r}, which is code: if "
+          "you trust it, name it yourself, as "
+          f"--config.{field}={','.join(lists.words(values[field]))}"
+        )
 
 
 def _as_tuples(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Flags, fields and configs on the command line, without running a job."""
 
 import ast
+import json
 import pathlib
 import shlex
 import subprocess
@@ -336,3 +337,30 @@ def test_help_of_the_program_ends_well(elsewhere):
   for part in ("--workdir", "--num_processes", "--config.masks=centre"):
     assert part in ended.stdout
   assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+  "job, field, code",
+  [
+    ("train", "train.loss", "spy:loss"),
+    ("train", "search.loss", "http.server:test"),
+    ("evaluate", "checkpoint.loss", "spy:loss"),
+    ("compare", "compare.losses", "hinge,spy:loss"),
+  ],
+)
+def test_a_results_file_names_no_code_to_run(elsewhere, job, field, code):
+  (elsewhere / "spy.py").write_text("open('ran', 'w')")
+  config = getattr(config_lib, f"{job}_job")().to_dict()
+  section, _, name = field.partition(".")
+  config[section][name] = code
+  stored = {"job": job, "config": config, "rows": [], "versions": {}}
+  (elsewhere / "results.json").write_text(json.dumps(stored))
+  again = "--config=again:results.json"
+  message = refuse(again)
+  assert f"config.{field}" in message and f"--config.{field}={code}" in message
+  assert f"config.{field}" in refuse(again, "--config.seed=3")
+  # The user may; or takes another loss.
+  for own in (code, "hinge"):
+    read = parse_config(again, f"--config.{field}={own}")
+    assert config_lib.flat(read)[field] == own
+  assert not (elsewhere / "ran").exists()
