@@ -1,4 +1,6 @@
+import contextlib
 import json
+import os
 
 import jax
 import numpy as np
@@ -154,6 +156,63 @@ def test_a_broken_model_is_refused_in_a_line(
     load(tmp_path)
   text = str(error.value)
   assert str(tmp_path) in text and message in text and "\n" not in text
+
+
+def test_a_changed_bit_is_noticed(exported, tmp_path):
+  content = bytearray((exported / "weights.npz").read_bytes())
+  rng = np.random.default_rng(0)
+  (tmp_path / "model.json").write_bytes((exported / "model.json").read_bytes())
+  for place in rng.integers(0, len(content), 20):
+    content[place] ^= 1 << rng.integers(8)
+    (tmp_path / "weights.npz").write_bytes(content)
+    with pytest.raises(errors.UserError, match=str(tmp_path)):
+      pretrained.read(tmp_path)
+
+
+def test_a_model_without_a_digest_is_read(exported, tmp_path):
+  for path in exported.iterdir():
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+  about = json.loads((tmp_path / "model.json").read_text())
+  del about["weights_sha256"]
+  (tmp_path / "model.json").write_text(json.dumps(about))
+  then, now = load(tmp_path).weights, load(exported).weights
+  jax.tree.map(np.testing.assert_array_equal, then, now)
+
+
+class Killed(BaseException):
+  """What ends an export at once."""
+
+
+@pytest.mark.parametrize("moment, left", [(0, 1), (1, 1), (2, 2), (3, 2)])
+def test_an_export_that_is_killed_leaves_one_whole_model(
+  tmp_path, monkeypatch, moment, left
+):
+  def write(number):
+    arrays = {"weights": {"generator": {"kernel": np.float32([number] * 9)}}}
+    pretrained.write(tmp_path, arrays, {"step": number})
+
+  write(1)
+  renames = iter(range(10))
+  replace = os.replace
+
+  def replace_or_die(*paths):
+    if next(renames) == moment:
+      raise Killed
+    replace(*paths)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(os, "replace", replace_or_die)
+    with contextlib.suppress(Killed):
+      write(2)
+  arrays, about = pretrained.read(tmp_path)
+  assert about["step"] == left
+  np.testing.assert_array_equal(
+    arrays["weights"]["generator"]["kernel"], [left] * 9
+  )
+  # The next export ends what was begun.
+  write(3)
+  assert pretrained.read(tmp_path)[1]["step"] == 3
+  assert {x.name for x in tmp_path.iterdir()} == {"model.json", "weights.npz"}
 
 
 def test_the_packages_own_model_is_small_and_has_all_its_networks():

@@ -7,6 +7,7 @@ import jax
 import ml_collections
 
 from dcgan_inpaint import pretrained
+from dcgan_inpaint.runtime import files
 from dcgan_inpaint.search import trained_model
 from dcgan_inpaint.training import checkpoints
 
@@ -27,6 +28,8 @@ def run(
   Raises:
     errors.UserError: the checkpoint is missing or cannot be read.
   """
+  if config.output:
+    files.check_local(config.output, "config.output")
   model = trained_model.load(config.checkpoint, mesh)
   folder = pathlib.Path(config.output or pathlib.Path(workdir) / "model")
   encoder = None

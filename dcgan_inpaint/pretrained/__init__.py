@@ -13,7 +13,10 @@ training commands and its results.
 """
 
 from collections.abc import Iterator
+import hashlib
+import io
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -21,6 +24,7 @@ import numpy as np
 
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import files
+from dcgan_inpaint.runtime import untrusted
 
 # The value of `config.checkpoint.path` that names the packaged model.
 NAME = "pretrained"
@@ -36,6 +40,11 @@ _ENCODER = "weights/encoder"
 # bits.
 _SCALE = "_scale"
 _SCALE_4 = "_scale4"
+# In model.json: of the bytes of weights.npz.
+_DIGEST = "weights_sha256"
+# Bytes of model.json and of weights.npz.
+_MAX_ABOUT = 1 << 20
+_MAX_WEIGHTS = 1 << 30
 # Rows of a column that share a scale of the four bits.
 _GROUP = 128
 
@@ -79,12 +88,23 @@ def write(
       flat[name], flat[name + _SCALE_4] = _in_four_bits(leaf)
     else:
       flat[name], flat[name + _SCALE] = _in_eight_bits(leaf)
-  path = folder / "weights.npz"
-  with files.replacing(path) as temporary, temporary.open("wb") as file:
-    np.savez_compressed(file, **flat)
+  packed = io.BytesIO()
+  np.savez_compressed(packed, **flat)
+  content = packed.getvalue()
+  sha256 = hashlib.sha256(content).hexdigest()
+  # A reader at any moment, or after a kill, finds one model or the other: the
+  # new description is of weights that lie under a name of their own until both
+  # are there.
+  waiting = _waiting(folder, sha256)
+  with files.replacing(waiting) as temporary:
+    temporary.write_bytes(content)
+  described = {"format": FORMAT, _DIGEST: sha256, **about}
   with files.replacing(folder / "model.json") as temporary:
-    temporary.write_text(json.dumps({"format": FORMAT, **about}, indent=2))
-  return path.stat().st_size
+    temporary.write_text(json.dumps(described, indent=2))
+  os.replace(waiting, folder / "weights.npz")
+  for left in folder.glob(".weights.*.npz"):  # By an export that was killed.
+    left.unlink()
+  return len(content)
 
 
 def read(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -94,15 +114,13 @@ def read(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
     errors.UserError: a file is missing or broken, or of a later format.
   """
   try:
-    about = json.loads((folder / "model.json").read_text())
-    # NumPy does not close a file that it cannot read.
-    with (
-      (folder / "weights.npz").open("rb") as opened,
-      np.load(opened, allow_pickle=False) as file,
-    ):
-      flat = {name: file[name] for name in file.files}
+    about = json.loads(untrusted.read_bytes(folder / "model.json", _MAX_ABOUT))
+    sha256 = about.pop(_DIGEST, None)  # Models of 0.1.0 have none.
+    content, intact = _weights(folder, sha256)
+    arrays = _unflatten(untrusted.read_npz(content))
     written = about.get("format")
-    arrays = _unflatten(flat)
+    if not intact:
+      raise ValueError("weights.npz is damaged, or of another model.json")
   # NumPy, zipfile and JSON raise many kinds of exceptions.
   except Exception as error:  # noqa: BLE001
     raise errors.UserError(
@@ -114,6 +132,27 @@ def read(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
       f"up to {FORMAT}: take the version of dcgan_inpaint that wrote it"
     )
   return arrays, about
+
+
+def _waiting(folder: pathlib.Path, sha256: str) -> pathlib.Path:
+  """Returns the path of weights that are not yet under their final name."""
+  return folder / f".weights.{sha256[:16]}.npz"
+
+
+def _weights(folder: pathlib.Path, sha256: str | None) -> tuple[bytes, bool]:
+  """Returns the bytes of the weights, and whether they are what they should.
+
+  Args:
+    folder: of the model.
+    sha256: of the bytes, as the description says; None leaves it open.
+  """
+  content = untrusted.read_bytes(folder / "weights.npz", _MAX_WEIGHTS)
+  if sha256 is None or hashlib.sha256(content).hexdigest() == sha256:
+    return content, True
+  waiting = _waiting(folder, str(sha256))
+  if waiting.is_file():
+    content = untrusted.read_bytes(waiting, _MAX_WEIGHTS)
+  return content, hashlib.sha256(content).hexdigest() == sha256
 
 
 def _in_eight_bits(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

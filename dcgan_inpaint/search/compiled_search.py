@@ -5,6 +5,8 @@ over starts and images, compiled once for each shape of a batch, and sharded
 over the devices by images, without any communication between them.
 """
 
+import copy
+import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -120,6 +122,19 @@ class CompiledSearch:
       in_shardings=(replicated, batched, batched),
       out_shardings=batched,
     )
+
+  def with_seed(self, seed: int) -> "CompiledSearch":
+    """Returns the search from another seed; what is compiled is shared.
+
+    Args:
+      seed: what the starts are drawn from.
+    """
+    other = copy.copy(self)
+    other.settings = dataclasses.replace(self.settings, seed=seed)
+    other._seed = jax.device_put(
+      np.uint32(seed), sharding.replicated(self.mesh)
+    )
+    return other
 
   def prepare(self, weights: bundle.Weights) -> bundle.Weights:
     """Copies the weights to the devices, with what all steps can share."""

@@ -11,6 +11,7 @@ face has. Then it is put into the hole (`blending`).
 
 from collections.abc import Callable
 from collections.abc import Sequence
+import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -84,9 +85,10 @@ class Search:
       errors.UserError: there is no encoder to start from, or the devices do not
         divide the batch.
     """
-    self.compiled = _compiled(
-      networks, settings, mesh or sharding.create_mesh()
-    )
+    mesh = mesh or sharding.create_mesh()
+    # The seed is an argument of what is compiled.
+    shared = _compiled(networks, dataclasses.replace(settings, seed=0), mesh)
+    self.compiled = shared.with_seed(settings.seed)
 
   @property
   def settings(self) -> search_settings.SearchSettings:

@@ -134,7 +134,7 @@ def _read_exported(
     raise
   # Files that do not describe a model raise errors of many kinds.
   except Exception as error:  # noqa: BLE001
-    if errors.advice(error):
+    if errors.of_machine(error):
       raise
     reason = checkpoints_lib.first_line(error)
     raise errors.UserError(
@@ -158,24 +158,57 @@ def _assemble(
     )
     networks = dataclasses.replace(networks, encoder=encoder)
   weights = _of_arrays(arrays["weights"])
-  shapes = _state_shapes(networks, config)
-  for name, expected, given in (
-    ("generator", shapes.generator_ema, weights.generator),
-    ("discriminator", shapes.discriminator, weights.discriminator),
-    *(
-      ("next encoder", weights.encoder, other)
-      for other in weights.other_encoders
-    ),
-  ):
-    if jax.tree.map(np.shape, expected) != jax.tree.map(np.shape, given):
-      raise ValueError(f"the {name}'s arrays are not those of its config")
+  state = _state_shapes(networks, config)
+  image_shape = networks.generator.image_shape
+  shapes = bundle.Weights(
+    generator=state.generator_ema,
+    discriminator=state.discriminator,
+    encoder=networks.encoder and _encoder_shapes(networks.encoder, image_shape),
+  )
+  shapes = shapes._replace(
+    other_encoders=(shapes.encoder,) * len(weights.other_encoders)
+  )
+  _check_arrays(as_arrays(shapes), as_arrays(weights))
+  mean_image = arrays["mean_image"]
+  if mean_image.dtype != np.uint8 or mean_image.shape != image_shape:
+    raise ValueError("the mean image is none of its images")
+  if type(about["step"]) is not int:
+    raise ValueError(f"the step {about['step']!r} is no number of steps")
   return TrainedModel(
     weights=jax.device_put(weights, sharding.replicated(mesh)),
     networks=networks,
     config=config,
     step=about["step"],
-    mean_image=arrays["mean_image"],
+    mean_image=mean_image,
   )
+
+
+def _encoder_shapes(
+  encoder: encoder_lib.Encoder, image_shape: tuple[int, int, int]
+) -> dcgan.Variables:
+  """Returns the shapes and types of an encoder's variables."""
+  image = jnp.zeros((1, *image_shape))
+  return jax.eval_shape(
+    functools.partial(encoder.init, jax.random.key(0), image, image[..., :1])
+  )
+
+
+def _check_arrays(expected: dict[str, Any], given: dict[str, Any]) -> None:
+  """Refuses networks whose arrays a search could not use.
+
+  Args:
+    expected: {name: variables of shapes and types}.
+    given: {name: variables}.
+
+  Raises:
+    ValueError: names the network.
+  """
+  for name, shapes in expected.items():
+    tree = jax.tree.map(lambda x: (np.shape(x), x.dtype), given[name])
+    if jax.tree.map(lambda x: (x.shape, x.dtype), shapes) != tree:
+      raise ValueError(f"the {name}'s arrays are not those of its config")
+    if not all(np.isfinite(x).all() for x in jax.tree.leaves(given[name])):
+      raise ValueError(f"the {name} has values that are not finite")
 
 
 def _load_run(config: Any, mesh: jax.sharding.Mesh) -> TrainedModel:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 import contextlib
+import hashlib
 import json
 import operator
 import os
@@ -19,6 +20,7 @@ from typing import TypeVar
 
 from absl import logging
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
@@ -33,6 +35,11 @@ COMPLETION_MSE = "completion_mse"
 # The format that `save` writes. Older formats stay readable, see
 # tests/training/checkpoints_format_1.zip; the first checkpoints have no number.
 FORMAT = 1
+# Where the digest of the arrays lies in the JSON beside them.
+_DIGEST = "sha256"
+# What a save may take. Orbax counts it by the wall clock, which may jump, so it
+# is a time that no jump reaches.
+_SAVE_SECONDS = 10**9
 
 Value = TypeVar("Value")
 
@@ -61,7 +68,7 @@ class Checkpoints:
     """
     self._metric = metric
     self.folder = pathlib.Path(folder).resolve()
-    _check_metrics(self.folder, writable)
+    _check_metrics(self.folder, writable, metric)
     sharding.wait_for_all("opening checkpoints")
     self._manager = ocp.CheckpointManager(
       self.folder,
@@ -79,6 +86,7 @@ class Checkpoints:
         ),
         best_fn=operator.itemgetter(metric),
         best_mode="min",
+        async_options=ocp.AsyncOptions(timeout_secs=_SAVE_SECONDS),
         # Left by a run that was killed while saving.
         cleanup_tmp_directories=writable,
       ),
@@ -121,7 +129,9 @@ class Checkpoints:
       step,
       args=ocp.args.Composite(
         state=ocp.args.StandardSave(state),
-        meta=ocp.args.JsonSave({**meta, "format": FORMAT}),
+        meta=ocp.args.JsonSave(
+          {**meta, "format": FORMAT, _DIGEST: _digest(state)}
+        ),
       ),
       metrics=metrics,
     )
@@ -163,10 +173,8 @@ class Checkpoints:
     Raises:
       errors.UserError: a later version of this package saved it.
     """
-    restored = self._manager.restore(
-      step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
-    )
-    meta = restored["meta"]
+    meta = self._stored_meta(step)
+    meta.pop(_DIGEST, None)
     found = meta.pop("format", 1)
     if found not in range(1, FORMAT + 1):
       raise errors.UserError(
@@ -176,6 +184,13 @@ class Checkpoints:
       )
     return meta
 
+  def _stored_meta(self, step: int) -> dict[str, Any]:
+    """Returns the JSON of a step as it was saved."""
+    restored = self._manager.restore(
+      step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
+    )
+    return restored["meta"]
+
   def restore(self, step: int, target: Any) -> Any:
     """Returns the state of a step.
 
@@ -183,11 +198,19 @@ class Checkpoints:
       step: one of `steps()`.
       target: the same pytree of `jax.ShapeDtypeStruct`, with the shardings
         that the state is to have.
+
+    Raises:
+      ValueError: the arrays are not those that were saved.
     """
     restored = self._manager.restore(
       step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
     )
-    return restored["state"]
+    state = restored["state"]
+    # Those of 0.1.0 have none.
+    saved = self._stored_meta(step).get(_DIGEST)
+    if saved is not None and saved != _digest(state):
+      raise ValueError("its arrays are damaged: they have another digest")
+    return state
 
   def first_readable(
     self, steps: Iterable[int], read: Callable[[int], Value], advice: str
@@ -213,7 +236,8 @@ class Checkpoints:
         raise
       # Orbax raises many kinds of exceptions for broken files.
       except Exception as error:  # noqa: BLE001
-        if errors.advice(error):  # The machine's fault, not the checkpoint's.
+        # The machine's fault, not the checkpoint's.
+        if errors.of_machine(error):
           raise
         reasons.append(f"{step}: {first_line(error)}")
         logging.warning(
@@ -294,12 +318,13 @@ def existing(
     yield checkpoints
 
 
-def _check_metrics(folder: pathlib.Path, writable: bool) -> None:
+def _check_metrics(folder: pathlib.Path, writable: bool, metric: str) -> None:
   """Renames checkpoints with broken metrics, which Orbax refuses to open.
 
   Args:
     folder: of the checkpoints.
     writable: False to raise an error instead of renaming.
+    metric: what they must hold, a number.
 
   Raises:
     errors.UserError: there are such checkpoints, and nothing may be renamed, or
@@ -312,22 +337,42 @@ def _check_metrics(folder: pathlib.Path, writable: bool) -> None:
   broken = {}
   for step in steps:
     try:
-      json.loads((step / "metrics" / "metrics").read_text())
+      metrics = json.loads((step / "metrics" / "metrics").read_text())
+      if not isinstance(dict(metrics).get(metric), (int, float)):
+        raise ValueError(f"it holds no number {metric!r}")
     except FileNotFoundError:
       pass  # No held-out images, or the checkpoint is being deleted.
-    except ValueError as error:
+    except (OSError, RecursionError, TypeError, ValueError) as error:
+      if errors.of_machine(error):
+        raise
       broken[step] = error
   for step, error in broken.items():
     path = step / "metrics" / "metrics"
     if not writable or len(broken) == len(steps):
       raise errors.UserError(
-        f"{path} is no JSON ({error}): move the folder {step} away"
+        f"{path} is no JSON of a metric ({error}): move {step} away"
       )
     kept = files.set_aside(step)
     logging.warning(
       "checkpoint %s of %s cannot be read (%s: %s): renamed to %s",
       step.name, folder, path.name, error, kept and kept.name,
     )  # fmt: skip
+
+
+def _digest(state: Any) -> str:
+  """Returns the SHA-256 of a state's values, types and shapes, in hexadecimal.
+
+  Args:
+    state: a pytree of arrays, each with a copy on every device.
+  """
+  sha = hashlib.sha256()
+  for leaf in jax.tree.leaves(state):
+    if isinstance(leaf, jax.Array):
+      leaf = leaf.addressable_data(0)
+    array = np.asarray(jax.device_get(leaf))
+    sha.update(f"{array.dtype}{array.shape}".encode())
+    sha.update(array.tobytes())
+  return sha.hexdigest()
 
 
 def first_line(error: Exception) -> str:

@@ -213,6 +213,7 @@ def _spread_sample(
     channels=image_shape[2],
     crop=source.crop,
   )
+  decoding.check_system(failures, [f"image {i:,}" for i in mine])
   if failures:
     i, error = min(failures.items())
     raise errors.UserError(

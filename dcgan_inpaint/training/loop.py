@@ -185,6 +185,10 @@ def run(
   meta = {
     "config": checkpoints_lib.as_json(config),
     "images": images.count,
+    "data": {
+      "digest": images.digest,
+      "streamed": images.source is not None,
+    },
     **task.meta,
   }
   with checkpoints_lib.Checkpoints(

@@ -153,13 +153,14 @@ def _lines(path: str | os.PathLike) -> list[tuple[str, dict[str, Any]]]:
   for number, text in enumerate(texts, start=1):
     try:
       metrics = json.loads(text)
-      metrics["step"]  # noqa: B018 (Every line has one.)
+      if type(metrics["step"]) is not int:
+        raise ValueError
     except (ValueError, TypeError, KeyError, RecursionError):
       if number == len(texts):
         break
       raise errors.UserError(
-        f"{path}, line {number}, is no JSON object with a 'step'. Mend or "
-        "remove that line."
+        f"{path}, line {number}, is no JSON object with a 'step', a whole "
+        "number. Mend or remove that line."
       ) from None
     lines.append((text, metrics))
   return lines

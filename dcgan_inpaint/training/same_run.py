@@ -25,8 +25,9 @@ def check(
 
   Args:
     then: what the checkpoint was saved with: its `config`, as a dict, the
-      number of training `images`, and what else distinguishes runs, such as the
-      digest of the `generator` that an encoder is trained for.
+      number of training `images`, their `data` (the `digest`, and whether they
+      are `streamed`), and what else distinguishes runs, such as the digest of
+      the `generator` that an encoder is trained for.
     now: the same for this command.
     fixed_fields: the fields of the config that must not change: `section` for
       all fields of a section, or `section.field`.
@@ -34,7 +35,7 @@ def check(
   Raises:
     errors.UserError: names what differs, with both values.
   """
-  for name in now.keys() - {"config", "images"}:
+  for name in now.keys() - {"config", "images", "data"}:
     if then.get(name) != now[name]:
       raise errors.UserError(
         f"the run in --workdir was started with another {name}: take another "
@@ -58,6 +59,19 @@ def check(
     raise errors.UserError(
       f"the run in --workdir was started with other values: "
       f"{', '.join(differing)}; take those, or another --workdir"
+    )
+  before_data, data = then.get("data"), now.get("data")
+  # The digest of what streams is of a sample. Runs of 0.1.0 have none.
+  if (
+    before_data
+    and data
+    and before_data["streamed"] == data["streamed"]
+    and before_data["digest"] != data["digest"]
+  ):
+    raise errors.UserError(
+      f"the run in --workdir was started on other training images (digest "
+      f"{before_data['digest']}, and config.data now has {data['digest']}): "
+      "give it the same images, or take another --workdir"
     )
 
 

@@ -282,3 +282,12 @@ def test_after_warm_up_no_blending_is_left_to_compile(count):
   assert blending.poisson._cache_size() == 1
   search(tiny_search.SKETCH_WEIGHTS, images, masks)
   assert blending.poisson._cache_size() == 1
+
+
+def test_searches_of_other_seeds_share_what_is_compiled():
+  first, second = (
+    tiny_search.make(steps=2, seed=seed).compiled for seed in (0, 7)
+  )
+  assert first._begin is second._begin and first._advance is second._advance
+  assert (first.settings.seed, second.settings.seed) == (0, 7)
+  assert (int(first._seed), int(second._seed)) == (0, 7)

@@ -144,6 +144,20 @@ def cut_short(name):
   return cut
 
 
+def become_a_file(step):
+  shutil.rmtree(step)
+  step.write_bytes(b"of somebody else")
+
+
+def replace_metrics(content):
+  """Returns the damage that leaves other JSON than ours."""
+
+  def replace(step):
+    (step / "metrics" / "metrics").write_text(content)
+
+  return replace
+
+
 def take_place(step):
   """Puts something else under the name of a checkpoint."""
   make_empty(step)
@@ -164,6 +178,12 @@ def take_place(step):
     cut_short("state/_METADATA"),
     cut_short("state/manifest.ocdbt"),
     take_place,
+    become_a_file,
+    replace_metrics("[1, 2]"),
+    replace_metrics("3"),
+    replace_metrics("{}"),
+    replace_metrics('{"inversion_mse": "low"}'),
+    replace_metrics('{"inversion_mse": null}'),
   ],
 )
 def test_a_broken_checkpoint_gives_way_to_the_one_before(
@@ -196,6 +216,60 @@ def test_a_checkpoint_of_other_shapes_gives_way_to_the_one_before(
   assert step == 1
   assert_same(state, make_state(1))
   assert "shape" in caplog.text
+
+
+def stored_arrays(folder):
+  """Returns the files that hold the values of a checkpoint."""
+  return sorted(x for x in (folder / "state").rglob("d/*") if x.is_file())
+
+
+@pytest.mark.slow
+def test_a_changed_bit_in_the_arrays_is_noticed(tmp_path):
+  folder = tmp_path / "checkpoints"
+  save(folder, {1: 1.0, 2: 2.0})
+  rng = np.random.default_rng(0)
+  taken = []
+  for _ in range(20):
+    path = rng.choice(stored_arrays(folder / "2"))
+    whole = path.read_bytes()
+    content = bytearray(whole)
+    content[rng.integers(len(content))] ^= 1 << rng.integers(8)
+    path.write_bytes(content)
+    with checkpoints_lib.Checkpoints(folder, writable=False) as checkpoints:
+      step, state = checkpoints.first_readable(
+        [2, 1], lambda x: checkpoints.restore(x, make_target()), "none"
+      )
+    assert_same(state, make_state(step))
+    taken.append(step)
+    path.write_bytes(whole)
+  # Orbax leaves copies that nobody reads; what is read is what was saved.
+  assert 1 in taken
+
+
+def test_other_values_in_the_arrays_are_noticed(tmp_path):
+  # What Orbax itself would read without a word.
+  save(tmp_path / "other", {3: 3.0})
+  save(tmp_path / "run", {1: 1.0, 2: 2.0})
+  shutil.rmtree(tmp_path / "run" / "2" / "state")
+  shutil.copytree(
+    tmp_path / "other" / "3" / "state", tmp_path / "run" / "2" / "state"
+  )
+  with checkpoints_lib.Checkpoints(tmp_path / "run") as checkpoints:
+    with pytest.raises(ValueError, match="digest"):
+      checkpoints.restore(2, make_target())
+    step, state = checkpoints.restore_latest(make_target(), lambda meta: None)
+  assert step == 1
+  assert_same(state, make_state(1))
+
+
+def test_a_checkpoint_without_a_digest_is_read(tmp_path):
+  save(tmp_path, {1: 1.0})
+  path = tmp_path / "1" / "meta" / "metadata"
+  meta = json.loads(path.read_text())
+  del meta["sha256"]
+  path.write_text(json.dumps(meta))
+  with checkpoints_lib.Checkpoints(tmp_path) as checkpoints:
+    assert_same(checkpoints.restore(1, make_target()), make_state(1))
 
 
 @pytest.mark.parametrize("number", [2, 0, "7b"])

@@ -71,9 +71,12 @@ def test_a_half_written_last_line_is_skipped(tmp_path, half):
   assert steps(write(tmp_path, [30], resume_step=20)) == [10, 20, 30]
 
 
-def test_a_broken_line_in_the_middle_is_refused_by_number(tmp_path):
+@pytest.mark.parametrize(
+  "line", ["broken", '{"step": "x"}', '{"step": 1.5}', '{"step": null}', "[1]"]
+)
+def test_a_broken_line_in_the_middle_is_refused_by_number(tmp_path, line):
   path = tmp_path / "metrics.jsonl"
-  path.write_text('{"step": 1}\nbroken\n{"step": 2}\n')
+  path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 2}}\n')
   with pytest.raises(errors.UserError, match=r"metrics\.jsonl, line 2"):
     metric_writer.read(path)
 

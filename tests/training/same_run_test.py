@@ -142,6 +142,31 @@ def test_other_images_and_generators_are_refused(fields, message):
     same_run.check(then, then | fields, task.fixed_fields)
 
 
+@pytest.mark.parametrize(
+  "then, now, same",
+  [
+    (("a", False), ("a", False), True),
+    (("a", False), ("b", False), False),
+    (("a", True), ("b", True), False),
+    # Of all images and of a sample.
+    (("a", False), ("b", True), True),
+    (None, ("b", False), True),  # A run of 0.1.0.
+  ],
+)
+def test_other_images_of_the_same_number_are_refused(then, now, same):
+  def of(data):
+    config = tiny.train_config()
+    if data is None:
+      return meta(config)
+    return meta(config, data={"digest": data[0], "streamed": data[1]})
+
+  if same:
+    same_run.check(of(then), of(now), gan.GanTask.fixed_fields)
+  else:
+    with pytest.raises(errors.UserError, match="other .* images.* a,.* b"):
+      same_run.check(of(then), of(now), gan.GanTask.fixed_fields)
+
+
 @pytest.mark.parametrize("listed, same", [(["a", "b"], True), (["b"], False)])
 def test_a_tuple_is_the_text_that_lists_the_same(listed, same):
   then = meta(tiny.train_config(data__path="a, b"))
