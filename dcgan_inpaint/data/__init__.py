@@ -21,6 +21,7 @@ from dcgan_inpaint.data import ids
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import lists
 from dcgan_inpaint.runtime import sharding
+from dcgan_inpaint.runtime import untrusted
 
 NAMES = ("celeba", "folder", "synthetic")
 SPLITS = ("train", "validation", "test", "all")
@@ -196,10 +197,18 @@ def digest_files(path: str | os.PathLike[str]) -> str:
   files = sorted(file for file in (root, *root.rglob("*")) if file.is_file())
   local = sharding.process_slice(len(files))
   contents = (
-    f"{file.relative_to(root)}\0".encode() + file.read_bytes()
+    os.fsencode(f"{file.relative_to(root)}\0") + _content(file)
     for file in files[local]
   )
   return digest(contents, range(len(files))[local])
+
+
+def _content(file: pathlib.Path) -> bytes:
+  """Returns a file's bytes; none of one that no reader would take either."""
+  try:
+    return untrusted.read_bytes(file)
+  except ValueError:
+    return b""
 
 
 def _check(config: ml_collections.ConfigDict, split: str) -> None:

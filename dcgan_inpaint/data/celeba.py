@@ -134,7 +134,7 @@ class CelebAFaces(tfds.core.ShardBasedBuilder):
 def _crop(file: folder.File, size: int) -> bytes:
   """Returns the face in an aligned image file as the bytes of a PNG."""
   try:
-    encoded = file.read()
+    encoded = decoding.read_persistently(file.read)
     with Image.open(io.BytesIO(encoded), formats=decoding.FORMATS) as image:
       if image.size != decoding.ALIGNED_SIZE:
         raise ValueError(
@@ -142,6 +142,8 @@ def _crop(file: folder.File, size: int) -> bytes:
         )
     face = decoding.decode(encoded, size)
   except Exception as error:  # Pillow and zipfile raise many kinds.
+    if decoding.is_of_system(error):
+      raise
     raise errors.UserError(
       f"{file.name} is not an aligned CelebA image ({error}): download "
       "img_align_celeba.zip again"
@@ -262,6 +264,7 @@ def load(
   images, failures = decoding.decode_all(
     read_image, len(loaded), image_size, channels=channels
   )
+  decoding.check_system(failures, names)
   if failures:
     raise errors.UserError(
       f"{directory} is damaged ({min(failures.items())}): delete it and "

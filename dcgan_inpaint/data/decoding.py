@@ -16,8 +16,11 @@ size is returned to the bit.
 from collections.abc import Callable
 from collections.abc import Sequence
 import concurrent.futures
+import functools
 import io
+import math
 import os
+import time
 from typing import Any
 
 from absl import logging
@@ -25,6 +28,9 @@ import numpy as np
 from PIL import Image
 from PIL import ImageOps
 import tqdm
+
+from dcgan_inpaint.runtime import budget
+from dcgan_inpaint.runtime import errors
 
 # The formats of Pillow that are read, whatever a file's suffix says. Some of
 # the others start programs (EPS: Ghostscript), and few are well maintained.
@@ -35,8 +41,15 @@ CROPS = ("auto", "centre", FACE_CROP, "none")
 FACE_BOX = (25, 57, 153, 185)  # Left, upper, right, lower; ends excluded.
 ALIGNED_SIZE = (178, 218)  # Width and height of an aligned CelebA image.
 
+# What an image may have, and what one takes in memory while it is completed:
+# together what suits a machine of 8 GB.
+MAX_MEGAPIXELS = 64.0
+BYTES_A_PIXEL = 65
+MAX_SIDE = 65_535
+
 _MIN_SIDE = 8  # Smaller ones are no pictures: tracking pixels, damaged files.
 _ANIMATED = ("GIF", "PNG", "WEBP")  # Formats.
+_WAITS = (0.1, 0.5)  # Seconds before a file is read again.
 _CHUNK = 64  # Images that a thread takes at once.
 
 
@@ -81,7 +94,39 @@ def _decode(
   return np.asarray(image).reshape(size, size, channels), side
 
 
-def open_rgb(encoded: bytes, name: str = "") -> Image.Image:
+def image_size(
+  encoded: bytes, max_megapixels: float = MAX_MEGAPIXELS
+) -> tuple[int, int]:
+  """Returns the width and height of an image, whose pixels are not decoded.
+
+  Args:
+    encoded: bytes of an image file; see `open_rgb`, also for what is raised.
+    max_megapixels: see `open_rgb`.
+  """
+  with _open(encoded, max_megapixels) as image:
+    return image.size
+
+
+def out_of_memory(
+  encoded: bytes, max_megapixels: float = MAX_MEGAPIXELS
+) -> errors.UserError:
+  """Returns the error of an image for which memory ran out.
+
+  Args:
+    encoded: its bytes.
+    max_megapixels: as it was opened with.
+  """
+  width, height = image_size(encoded, max_megapixels)
+  return errors.UserError(
+    f"memory ran out: {width}x{height} pixels take about "
+    f"{width * height * BYTES_A_PIXEL / 1e9:.1f} GB; scale it down, or run on "
+    "a machine with more"
+  )
+
+
+def open_rgb(
+  encoded: bytes, name: str = "", max_megapixels: float = MAX_MEGAPIXELS
+) -> Image.Image:
   """Decodes one image at its own size.
 
   The orientation in EXIF is applied, transparency is composited over white,
@@ -90,6 +135,7 @@ def open_rgb(encoded: bytes, name: str = "") -> Image.Image:
   Args:
     encoded: bytes of a PNG, JPEG, WebP or any other file of `FORMATS`.
     name: of the file, to log that it is an animation; '' logs nothing.
+    max_megapixels: the most millions of pixels that it may have.
 
   Returns:
     A Pillow image in mode RGB.
@@ -98,11 +144,11 @@ def open_rgb(encoded: bytes, name: str = "") -> Image.Image:
     Exception: of many kinds, from Pillow, for a file that is damaged or has
       more pixels than Pillow's limit (a decompression bomb).
     ValueError: for an empty file, one that is not an image, an image of fewer
-      than 8 pixels a side, or pixels of 32 bits, whose brightness no convention
-      defines.
+      than 8 pixels a side or of too many, or pixels of 32 bits, whose
+      brightness no convention defines.
   """
   image: Any  # Formats have attributes of their own.
-  with _open(encoded) as image:
+  with _open(encoded, max_megapixels) as image:
     if min(image.size) < _MIN_SIDE:
       raise ValueError(f"only {image.width}x{image.height} pixels")
     if name and image.format in _ANIMATED and image.is_animated:
@@ -113,20 +159,25 @@ def open_rgb(encoded: bytes, name: str = "") -> Image.Image:
     return _to_rgb(_upright(image))
 
 
-def open_grey(encoded: bytes) -> np.ndarray:
+def open_grey(
+  encoded: bytes, max_megapixels: float = MAX_MEGAPIXELS
+) -> np.ndarray:
   """Decodes one image as grey, ignoring its transparency.
 
   Args:
     encoded: bytes of an image file; see `open_rgb`, also for what is raised.
+    max_megapixels: see `open_rgb`.
 
   Returns:
     uint8 array [H, W].
   """
-  with _open(encoded) as image:
+  with _open(encoded, max_megapixels) as image:
     return np.asarray(_upright(image).convert("L"))
 
 
-def transparency(encoded: bytes) -> np.ndarray:
+def transparency(
+  encoded: bytes, max_megapixels: float = MAX_MEGAPIXELS
+) -> np.ndarray:
   """Returns where an image file is transparent, bool [H, W].
 
   Alpha below half counts, as in a mask file. The orientation in EXIF is
@@ -134,8 +185,9 @@ def transparency(encoded: bytes) -> np.ndarray:
 
   Args:
     encoded: bytes of an image file; see `open_rgb`, also for what is raised.
+    max_megapixels: see `open_rgb`.
   """
-  with _open(encoded) as image:
+  with _open(encoded, max_megapixels) as image:
     image = _upright(image)
   if not image.has_transparency_data:
     return np.zeros(image.size[::-1], bool)
@@ -169,26 +221,36 @@ def crop_box(
   return left, upper, left + side, upper + side
 
 
-def _open(encoded: bytes) -> Image.Image:
+def _open(encoded: bytes, max_megapixels: float) -> Image.Image:
   """Opens an image file; its pixels are not read yet.
 
   Args:
     encoded: its bytes.
+    max_megapixels: see `open_rgb`.
 
   Returns:
     A Pillow image.
 
   Raises:
-    ValueError: the file is empty or not an image.
+    ValueError: the file is empty, not an image, or too large an image.
     Image.DecompressionBombError: it has more pixels than Pillow's limit.
   """
   if not encoded:
     raise ValueError("the file is empty")
   try:
-    return Image.open(io.BytesIO(encoded), formats=FORMATS)
+    image = Image.open(io.BytesIO(encoded), formats=FORMATS)
   except Image.UnidentifiedImageError:
     # Pillow's own message names an address in memory.
     raise ValueError(f"not an image of {', '.join(FORMATS)}") from None
+  width, height = image.size
+  if width * height > max_megapixels * 1e6 or max(width, height) > MAX_SIDE:
+    image.close()
+    raise ValueError(
+      f"{width}x{height} pixels, where up to {max_megapixels:g} megapixels and "
+      f"{MAX_SIDE} a side are read: scale it down, or raise "
+      "config.max_megapixels in a job that has it"
+    )
+  return image
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -225,6 +287,61 @@ def _to_rgb(image: Image.Image) -> Image.Image:
   return image.convert("RGB")
 
 
+def read_persistently(read: Callable[[], bytes]) -> bytes:
+  """Reads a file; what the system refuses is tried again.
+
+  Args:
+    read: returns the bytes of the file.
+
+  Raises:
+    Exception: what `read` raises, of a system that refuses it in the end too.
+  """
+  for seconds in _WAITS:
+    try:
+      return read()
+    except OSError as error:
+      if not is_of_system(error):
+        raise
+    time.sleep(seconds)
+  return read()
+
+
+def is_of_system(error: BaseException) -> bool:
+  """Tells whether an error says nothing about a file's content.
+
+  A data set must not change by it: the image is to be read again.
+
+  Args:
+    error: what was raised while an image was read or decoded.
+  """
+  # Pillow's own have no number.
+  return isinstance(error, MemoryError) or (
+    isinstance(error, OSError) and error.errno is not None
+  )
+
+
+def check_system(failures: dict[int, Exception], names: Sequence[str]) -> None:
+  """Stops where an image could not be read, and none of its bytes is to blame.
+
+  Args:
+    failures: of `decode_all`.
+    names: of all files.
+
+  Raises:
+    errors.UserError: names the first such image.
+    MemoryError: memory ran out.
+  """
+  for i, error in sorted(failures.items()):
+    if isinstance(error, MemoryError):
+      raise error
+    if is_of_system(error):
+      raise errors.UserError(
+        f"{names[i] or f'image {i:,}'} of config.data cannot be read now "
+        f"({error}): correct that and run the same command again; it is not "
+        "left out, since the data set would be another"
+      )
+
+
 def decode_all(
   read: Callable[[int], bytes],
   count: int,
@@ -256,11 +373,16 @@ def decode_all(
   failures: dict[int, Exception] = {}
   small: list[int] = []  # Sides of the images that are enlarged.
 
+  # As many pixels at a time as a single image may have.
+  decoded = budget.Budget(MAX_MEGAPIXELS * 1e6)
+
   def decode_chunk(chunk: range) -> int:
     for i in chunk:
       try:
         name = names[i] if names else ""
-        images[i], side = _decode(read(i), size, name, channels, crop)
+        encoded = read_persistently(functools.partial(read, i))
+        with decoded.hold(math.prod(image_size(encoded))):
+          images[i], side = _decode(encoded, size, name, channels, crop)
         if side < size:
           small.append(side)
       except Exception as error:  # Pillow and zipfile raise many kinds.

@@ -21,11 +21,12 @@ from dcgan_inpaint import data
 from dcgan_inpaint.data import decoding
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import lists
+from dcgan_inpaint.runtime import untrusted
 
 HELD_OUT = 5  # Per cent that goes to validation, and as much to test.
 
-_IMAGE = re.compile(r".*\.(bmp|gif|jpe?g|pgm|png|ppm|tiff?|webp)", re.I)
-_MAX_BYTES = 1 << 28  # Of one file in a zip, unpacked.
+_IMAGE = re.compile(r".*\.(bmp|gif|jpe?g|pgm|png|ppm|tiff?|webp)", re.I | re.S)
+_MAX_BYTES = untrusted.MAX_BYTES  # Of one file in a zip, unpacked.
 _PIECE = 1 << 16  # Bytes that are unpacked at a time.
 _MAX_NAME = 200  # Bytes of a name; results are called NAME_12.png.
 _MIN_HEADER = 30  # Bytes before a member of a zip.
@@ -100,6 +101,7 @@ def load(
     channels=channels,
     crop=crop,
   )
+  decoding.check_system(failures, [file.name for file in files])
   if failures:
     own = {"validation": validation_path, "test": test_path}
     paths = own.get(split) or path
@@ -185,7 +187,7 @@ def list_files(
     elif path.suffix.lower() == ".zip" and path.is_file():
       found = _list_zip(path)
     elif path.is_file():
-      found = [File(path.name, path.read_bytes)]
+      found = [File(path.name, functools.partial(_read_file, path))]
     else:
       raise errors.UserError(
         f"{path} does not exist: give a folder, a zip or an image file as "
@@ -254,7 +256,9 @@ def check_apart(
 def _list_folder(folder: pathlib.Path) -> list[File]:
   """Returns the image files below `folder`, sorted."""
   files = [
-    File(path.relative_to(folder).as_posix(), path.read_bytes)
+    File(
+      path.relative_to(folder).as_posix(), functools.partial(_read_file, path)
+    )
     for path in folder.rglob("*")
     if path.is_file()
   ]
@@ -262,6 +266,11 @@ def _list_folder(folder: pathlib.Path) -> list[File]:
     (file for file in files if _is_image(file.name)),
     key=lambda file: file.name,
   )
+
+
+def _read_file(path: pathlib.Path) -> bytes:
+  """Returns the bytes of a file."""
+  return untrusted.read_bytes(path, _MAX_BYTES)
 
 
 def _list_zip(path: pathlib.Path) -> list[File]:
@@ -315,7 +324,10 @@ def _find_fault(members: Sequence[zipfile.ZipInfo]) -> str | None:
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
   """Returns the bytes of a zip's member."""
   if member.file_size > _MAX_BYTES:
-    raise ValueError(f"{member.file_size} bytes unpacked")
+    raise ValueError(
+      f"{member.file_size:,} bytes unpacked, and at most {_MAX_BYTES:,} are "
+      "read"
+    )
   # In pieces, since zipfile would unpack everything before it cuts what exceeds
   # the size that the archive states.
   with archive.open(member) as file:

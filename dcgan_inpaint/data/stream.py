@@ -44,11 +44,15 @@ def _read(
 ) -> np.ndarray:
   """Returns one decoded image."""
   try:
+    encoded = decoding.read_persistently(functools.partial(source.read, index))
     size, _, channels = image_shape
-    return decoding.decode(
-      source.read(index), size, channels=channels, crop=source.crop
-    )
+    return decoding.decode(encoded, size, channels=channels, crop=source.crop)
   except Exception as error:  # Pillow and zipfile raise many kinds.
+    if decoding.is_of_system(error):
+      raise errors.UserError(
+        f"image {index:,} of config.data cannot be read now ({error}): correct "
+        "that and run the same command again"
+      ) from error
     raise errors.UserError(
       f"image {index:,} of config.data cannot be read ({error}): none can be "
       "left out of a stream; remove it, and start in another --workdir"
@@ -93,7 +97,8 @@ def batches(
     uint8 [rows, S, S, C].
 
   Raises:
-    errors.UserError: Grain is not installed, or an image cannot be read.
+    errors.UserError: Grain is not installed, an image cannot be read, or a
+      worker was killed.
   """
   grain = _grain()
   read = functools.partial(
@@ -113,4 +118,14 @@ def batches(
   )
   if workers:
     stream = stream.mp_prefetch(grain.MultiprocessingOptions(workers))
-  yield from stream
+  try:
+    yield from stream
+  except RuntimeError as error:
+    # Grain has no class of its own for a process that was killed.
+    if "Worker process" not in str(error):
+      raise
+    raise errors.UserError(
+      f"a process that reads config.data has ended "
+      f"({str(error).partition('. ')[0]}): if memory ran out, lower "
+      f"config.data.workers={workers}; run the same command again"
+    ) from error

@@ -146,6 +146,12 @@ class InpaintJob:
     "if installed, else cascade, except that images of the model's size and "
     "CelebA's aligned ones of 178x218 are faces as they are.",
   )
+  max_megapixels: float = spec.field(
+    64.0,
+    "Millions of pixels above which a photograph is left out; one takes about "
+    "65 bytes of memory a pixel.",
+    spec.MEGAPIXELS,
+  )
   rest: str = spec.field(
     "leave",
     "What happens to a hole that no face covers: leave, or biharmonic (slow "
@@ -190,5 +196,11 @@ class PrepareJob:
     "auto",
     "folder: how faces are found: dlib, cascade, whole or auto; see the job "
     "inpaint.",
+  )
+  max_megapixels: float = spec.field(
+    64.0,
+    "Millions of pixels above which a photograph is left out; one takes about "
+    "65 bytes of memory a pixel.",
+    spec.MEGAPIXELS,
   )
   data: training.PreparedData = spec.section()

@@ -65,6 +65,8 @@ def one_of(*choices: Any) -> Limit:
   return Limit(lambda value: value in choices, f"one of {shown}")
 
 
+# Pillow refuses more.
+MEGAPIXELS = Limit(lambda value: 0 < value <= 178, "above 0 and at most 178")
 SHARE = Limit(lambda value: 0 <= value < 1, "at least 0 and below 1")
 SEED = Limit(lambda value: 0 <= value < 2**32, "from 0 to 4294967295")
 DTYPE = one_of("float32", "bfloat16")

@@ -10,6 +10,7 @@ image can be done alone.
 
 from collections.abc import Callable
 import dataclasses
+import os
 import pathlib
 from typing import Any
 import zlib
@@ -30,8 +31,10 @@ from dcgan_inpaint.photographs import detection
 from dcgan_inpaint.photographs import photograph as photograph_lib
 from dcgan_inpaint.reports import image_table
 from dcgan_inpaint.reports import progress
+from dcgan_inpaint.runtime import budget
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import files
+from dcgan_inpaint.runtime import lists
 from dcgan_inpaint.runtime import sharding
 from dcgan_inpaint.runtime import termination
 from dcgan_inpaint.search import ensemble
@@ -73,7 +76,9 @@ def run(
   images = _find_images(config, pathlib.Path(workdir))
   hole_of = readers.reader(config.masks, config.mask)
   model = trained_model.load(config.checkpoint, mesh)
-  read = _reader(config, images, hole_of, model.image_shape[0])
+  # As many pixels at a time as a single image may have.
+  memory = budget.Budget(config.max_megapixels * 1e6)
+  read = _reader(config, images, hole_of, model.image_shape[0], memory)
   # Crops are not blended: photographs are, at their own scale.
   search = trained_model.make_search(
     model.networks, dataclasses.replace(settings, blending="paste"), mesh
@@ -121,7 +126,8 @@ def run(
       search_seconds = (bar.seconds - start) / max(1, len(ready))
       for stem, photograph in ready.items():
         start = bar.seconds
-        left = writer.save(images.results[stem], photograph, generated[stem])
+        with memory.hold(photograph.hole.size):
+          left = writer.save(images.results[stem], photograph, generated[stem])
         if stem == config.gif and photograph.faces:
           path = _path(search, model, photograph, _number(stem))
           writer.save_film(photograph, path)
@@ -172,7 +178,12 @@ def _find_images(
 ) -> _Images:
   """Returns the images of `config.input`; makes the folder of the results."""
   output = pathlib.Path(config.output or workdir / "completed").expanduser()
-  folder.check_apart(output, "config.output", config.input, "config.input")
+  places = [(output, "config.output"), (workdir, "--workdir")]
+  for place, field in places:
+    folder.check_apart(place, field, config.input, "config.input")
+  if mask_files := readers.files(config.masks, config.mask):
+    for place, field in places:
+      folder.check_apart(place, field, (mask_files,), "config.masks")
   files.make_folder(output, "config.output")
   sources = folder.by_stem(folder.list_files(config.input, "config.input"))
   if config.gif and config.gif not in sources:
@@ -184,7 +195,32 @@ def _find_images(
   # is at work.
   stems = list(sources)[sharding.process_slice(len(sources))]
   results = {stem: _result_names(stem, config.samples) for stem in sources}
+  _check_kept(config, output, results)
   return _Images(sources, stems, results, output)
+
+
+def _check_kept(
+  config: ml_collections.ConfigDict,
+  output: pathlib.Path,
+  results: dict[str, list[str]],
+) -> None:
+  """Refuses results that would take the place of an image or mask file."""
+  given = {"config.input": config.input}
+  if mask_files := readers.files(config.masks, config.mask):
+    given["config.masks"] = (mask_files,)
+  # Those in folders are apart from the output.
+  for field, paths in given.items():
+    for path in map(pathlib.Path, lists.paths(paths)):
+      path = path.expanduser().resolve()
+      if any(
+        path == (output / name).resolve()
+        for names in results.values()
+        for name in names
+      ):
+        raise errors.UserError(
+          f"config.output={str(output)!r}: a result would replace {path} of "
+          f"{field}: choose another folder"
+        )
 
 
 def _result_names(stem: str, samples: int) -> list[str]:
@@ -206,16 +242,26 @@ def _reader(
   images: _Images,
   hole_of: readers.Reader,
   size: int,
+  memory: budget.Budget,
 ) -> Callable[[str], photograph_lib.Photograph]:
   """Returns the function that reads an image with its hole and its faces."""
   detect = detection.create(config.faces, size=size)
 
   def read(stem: str) -> photograph_lib.Photograph:
+    for name in images.results[stem]:
+      files.check_name(images.output / name)
     encoded = images.sources[stem].read()
-    image = np.asarray(decoding.open_rgb(encoded, stem))
-    height, width = image.shape[:2]
-    hole = hole_of(stem, encoded, height, width)
-    return photograph_lib.prepare(image, hole, detect, config.rest, size)
+    width, height = decoding.image_size(encoded, config.max_megapixels)
+    with memory.hold(width * height):
+      try:
+        image = np.asarray(
+          decoding.open_rgb(encoded, stem, config.max_megapixels)
+        )
+        height, width = image.shape[:2]  # Upright.
+        hole = hole_of(stem, encoded, height, width)
+        return photograph_lib.prepare(image, hole, detect, config.rest, size)
+      except MemoryError:
+        raise decoding.out_of_memory(encoded, config.max_megapixels) from None
 
   return read
 
@@ -252,7 +298,7 @@ def _pending(
   pending, existing = [], []
   for stem in images.stems:
     exists = all(
-      (images.output / name).exists() for name in images.results[stem]
+      os.path.isfile(images.output / name) for name in images.results[stem]
     )
     (existing if exists and not config.overwrite else pending).append(stem)
   if existing:

@@ -22,6 +22,7 @@ from dcgan_inpaint.photographs import detection
 from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.reports import progress
 from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import files
 from dcgan_inpaint.runtime import lists
 
 
@@ -48,6 +49,7 @@ def run(
       config.data.path,
       config.faces,
       config.data.image_size,
+      config.max_megapixels,
     )
   else:
     # It imports tfds, which faces out of photographs do not need.
@@ -59,7 +61,11 @@ def run(
 
 
 def cut_faces(
-  source: str | tuple[str, ...], output: str, detector: str, size: int
+  source: str | tuple[str, ...],
+  output: str,
+  detector: str,
+  size: int,
+  max_megapixels: float = decoding.MAX_MEGAPIXELS,
 ) -> dict[str, int]:
   """Cuts the faces out of photographs.
 
@@ -73,6 +79,7 @@ def cut_faces(
     output: folder for the faces.
     detector: one of `detection.DETECTORS`.
     size: side of the faces, pixels.
+    max_megapixels: millions of pixels above which a photograph is left out.
 
   Returns:
     `photographs` were read in this run and `faces` written; `skipped` were done
@@ -87,9 +94,10 @@ def cut_faces(
     raise errors.UserError(
       "config.data.path is empty: name the folder for the faces"
     )
+  files.check_local(output, "config.data.path")
   root = pathlib.Path(output).expanduser()
   folder.check_apart(output, "config.data.path", source, "config.data.source")
-  files = folder.by_stem(folder.list_files(source, "config.data.source"))
+  sources = folder.by_stem(folder.list_files(source, "config.data.source"))
   detect = detection.create(detector, size=size)
   done = {
     path.relative_to(root).with_suffix("").as_posix()
@@ -99,22 +107,33 @@ def cut_faces(
     photographs=0, faces=0, skipped=0, without_face=0, failed=0
   )
   with progress.Progress(
-    len(files), unit="photographs", description="prepare"
+    len(sources), unit="photographs", description="prepare"
   ) as bar:
-    for stem, file in files.items():
+    for stem, file in sources.items():
       if {stem, f"{stem}_1"} & done:
         counts["skipped"] += 1
       else:
         try:
-          counts.update(_cut(file, stem, root, detect, size))
+          faces = _cut(file, detect, size, max_megapixels)
+          names = _names(root, stem, len(faces))
         except Exception as error:  # noqa: BLE001 (Pillow raises many kinds.)
           logging.warning("left out %s: %s", file.name, error)
           counts["failed"] += 1
+        else:
+          counts["photographs"] += 1
+          counts["faces"] += len(faces)
+          if not faces:
+            logging.warning("%s: no face of %s pixels or more", file.name, size)
+            counts["without_face"] += 1
+          # The first is written last: it shows an interrupted job that all
+          # exist. A disk that fails is no photograph's fault.
+          for path, face in reversed(list(zip(names, faces, strict=True))):
+            pictures.save_png(path, face)
       bar.update(1)
   if counts["skipped"]:
     logging.info(
       "the faces of %s of %s photographs are in %s already",
-      f"{counts['skipped']:,}", f"{len(files):,}", root,
+      f"{counts['skipped']:,}", f"{len(sources):,}", root,
     )  # fmt: skip
   if not counts["faces"] + counts["skipped"]:
     raise errors.UserError(
@@ -126,26 +145,31 @@ def cut_faces(
 
 def _cut(
   file: folder.File,
-  stem: str,
-  root: pathlib.Path,
   detect: detection.Detector,
   size: int,
-) -> dict[str, int]:
-  """Writes the faces of one photograph; returns the counts to add."""
-  image = np.asarray(decoding.open_rgb(file.read()))
-  no_hole = np.zeros(image.shape[:2], bool)
-  faces = [
-    face
-    for face in detect(image, no_hole)
-    if alignment.side(face.matrix) >= size
-  ]
-  if not faces:
-    logging.warning("%s: no face of %s pixels or more", file.name, size)
-    return {"photographs": 1, "without_face": 1}
-  names = [f"{stem}_{number + 1}.png" for number in range(len(faces))]
-  if len(faces) == 1:
-    names = [f"{stem}.png"]
-  # The first is written last: it shows an interrupted job that all exist.
-  for name, face in reversed(list(zip(names, faces, strict=True))):
-    pictures.save_png(root / name, alignment.crop(image, face.matrix, size))
-  return {"photographs": 1, "faces": len(faces)}
+  max_megapixels: float,
+) -> list[np.ndarray]:
+  """Returns the faces of one photograph, uint8 [size, size, 3] each."""
+  encoded = file.read()
+  try:
+    opened = decoding.open_rgb(encoded, max_megapixels=max_megapixels)
+    image = np.asarray(opened)
+    no_hole = np.zeros(image.shape[:2], bool)
+    return [
+      alignment.crop(image, face.matrix, size)
+      for face in detect(image, no_hole)
+      if alignment.side(face.matrix) >= size
+    ]
+  except MemoryError:
+    raise decoding.out_of_memory(encoded, max_megapixels) from None
+
+
+def _names(root: pathlib.Path, stem: str, faces: int) -> list[pathlib.Path]:
+  """Returns the paths of the faces of one photograph."""
+  if faces == 1:
+    paths = [root / f"{stem}.png"]
+  else:
+    paths = [root / f"{stem}_{number + 1}.png" for number in range(faces)]
+  for path in paths:
+    files.check_name(path)
+  return paths

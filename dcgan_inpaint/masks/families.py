@@ -11,7 +11,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 import math
-import pathlib
+import os
 from typing import Any
 from typing import TypeAlias
 
@@ -24,6 +24,7 @@ from dcgan_inpaint.data import decoding
 from dcgan_inpaint.masks import drawing
 from dcgan_inpaint.masks import mask_settings
 from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import untrusted
 
 Settings: TypeAlias = mask_settings.MaskSettings
 Rng: TypeAlias = np.random.Generator
@@ -136,9 +137,11 @@ def _file(config: Settings, height: int, width: int) -> np.ndarray:
   if not config.path:
     raise _wrong("path", config.path, "family 'file' needs an image file")
   try:
-    encoded = pathlib.Path(config.path).expanduser().read_bytes()
-    grey = decoding.open_grey(encoded)
-    hole = decoding.transparency(encoded)
+    encoded = untrusted.read_bytes(os.path.expanduser(config.path))
+    # As many pixels as its image may have.
+    most = max(decoding.MAX_MEGAPIXELS, height * width / 1e6)
+    grey = decoding.open_grey(encoded, most)
+    hole = decoding.transparency(encoded, most)
   # Pillow raises many kinds of exceptions for broken files, and its own for
   # huge ones.
   except Exception as error:  # noqa: BLE001

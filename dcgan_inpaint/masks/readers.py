@@ -2,18 +2,19 @@
 
 from collections.abc import Callable
 import dataclasses
+import os
 import pathlib
 from typing import Any
 import zlib
 
 import numpy as np
-from PIL import Image
 
 from dcgan_inpaint.data import decoding
 from dcgan_inpaint.data import folder
 from dcgan_inpaint.masks import mask_sets
 from dcgan_inpaint.masks import mask_settings
 from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import untrusted
 
 # Side of the mask that is drawn to find what is wrong with the settings, before
 # any image is read.
@@ -38,7 +39,9 @@ def reader(masks: str, config: Any) -> Reader:
     errors.UserError: the masks are wrong for all images.
   """
   if masks == "alpha":
-    return lambda stem, encoded, height, width: decoding.transparency(encoded)
+    return lambda stem, encoded, height, width: decoding.transparency(
+      encoded, max(decoding.MAX_MEGAPIXELS, height * width / 1e6)
+    )
   path = pathlib.Path(masks).expanduser()
   if path.is_file() and path.suffix.lower() == ".zip":
     raise errors.UserError(
@@ -94,9 +97,8 @@ def _file(settings: mask_settings.MaskSettings) -> Reader:
     return _make(settings, stem, height, width)
 
   try:
-    path = pathlib.Path(settings.path).expanduser()
-    with Image.open(path, formats=decoding.FORMATS) as mask:
-      width, height = mask.size
+    encoded = untrusted.read_bytes(os.path.expanduser(settings.path))
+    width, height = decoding.image_size(encoded)
   except Exception:  # noqa: BLE001 (`read` raises a clear error.)
     width = height = _SIDE
   read("", b"", height, width)

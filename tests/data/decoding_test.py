@@ -1,3 +1,5 @@
+import errno
+import os
 import re
 import zlib
 
@@ -8,6 +10,7 @@ from PIL import Image
 import pytest
 
 from dcgan_inpaint.data import decoding
+from dcgan_inpaint.runtime import errors
 
 
 def noise(seed, size=(64, 64)):
@@ -170,6 +173,44 @@ def test_a_bad_file_costs_that_file_alone(monkeypatch):
   np.testing.assert_array_equal(
     images[1::2], [noise(i) for i in range(len(BAD))]
   )
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.EACCES])
+def test_a_disk_that_fails_for_a_moment_costs_no_image(monkeypatch, number):
+  monkeypatch.setattr(decoding, "_WAITS", (0.0, 0.0))
+  image = image_files.encode(Image.new("RGB", (64, 64), "red"))
+  attempts = []
+
+  def read(i):
+    attempts.append(i)
+    if i == 1 and attempts.count(1) < 3:
+      raise OSError(number, os.strerror(number), "b.png")
+    return image
+
+  images, failures = decoding.decode_all(read, 3, 64)
+  assert not failures and (images[1] == images[0]).all()
+  assert attempts.count(1) == 3
+
+
+@pytest.mark.parametrize(
+  "error, of_system",
+  [
+    (OSError(errno.EIO, "Input/output error"), True),
+    (FileNotFoundError(errno.ENOENT, "No such file"), True),
+    (MemoryError(), True),
+    (OSError("image file is truncated"), False),
+    (ValueError("the file is empty"), False),
+  ],
+)
+def test_only_what_a_file_holds_may_change_a_data_set(error, of_system):
+  assert decoding.is_of_system(error) == of_system
+  failures = {0: ValueError("the file is empty"), 1: error}
+  if of_system:
+    with pytest.raises((errors.UserError, MemoryError)) as stopped:
+      decoding.check_system(failures, ["a.png", "b.png"])
+    assert isinstance(error, MemoryError) or "b.png" in str(stopped.value)
+  else:
+    decoding.check_system(failures, ["a.png", "b.png"])
 
 
 @pytest.mark.parametrize(

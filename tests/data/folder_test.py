@@ -1,3 +1,4 @@
+import errno
 import os
 import pathlib
 import zipfile
@@ -309,3 +310,20 @@ def test_prepared_faces_load_unchanged():
   ):
     expected = np.asarray(Image.open(file))
   np.testing.assert_array_equal(loaded.images[-1], expected)
+
+
+def test_an_image_that_a_disk_refuses_is_not_left_out(tmp_path, monkeypatch):
+  images = {f"{i:03}.png": image_files.encode(noise(i)) for i in range(120)}
+  write(tmp_path, images)
+  read_file = folder._read_file
+
+  def refuse(path):
+    if path.name == "007.png":
+      raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+    return read_file(path)
+
+  monkeypatch.setattr(decoding, "_WAITS", (0.0,))
+  monkeypatch.setattr(folder, "_read_file", refuse)
+  with pytest.raises(errors.UserError, match=r"007\.png") as refused:
+    folder.load(str(tmp_path), "all", 64)
+  assert os.strerror(errno.EIO) in str(refused.value)

@@ -1,9 +1,15 @@
 import builtins
 import dataclasses
+import errno
+import functools
 import io
 import itertools
+import multiprocessing
+import os
+import signal
 import types
 
+import image_files
 import numpy as np
 from PIL import Image
 import pytest
@@ -12,6 +18,7 @@ import tiny
 from dcgan_inpaint import data
 from dcgan_inpaint.data import batches
 from dcgan_inpaint.data import celeba
+from dcgan_inpaint.data import decoding
 from dcgan_inpaint.data import stream
 from dcgan_inpaint.runtime import errors
 
@@ -165,3 +172,47 @@ def _png(value):
   encoded = io.BytesIO()
   Image.new("RGB", (64, 64), (value, 0, 0)).save(encoded, "png")
   return encoded.getvalue()
+
+
+def test_a_disk_that_fails_is_no_reason_to_remove_an_image(monkeypatch):
+  def read(index):
+    raise OSError(errno.EIO, os.strerror(errno.EIO), "a.png")
+
+  monkeypatch.setattr(decoding, "_WAITS", (0.0,))
+  with pytest.raises(errors.UserError, match="a.png") as refused:
+    next(
+      stream.batches(
+        data.Source(4, read),
+        steps=range(1),
+        batch_size=2,
+        rows=slice(0, 2),
+        seed=0,
+        image_shape=(64, 64, 3),
+      )
+    )
+  assert os.strerror(errno.EIO) in str(refused.value)
+  assert "remove" not in str(refused.value)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_ends_the_stream_in_a_line():
+  image = image_files.encode(np.zeros((64, 64, 3), np.uint8))
+  batches_of = stream.batches(
+    data.Source(4, functools.partial(_same, image)),
+    steps=range(100_000),
+    batch_size=2,
+    rows=slice(0, 2),
+    seed=0,
+    image_shape=(64, 64, 3),
+    workers=1,
+  )
+  next(batches_of)
+  for child in multiprocessing.active_children():
+    os.kill(child.pid, signal.SIGKILL)
+  with pytest.raises(errors.UserError, match="config.data.workers=1"):
+    for _ in batches_of:
+      pass
+
+
+def _same(image, index):
+  return image

@@ -11,6 +11,7 @@ import os
 import pathlib
 import pickle
 import struct
+import time
 import tracemalloc
 import warnings
 import zipfile
@@ -18,12 +19,15 @@ import zipfile
 import image_files
 import jax
 import numpy as np
+from PIL import Image
 import pytest
 import tiny
 
 from dcgan_inpaint import config as config_lib
+from dcgan_inpaint import data
 from dcgan_inpaint import pretrained
 from dcgan_inpaint.data import celeba_sources
+from dcgan_inpaint.data import decoding
 from dcgan_inpaint.data import folder
 from dcgan_inpaint.data import synthetic
 from dcgan_inpaint.jobs import benchmark_parts
@@ -211,6 +215,87 @@ def test_a_model_that_does_not_fit_its_description_is_refused(
   assert str(tmp_path) in str(refused.value)
 
 
+def kernel(weights, network="generator"):
+  """Returns the name of a large array of a network."""
+  names = [x for x in weights if x.startswith(f"weights/{network}/params")]
+  return max(names, key=lambda name: weights[name].size)
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    lambda x: x.astype(np.int32),
+    lambda x: x.astype(np.float64),
+    lambda x: x.astype(complex),
+    lambda x: x.astype("U4"),
+    lambda x: x[..., :-1],
+    lambda x: x[None],
+    lambda x: np.full_like(x, np.nan),
+    lambda x: np.where(np.arange(x.size).reshape(x.shape) == 7, np.inf, x),
+    lambda x: None,
+  ],
+)
+@pytest.mark.parametrize("network", ["generator", "discriminator"])
+def test_a_model_that_cannot_be_searched_is_refused(
+  model, tmp_path, change, network
+):
+  weights = dict(np.load(model / "weights.npz", allow_pickle=False))
+  name = kernel(weights, network)
+  array = change(weights.pop(name))
+  if array is not None:
+    weights[name] = array
+  np.savez(tmp_path / "weights.npz", **weights)
+  about = json.loads((model / "model.json").read_text())
+  del about["weights_sha256"]
+  (tmp_path / "model.json").write_text(json.dumps(about))
+  with pytest.raises(errors.UserError) as refused:
+    load(tmp_path)
+  assert str(tmp_path) in str(refused.value)
+
+
+@pytest.mark.parametrize("step", ["\x1b[2J", None, 3.5, [1], True])
+def test_a_model_whose_step_is_no_number_is_refused(model, tmp_path, step):
+  with pytest.raises(errors.UserError) as refused:
+    load(changed(model, tmp_path, lambda about: about.update(step=step)))
+  assert str(refused.value).isprintable()
+
+
+def test_a_model_that_unpacks_to_much_is_not_unpacked(tmp_path):
+  path = tmp_path / "weights.npz"
+  np.savez_compressed(path, x=np.zeros(1 << 28, np.uint8))
+  assert path.stat().st_size < 1 << 20
+  (tmp_path / "model.json").write_text('{"format": 1}')
+  assert peak_of(lambda: refused_model(tmp_path)) < 1 << 24
+
+
+def test_an_array_that_says_it_is_huge_is_not_allocated(tmp_path):
+  array = io.BytesIO()
+  np.save(array, np.ones(4))
+  content = array.getvalue().replace(b"(4,)", b"(99999999999,)")
+  # The header keeps its length: spaces fill it up.
+  content = content.replace(b" " * 10, b"", 1)
+  assert len(content) == len(array.getvalue())
+  with zipfile.ZipFile(tmp_path / "weights.npz", "w") as archive:
+    archive.writestr("weights/generator/x.npy", content)
+  (tmp_path / "model.json").write_text('{"format": 1}')
+  assert peak_of(lambda: refused_model(tmp_path)) < 1 << 24
+
+
+def refused_model(folder):
+  with pytest.raises(errors.UserError, match=str(folder)):
+    pretrained.read(folder)
+
+
+def peak_of(call):
+  """Returns the bytes that a call allocates at the most."""
+  tracemalloc.start()
+  try:
+    call()
+    return tracemalloc.get_traced_memory()[1]
+  finally:
+    tracemalloc.stop()
+
+
 def test_the_unchanged_model_is_read(model):
   assert load(model).step == 3
 
@@ -307,6 +392,92 @@ def test_what_is_called_an_image_starts_no_program(tmp_path, monkeypatch):
   path.write_bytes(image_files.encode(synthetic.load("test", 1)[0], "eps"))
   with pytest.raises(errors.UserError, match="BMP, GIF, JPEG"):
     folder.load(str(path), "all", 64)
+
+
+# --- pixels and folders -------------------------------------------------------
+
+
+def decoded(path):
+  """Reads a folder of one image, which is refused."""
+  with pytest.raises(errors.UserError, match="1 of 1 "):
+    folder.load(str(path), "all", 64)
+
+
+@pytest.mark.parametrize(
+  "size, kind",
+  [
+    ((13_300, 13_300), "png"),
+    ((8, 8_100_000), "png"),
+    ((70_000, 8), "tiff"),
+    ((60_000, 1_100), "gif"),
+  ],
+)
+def test_pixels_are_counted_before_they_are_decoded(tmp_path, size, kind):
+  bomb = image_files.encode(Image.new("1", size), kind)
+  (tmp_path / f"a.{kind}").write_bytes(bomb)
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Pillow's own.
+    assert peak_of(lambda: decoded(tmp_path)) < 8 * len(bomb) + (1 << 22)
+    with pytest.raises(ValueError, match=f"{size[0]}x{size[1]} pixels"):
+      decoding.image_size(bomb)
+
+
+def test_as_many_pixels_are_decoded_at_a_time_as_one_image_may_have(
+  monkeypatch,
+):
+  image = image_files.encode(Image.new("RGB", (500, 400)))
+  held, most = [], []
+  open_rgb = decoding.open_rgb
+
+  def watched(*arguments):
+    held.append(1)
+    most.append(len(held))
+    time.sleep(0.01)
+    held.pop()
+    return open_rgb(*arguments)
+
+  monkeypatch.setattr(decoding, "open_rgb", watched)
+  monkeypatch.setattr(decoding, "MAX_MEGAPIXELS", 0.5)
+  monkeypatch.setattr(decoding, "_CHUNK", 1)
+  monkeypatch.setattr(os, "cpu_count", lambda: 8)
+  images, failures = decoding.decode_all(lambda i: image, 24, 64)
+  assert len(images) == 24 and not failures
+  assert max(most) == 2
+
+
+def test_a_large_sparse_file_is_not_read(tmp_path):
+  with (tmp_path / "a.png").open("wb") as file:
+    file.truncate(1 << 33)
+  assert peak_of(lambda: decoded(tmp_path)) < 1 << 20
+
+
+def test_a_folder_of_what_is_no_file_hangs_nothing(tmp_path):
+  (tmp_path / "face.png").write_bytes(FACE)
+  os.mkfifo(tmp_path / "fifo.png")
+  (tmp_path / "folder.png").mkdir()
+  for name, target in {
+    "zero.png": "/dev/zero",
+    "tty.jpg": "/dev/tty",
+    "stdin.png": "/dev/stdin",
+    "kmsg.png": "/proc/kmsg",
+    "kcore.png": "/proc/kcore",
+    "self.png": "/proc/self/mem",
+    "loop.png": "loop.png",
+    "up": "..",
+  }.items():
+    (tmp_path / name).symlink_to(target)
+  # Whatever of these are files, none of them is an image.
+  found = {file.name: file for file in folder.list_files(str(tmp_path))}
+  assert "face.png" in found
+  for name in set(found) - {"face.png"}:
+    with pytest.raises((ValueError, OSError)):
+      decoding.open_rgb(found[name].read())
+  data.digest_files(tmp_path)
+
+
+def test_a_name_with_a_line_break_is_an_image_like_others(tmp_path):
+  (tmp_path / "a\nb.png").write_bytes(FACE)
+  assert folder.load(str(tmp_path), "all", 64).names == ["a\nb.png"]
 
 
 # --- partitions and names -----------------------------------------------------
