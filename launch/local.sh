@@ -4,7 +4,8 @@
 #   launch/local.sh --config=configs/celeba.py --config.data.path=DIR
 #     one process with all devices, which is enough for one host
 #   launch/local.sh --processes=2 ...
-#     several, as on a cluster; the GPUs are divided among them
+#     several, as on a cluster; the GPUs, those of CUDA_VISIBLE_DEVICES if it is
+#     set, are divided among them
 #   launch/local.sh --processes=2 --cpu_devices=2 ...
 #     the same without GPUs: each process has two devices made of the CPU
 #   launch/local.sh --dry_run ...
@@ -27,7 +28,14 @@ done
 python=${PYTHON:-python}
 
 gpus=()
-if [[ -z $cpu_devices ]] && command -v nvidia-smi >/dev/null; then
+if [[ -z $cpu_devices && -n ${CUDA_VISIBLE_DEVICES+set} ]]; then
+  IFS=, read -r -a visible <<<"${CUDA_VISIBLE_DEVICES// /}"
+  for gpu in "${visible[@]}"; do
+    # CUDA, too, reads no further than to what is no GPU.
+    [[ $gpu == -1 || $gpu == NoDevFiles ]] && break
+    gpus+=("$gpu")
+  done
+elif [[ -z $cpu_devices ]] && command -v nvidia-smi >/dev/null; then
   mapfile -t gpus < <(nvidia-smi --query-gpu=index --format=csv,noheader)
 fi
 if ((processes > 1 && ${#gpus[@]} % processes)); then

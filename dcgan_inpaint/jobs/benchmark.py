@@ -42,6 +42,7 @@ from dcgan_inpaint.jobs import scored_features
 from dcgan_inpaint.masks import mask_sets
 from dcgan_inpaint.masks import mask_settings
 from dcgan_inpaint.metrics import features as features_lib
+from dcgan_inpaint.metrics import pixel_errors
 from dcgan_inpaint.reports import progress
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import lists
@@ -228,7 +229,13 @@ def _run(
       digest = _digest(identity, images[rows], masks[mask][rows] > 0.5)
       shown = max(0, min(options.contact_sheet, rows.stop) - first)
       if part := benchmark_parts.read(
-        path, digest, shown, [feature.name for feature in features]
+        path,
+        digest,
+        shown,
+        [feature.name for feature in features],
+        image_shape=images.shape[1:],
+        count=rows.stop - first,
+        names=pixel_errors.METRICS,
       ):
         found[mask, first] = part
       else:

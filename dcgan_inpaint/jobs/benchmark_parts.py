@@ -5,7 +5,9 @@ with a digest of everything that they depend on. Where the digest differs, the
 file is not used.
 """
 
+from collections.abc import Collection
 from collections.abc import Sequence
+import math
 import pathlib
 import re
 from typing import NamedTuple
@@ -14,6 +16,16 @@ from absl import logging
 import numpy as np
 
 from dcgan_inpaint.runtime import files
+from dcgan_inpaint.runtime import untrusted
+
+# What a metric can be but for rounding, by a part of its name. PSNR is infinite
+# where an image is completed to the bit.
+_RANGES = {
+  "mse": (0, 255**2 + 1),
+  "psnr": (-0.01, math.inf),
+  "ssim": (-1.01, 1.01),
+  "sharpness": (0, math.inf),
+}
 
 
 class Part(NamedTuple):
@@ -63,7 +75,14 @@ def write(path: pathlib.Path, digest: str, part: Part) -> None:
 
 
 def read(
-  path: pathlib.Path, digest: str, shown: int, features: Sequence[str] = ()
+  path: pathlib.Path,
+  digest: str,
+  shown: int,
+  features: Sequence[str] = (),
+  *,
+  image_shape: tuple[int, ...] | None = None,
+  count: int | None = None,
+  names: Collection[str] | None = None,
 ) -> Part | None:
   """Returns a part, or None if it must be run.
 
@@ -72,11 +91,12 @@ def read(
     digest: of what the part depends on now.
     shown: number of completed images that it must hold.
     features: names of the features that it must hold.
+    image_shape: of a completed image, [H, W, C]; None takes any.
+    count: of its images; None takes any.
+    names: of its metrics; None takes any.
   """
   try:
-    # numpy leaves a file open that it cannot read.
-    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-      arrays = dict(file)
+    arrays = untrusted.read_npz(untrusted.read_bytes(path))
     if str(arrays.pop("digest")) != digest:
       logging.info(
         "%s is of other images, holes, settings or devices: run again", path
@@ -89,7 +109,7 @@ def read(
       logging.info("%s is without the features to score by: run again", path)
       return None
     arrays.pop("figures", None)  # Older files hold this placeholder.
-    return Part(
+    part = Part(
       seconds=float(arrays.pop("seconds")),
       fit_seconds=float(arrays.pop("fit_seconds")),
       failed=failed,
@@ -101,12 +121,49 @@ def read(
       },
       metrics=arrays,
     )
+    _check(part, image_shape or pictures.shape[1:], count or len(failed), names)
+    return part
   except FileNotFoundError:
     return None
   # numpy and zipfile raise many kinds.
   except Exception as error:  # noqa: BLE001
     logging.warning("%s cannot be read (%s): run again", path, error)
     return None
+
+
+def _check(
+  part: Part,
+  image_shape: tuple[int, ...],
+  count: int,
+  names: Collection[str] | None,
+) -> None:
+  """Raises ValueError where a part cannot be what was made of its images.
+
+  Args:
+    part: the part.
+    image_shape: of its pictures.
+    count: of its images.
+    names: of its metrics; None takes any.
+  """
+  pictures, failed = part.pictures, part.failed
+  if failed.dtype != bool or failed.shape != (count,):
+    raise ValueError("'failed' is not of its images")
+  if pictures.dtype != np.uint8 or pictures.shape[1:] != image_shape:
+    raise ValueError("the pictures are not of its images")
+  if any(values.shape[:1] != (count,) for values in part.features.values()):
+    raise ValueError("the features are not of its images")
+  if names is not None and set(part.metrics) != set(names):
+    raise ValueError("its metrics are other ones")
+  for name, values in part.metrics.items():
+    if values.dtype.kind != "f" or values.shape != (count,):
+      raise ValueError(f"{name!r} is not of its images")
+    least, most = next(
+      (r for end, r in _RANGES.items() if end in name), (-math.inf, math.inf)
+    )
+    if ((values < least) | (values > most)).any():  # NaN is neither.
+      raise ValueError(f"{name!r} has values that cannot be")
+  if not 0 <= part.seconds < math.inf or part.fit_seconds < 0:
+    raise ValueError("its times cannot be")
 
 
 def join(parts: Sequence[Part]) -> Part:

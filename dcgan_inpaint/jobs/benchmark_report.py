@@ -26,6 +26,7 @@ from dcgan_inpaint.jobs import scored_features
 from dcgan_inpaint.masks import mask_sets
 from dcgan_inpaint.metrics import features as features_lib
 from dcgan_inpaint.reports import html
+from dcgan_inpaint.reports import image_table
 from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.reports import results
 from dcgan_inpaint.runtime import files
@@ -218,7 +219,10 @@ def _write_csv(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
   with files.replacing(path) as temporary, temporary.open("w") as file:
     writer = csv.DictWriter(file, lines[0], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(results.plain(lines))
+    writer.writerows(
+      {name: image_table.cell(value) for name, value in line.items()}
+      for line in results.plain(lines)
+    )
 
 
 def _write_metrics(

@@ -19,7 +19,9 @@ from dcgan_inpaint.jobs import train
 from dcgan_inpaint.networks import losses
 from dcgan_inpaint.reports import results
 from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import files
 from dcgan_inpaint.runtime import lists
+from dcgan_inpaint.runtime import lock
 from dcgan_inpaint.training import checkpoints
 
 # The paper's table: MSE and SSIM of the completed image. The paper does not
@@ -115,6 +117,16 @@ def _run(
   del run.compare  # A run does not depend on what else is compared.
   run.job, run.seed, run.train.loss = "train", seed, name
   logging.info("%s, seed %s", name, seed)
+  # A training alone may be under way there, or its results be read.
+  files.make_folder(folder, "--workdir")
+  with lock.hold(folder):
+    return _train_and_score(run, folder, mesh)
+
+
+def _train_and_score(
+  run: ml_collections.ConfigDict, folder: pathlib.Path, mesh: jax.sharding.Mesh
+) -> dict[str, Any]:
+  """Does a run of the job `train`, and what of it is not done already."""
   training = train.run(run, str(folder), mesh)
   done = folder / "results.json"
   if done.exists():
@@ -126,8 +138,8 @@ def _run(
     evaluate.of_training(run, str(folder)), str(folder), mesh
   )
   row = {
-    "loss": name,
-    "seed": seed,
+    "loss": run.train.loss,
+    "seed": run.seed,
     **row,
     "training_data_digest": training[0]["data_digest"],
   }

@@ -79,7 +79,7 @@ def fill(
 
   Raises:
     errors.UserError: from the method; a mistake that no image is to blame for.
-    Exception: of a full disk or memory, likewise; see `errors.advice`.
+    Exception: of a full disk or memory, likewise; see `errors.of_machine`.
   """
   indices = range(len(images)) if indices is None else indices
   start = time.perf_counter()
@@ -88,7 +88,7 @@ def fill(
   except errors.UserError:
     raise
   except Exception as error:  # noqa: BLE001 (Any method, any error.)
-    if errors.advice(error):  # No image is to blame.
+    if errors.of_machine(error):  # No image is to blame.
       raise
     if len(images) > 1:
       alone = [

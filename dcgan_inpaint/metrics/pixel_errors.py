@@ -19,6 +19,12 @@ import numpy as np
 
 Array = jax.Array | np.ndarray
 
+# What `evaluate` returns.
+METRICS = (
+  "mse", "psnr", "ssim", "ssim_gaussian", "hole_mse", "hole_psnr", "hole_ssim",
+  "hole_ssim_gaussian", "hole_sharpness",
+)  # fmt: skip
+
 _RANGE = 255.0  # The distance from black to white of 8-bit images.
 
 # The uniform window is scikit-image's default, the Gaussian one Wang et al.'s.

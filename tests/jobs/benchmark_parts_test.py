@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 
@@ -44,6 +46,39 @@ def test_a_part_with_the_placeholder_of_older_files_is_read(tmp_path):
   assert_same(
     benchmark_parts.read(path, "digest", 2), PART._replace(features={})
   )
+
+
+@pytest.mark.parametrize(
+  "fields",
+  [
+    {"failed": np.zeros(2, bool)},
+    {"failed": np.zeros(3)},
+    {"metrics": {"mse": np.float32([1, 2])}},
+    {"metrics": {"mse": np.array(["a", "b", "c"])}},
+    {"metrics": {"mse": np.float32([-1, 2, 3])}},
+    {"metrics": {"mse": np.float32([7e4, 2, 3])}},
+    {"metrics": {"ssim": np.float32([1.2, 1, 1])}},
+    {"metrics": {"hole_psnr": np.float32([-3, np.inf, 1])}},
+    {"metrics": {"mse": np.float32([1, 2, 3]), "more": np.zeros(3)}},
+    {"metrics": {}},
+    {"pictures": PICTURES[:, :2]},
+    {"pictures": np.float32(PICTURES)},
+    {"seconds": -1.0},
+    {"seconds": np.inf},
+    {"seconds": "long"},
+  ],
+)
+def test_a_part_that_cannot_be_is_run_again(tmp_path, fields, caplog):
+  path = tmp_path / "part.npz"
+  benchmark_parts.write(path, "digest", PART._replace(**fields))
+  read = functools.partial(
+    benchmark_parts.read, path, "digest", 2,
+    image_shape=PICTURES.shape[1:], count=3, names=["mse"],
+  )  # fmt: skip
+  assert read() is None
+  assert str(path) in caplog.text
+  benchmark_parts.write(path, "digest", PART)
+  assert_same(read(), PART)
 
 
 @pytest.mark.parametrize(

@@ -196,3 +196,10 @@ def test_summarise_leaves_out_what_is_not_finite():
   assert mean == 20 and np.isnan(half_width)
   assert pixel_errors.summarise([np.inf, np.inf])[0] == np.inf
   assert np.isnan(pixel_errors.summarise([np.nan])[0])
+
+
+def test_the_names_of_the_metrics_are_those_of_an_evaluation():
+  image = jax.ShapeDtypeStruct((1, 16, 16, 3), np.uint8)
+  mask = jax.ShapeDtypeStruct((1, 16, 16, 1), np.float32)
+  shapes = jax.eval_shape(pixel_errors.evaluate, image, image, mask)
+  assert set(shapes) == set(pixel_errors.METRICS)

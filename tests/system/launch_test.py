@@ -108,6 +108,40 @@ def test_a_dry_run_says_what_each_process_would_do(command, lines, parts):
     assert part in out
 
 
+@pytest.mark.parametrize(
+  "visible, shares",
+  [
+    (None, ["0,1", "2,3"]),  # Of nvidia-smi.
+    ("2,3", ["2", "3"]),
+    ("3, 1,0,2", ["3,1", "0,2"]),
+    ("GPU-1a,GPU--1b", ["GPU-1a", "GPU--1b"]),
+    ("0,1,-1,2", ["0", "1"]),
+    ("-1", None),
+    ("", None),
+    ("0,1,2", "error"),
+  ],
+)
+def test_the_gpus_are_those_that_are_visible(tmp_path, visible, shares):
+  smi = tmp_path / "nvidia-smi"
+  smi.write_text("#!/bin/sh\nprintf '0\\n1\\n2\\n3\\n'\n")
+  smi.chmod(0o755)
+  environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+  environment.pop("CUDA_VISIBLE_DEVICES", None)
+  if visible is not None:
+    environment["CUDA_VISIBLE_DEVICES"] = visible
+  done = subprocess.run(
+    ["bash", LAUNCH / "local.sh", "--dry_run", "--processes=2", "--config=a"],
+    env={**environment, "PORT": "1234", "PYTHON": sys.executable},
+    capture_output=True,
+    text=True,
+  )
+  found = re.findall(r"CUDA_VISIBLE_DEVICES=(\S+)", done.stdout)
+  if shares == "error":
+    assert done.returncode == 2 and "3 GPUs" in done.stderr
+  else:
+    assert [x.replace("\\", "") for x in found] == (shares or [])
+
+
 def test_one_process_is_run_as_it_is(local):
   out, _ = local("--cpu_devices=4", "--short").communicate(timeout=20)
   assert out == "-m dcgan_inpaint.main --short --num_processes=1 devices=4\n"
