@@ -264,6 +264,7 @@ class EncoderTask:
     "data.path",
     "data.validation_path",
     "data.crop",
+    "data.ids",
     "data.max_images",
     "data.seed",
     "encoder.width",

@@ -276,6 +276,7 @@ class GanTask:
     "data.path",
     "data.validation_path",
     "data.crop",
+    "data.ids",
     "data.max_images",
     "data.seed",
     "train.loss",

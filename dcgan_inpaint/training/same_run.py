@@ -11,6 +11,7 @@ _ABSENT = {
   "model.image_size": 64,
   "model.image_channels": 3,
   "data.crop": "auto",
+  "data.ids": "",
   "encoder.skips": False,
   "encoder.dropout": 0.0,
   "encoder.mirrored": False,

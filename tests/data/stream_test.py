@@ -45,6 +45,7 @@ def prepared(tmp_path_factory):
     validation_path="",
     test_path="",
     crop="auto",
+    ids="",
     max_images=0,
     seed=0,
   )
