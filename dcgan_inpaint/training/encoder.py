@@ -263,6 +263,7 @@ class EncoderTask:
     "data.name",
     "data.path",
     "data.validation_path",
+    "data.ids",
     "data.crop",
     "data.ids",
     "data.max_images",

@@ -275,6 +275,7 @@ class GanTask:
     "data.name",
     "data.path",
     "data.validation_path",
+    "data.ids",
     "data.crop",
     "data.ids",
     "data.max_images",
