@@ -44,6 +44,8 @@ setuptools.setup(
   install_requires=[
     "absl-py>=2.3.1",
     "etils[epath]>=1.9.1",
+    # jax.export imports it without asking for it.
+    "flatbuffers>=25.2.10",
     "flax>=0.12.8,<0.13",
     # tensorflow-datasets imports it without asking for it.
     "importlib_resources>=6.0.0",

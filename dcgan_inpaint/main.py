@@ -7,6 +7,7 @@
 purpose: everything that a job does is in the job's own module.
 """
 
+import contextlib
 import importlib
 import os
 import pathlib
@@ -32,6 +33,7 @@ from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import files
 from dcgan_inpaint.runtime import lock
 from dcgan_inpaint.runtime import process
+from dcgan_inpaint.runtime import profiling
 from dcgan_inpaint.runtime import sharding
 
 
@@ -41,22 +43,29 @@ class _Job(NamedTuple):
   Attributes:
     function: 'module:function'. It takes the config, the workdir and the
       devices, and returns the rows of results.json.
+    steps: the kind of steps that --profile_steps counts, of `profiling.KINDS`;
+      '' where it makes none.
     shared: whether several processes may share the work.
   """
 
   function: str
+  steps: str = ""
   shared: bool = False
 
 
 _JOBS = types.MappingProxyType(
   {
-    "train": _Job("dcgan_inpaint.jobs.train:run_and_evaluate", shared=True),
-    "train_encoder": _Job("dcgan_inpaint.jobs.train_encoder:run", shared=True),
-    "compare": _Job("dcgan_inpaint.jobs.compare:run"),
-    "evaluate": _Job("dcgan_inpaint.jobs.evaluate:run", shared=True),
-    "benchmark": _Job("dcgan_inpaint.jobs.benchmark:run"),
-    "benchmark_throughput": _Job("dcgan_inpaint.jobs.throughput:run"),
-    "inpaint": _Job("dcgan_inpaint.jobs.inpaint:run", shared=True),
+    "train": _Job(
+      "dcgan_inpaint.jobs.train:run_and_evaluate", "train", shared=True
+    ),
+    "train_encoder": _Job(
+      "dcgan_inpaint.jobs.train_encoder:run", "train", shared=True
+    ),
+    "compare": _Job("dcgan_inpaint.jobs.compare:run", "train"),
+    "evaluate": _Job("dcgan_inpaint.jobs.evaluate:run", "search", shared=True),
+    "benchmark": _Job("dcgan_inpaint.jobs.benchmark:run", "search"),
+    "benchmark_throughput": _Job("dcgan_inpaint.jobs.throughput:run", "search"),
+    "inpaint": _Job("dcgan_inpaint.jobs.inpaint:run", "search", shared=True),
     "export": _Job("dcgan_inpaint.jobs.export:run"),
     "prepare": _Job("dcgan_inpaint.jobs.prepare:run"),
   }
@@ -102,6 +111,13 @@ _COMPILATION_CACHE = flags.DEFINE_string(
   os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/dcgan_inpaint/xla"),
   "Where compiled programs are kept for the next run; '' keeps none.",
 )
+_PROFILE_STEPS = flags.DEFINE_string(
+  "profile_steps",
+  "",
+  "Trace these steps of training or search by JAX's profiler into profile/ of "
+  "the workdir: 100:110 is ten, from 100 on, counted from 0. For TensorBoard "
+  "and Perfetto, see docs/performance.md.",
+)
 
 
 def _run(config: Any, workdir: str) -> None:
@@ -114,7 +130,8 @@ def _run(config: Any, workdir: str) -> None:
     )
   module, _, function = job.function.partition(":")
   run = getattr(importlib.import_module(module), function)
-  rows = run(config, workdir, sharding.create_mesh())
+  with _profile(config.job, workdir):
+    rows = run(config, workdir, sharding.create_mesh())
 
   if jax.process_index() == 0:
     path = results.write(workdir, config.job, config, rows)
@@ -126,6 +143,23 @@ def _run(config: Any, workdir: str) -> None:
       f"images left out: {failed}; a warning above names each and says why: "
       "mend them and run the same command again"
     )
+
+
+def _profile(job: str, workdir: str) -> contextlib.AbstractContextManager[None]:
+  """Returns what traces the steps of --profile_steps, if any, of a job."""
+  if not _PROFILE_STEPS.value:
+    return contextlib.nullcontext()
+  steps = profiling.parse(_PROFILE_STEPS.value)
+  if not _JOBS[job].steps:
+    having = ", ".join(name for name, job in _JOBS.items() if job.steps)
+    raise errors.UserError(
+      f"--profile_steps: the job {job!r} makes no steps; those are {having}"
+    )
+  if jax.process_index() > 0:
+    return contextlib.nullcontext()
+  return profiling.trace(
+    _JOBS[job].steps, steps, os.path.join(workdir, "profile")
+  )
 
 
 def _check(argv: list[str]) -> tuple[Any, str]:

@@ -16,6 +16,7 @@ from dcgan_inpaint import main
 from dcgan_inpaint.data import synthetic
 from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.reports import results
+from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import sharding
 from dcgan_inpaint.search import trained_model
 
@@ -415,3 +416,11 @@ def test_deterministic_is_said_to_xla_beside_what_it_was_told(monkeypatch):
     "--xla_dump_to=dump",
     "--xla_gpu_deterministic_ops=true",
   ]
+
+
+def test_steps_of_a_job_that_makes_none_are_refused():
+  with (
+    flagsaver.flagsaver(profile_steps="1:2"),
+    pytest.raises(errors.UserError, match="'export'.*train, .*inpaint"),
+  ):
+    main._profile("export", "")

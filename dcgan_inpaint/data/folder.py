@@ -273,10 +273,17 @@ def _read_file(path: pathlib.Path) -> bytes:
   return untrusted.read_bytes(path, _MAX_BYTES)
 
 
+class _Archive(zipfile.ZipFile):
+  """A zip that another process, which it is sent to, opens for itself."""
+
+  def __reduce__(self):
+    return _Archive, (self.filename,)
+
+
 def _list_zip(path: pathlib.Path) -> list[File]:
   """Returns the image files in a zip, sorted."""
   try:
-    archive = zipfile.ZipFile(path)
+    archive = _Archive(path)
   except Exception as error:  # zipfile raises many kinds.
     raise errors.UserError(f"{path} cannot be read ({error})") from error
   members = [m for m in archive.infolist() if not m.filename.endswith("/")]

@@ -178,11 +178,17 @@ class InpaintJob:
 
 @dataclasses.dataclass(frozen=True)
 class ExportJob:
-  """Writes a trained model as plain arrays."""
+  """Writes a trained model as plain arrays, and as programs."""
 
   config_name = "export"
   output: str = spec.field(
     "", "The folder that the model is written to; '' = model/ in the workdir."
+  )
+  stablehlo: bool = spec.field(
+    False,
+    "Write stablehlo/ into that folder, too: the mode fidelity (where there is "
+    "an encoder) and G alone, as programs that run without this package, for "
+    "CPUs, CUDA GPUs and TPUs. Their arrays are float32.",
   )
   checkpoint: filling.Checkpoint = spec.section()
 

@@ -38,8 +38,8 @@ class Model:
   )
   convolution: str = spec.field(
     "auto",
-    "Implementation of the 5x5 convolutions: plain, dense, phases, winograd, "
-    "native, by_channels, or auto, the fastest on this machine.",
+    "Implementation of the 5x5 convolutions: plain, padded, dense, phases, "
+    "winograd, native, by_channels, or auto, the fastest on this machine.",
   )
 
 

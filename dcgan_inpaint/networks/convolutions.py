@@ -4,6 +4,11 @@ The parameters stay the paper's 5x5 kernels, and every implementation equals
 Flax's `Conv` and `ConvTranspose` up to rounding. They differ only in speed:
 
   plain        XLA's own operation. Its gradients miss the fast paths.
+  padded       The same with the zeros of a transposed convolution, and of the
+               gradient of a strided one, put between the pixels beforehand, as
+               Equinox does for the sake of its gradients on GPUs
+               (github.com/patrick-kidger/equinox/pull/1259). Four times the
+               work. No forward mode, as `phases`.
   dense        One 3x3 convolution at stride 1 over blocks of 2x2 pixels, four
                times the channels. A 5x5 kernel fills 25 of its 36 taps;
                accelerators gain more from the one large product than they lose.
@@ -40,7 +45,7 @@ from dcgan_inpaint.networks import native
 from dcgan_inpaint.runtime import errors
 
 IMPLEMENTATIONS = (
-  "plain", "dense", "phases", "winograd", "native", "by_channels",
+  "plain", "padded", "dense", "phases", "winograd", "native", "by_channels",
 )  # fmt: skip
 
 _Pair = tuple[jax.Array, jax.Array]
@@ -126,6 +131,8 @@ def strided(
   match _of_layer(implementation, kernel):
     case "plain":
       return _convolve(x, kernel, "SAME", (2, 2))
+    case "padded":
+      return _strided_padded(x, kernel)
     case "dense":
       return _strided_dense(x, kernel)
     case "winograd":
@@ -160,6 +167,8 @@ def transposed(
   match _of_layer(implementation, kernel):
     case "plain":
       return lax.conv_transpose(x, kernel, (2, 2), "SAME")
+    case "padded":
+      return _transposed_padded(x, kernel)
     case "dense":
       return _transposed_dense(x, kernel)
     case "winograd":
@@ -220,6 +229,33 @@ def _convolve(
     rhs_dilation=rhs_dilation,
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
   )
+
+
+# `padded`: zeros between the pixels, and a convolution at stride 1.
+
+
+def _transposed_padded(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  none, between = (0, 0, 0), (3, 2, 1)
+  zero = jnp.zeros((), x.dtype)
+  return _convolve(
+    lax.pad(x, zero, (none, between, between, none)), kernel, "VALID"
+  )
+
+
+@jax.custom_vjp
+def _strided_padded(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  return _convolve(x, kernel, "SAME", (2, 2))
+
+
+def _strided_padded_backward(residuals: _Pair, gradient: jax.Array) -> _Pair:
+  x, kernel = residuals
+  _, pull_back = jax.vjp(lambda k: _convolve(x, k, "SAME", (2, 2)), kernel)
+  return _transposed_padded(gradient, _adjoint(kernel)), pull_back(gradient)[0]
+
+
+_strided_padded.defvjp(
+  lambda x, k: (_strided_padded(x, k), (x, k)), _strided_padded_backward
+)
 
 
 # `dense`: one 3x3 convolution at stride 1 over blocks of 2x2 pixels.

@@ -192,7 +192,7 @@ class Encoder(nn.Module):
         self.skip(feature, jnp.zeros((*feature.shape[:3], count)), layer)
 
     rank = self.rank or channels[0]
-    shape, x = x.shape, x.reshape(len(x), -1)
+    shape, x = x.shape, x.reshape(x.shape[0], -1)
     mixed = self._dense(rank, "mix_in")(x)
     mixed = nn.relu(nn.LayerNorm(dtype=self.dtype, name="mix_norm")(mixed))
     drop = nn.Dropout(self.dropout, deterministic=not train)

@@ -105,15 +105,40 @@ def blend(
     # compilation.
     first = min(first, len(images) - size)
     part = slice(first, first + size)
-    solution = poisson(
+    filled = fill(
+      mode,
       np.pad(generated[part], ((0, 0), *edges)),
       np.pad(images[part], ((0, 0), *edges)),
       np.pad(masks[part], ((0, 0), *edges), constant_values=1),
       np.pad(inside, edges),
-      SCREEN / scale**2 if mode == "screened" else 0.0,
+      scale,
     )
-    completed[part] = solution.completed[:, :height, :width]
+    completed[part] = filled[:, :height, :width]
   return completed
+
+
+def fill(
+  mode: str,
+  generated: jax.typing.ArrayLike,
+  images: jax.typing.ArrayLike,
+  masks: jax.typing.ArrayLike,
+  inside: jax.typing.ArrayLike = 1.0,
+  scale: float = 1.0,
+) -> jax.Array:
+  """As `blend`, of arrays of JAX, all at once; may be traced.
+
+  Args:
+    mode: one of `MODES`.
+    generated: float32 [N, H, W, C] in [-1, 1].
+    images: float32 [N, H, W, C] in [-1, 1]. What lies in the hole is ignored.
+    masks: float32 [N, H, W, 1], 1 = known, 0 = hole.
+    inside: as for `poisson`.
+    scale: how many pixels of the images one of G's is wide.
+  """
+  if mode == "paste":
+    return jnp.where(jnp.asarray(masks) > 0.5, images, generated)
+  screen = SCREEN / scale**2 if mode == "screened" else 0.0
+  return poisson(generated, images, masks, inside, screen).completed
 
 
 def warm_up(mode: str, shape: tuple[int, ...]) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from dcgan_inpaint.networks import encoder as encoder_lib
 from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import profiling
 from dcgan_inpaint.runtime import sharding
 from dcgan_inpaint.search import bundle
 from dcgan_inpaint.search import latent_search
@@ -100,25 +101,25 @@ class CompiledSearch:
       out_shardings=replicated,
     )
     self._begin = jax.jit(
-      functools.partial(_begin, networks, settings),
+      functools.partial(begin, networks, settings),
       in_shardings=(replicated, replicated, batched),
       out_shardings=batched,
     )
     self._enter = jax.jit(
-      functools.partial(_enter, networks, settings),
+      functools.partial(enter, networks, settings),
       in_shardings=(replicated, batched),
       out_shardings=batched,
       static_argnums=0,
     )
     self._advance = jax.jit(
-      functools.partial(_advance, networks, settings),
+      functools.partial(advance, networks, settings),
       in_shardings=(replicated, batched, batched),
       out_shardings=batched,
       static_argnums=(0, 1),
       donate_argnums=3,
     )
     self._end = jax.jit(
-      functools.partial(_end, networks, settings),
+      functools.partial(end, networks, settings),
       in_shardings=(replicated, batched, batched),
       out_shardings=batched,
     )
@@ -201,10 +202,15 @@ class CompiledSearch:
     problems: latent_search.Problem,
   ) -> latent_search.State:
     """Returns the states after some steps of a stage; donates those before."""
+
+    def wait() -> None:
+      jax.block_until_ready(states)
+
     for call, count in enumerate(self._calls(steps), start=1):
-      states = self._advance(stage, count, weights, states, problems)
+      with profiling.call("search", count, wait):
+        states = self._advance(stage, count, weights, states, problems)
       if call % _CALLS_IN_FLIGHT == 0:
-        jax.block_until_ready(states)
+        wait()
     return states
 
   def end(
@@ -248,7 +254,8 @@ class CompiledSearch:
     for stage in stages:
       states = self.enter(stage, weights, states)
       for steps in dict.fromkeys(self._calls(stage.steps)):
-        states = self.advance(stage, steps, weights, states, problems)
+        # Not by `advance`: these are no steps of a search.
+        states = self._advance(stage, steps, weights, states, problems)
     self.end(weights, states, problems)
 
   def _calls(self, steps: int) -> list[int]:
@@ -284,7 +291,7 @@ def lower(
   return search._advance.lower(stage, steps, weights, states, problems)
 
 
-def _begin(
+def begin(
   networks: bundle.NetworkBundle,
   settings: search_settings.SearchSettings,
   weights: bundle.Weights,
@@ -313,7 +320,7 @@ def _begin(
   return jax.vmap(begin)(problems.number, problems.sample, encoded)
 
 
-def _enter(
+def enter(
   networks: bundle.NetworkBundle,
   settings: search_settings.SearchSettings,
   stage: latent_search.Stage,
@@ -326,7 +333,7 @@ def _enter(
   return jax.vmap(over_starts, in_axes=(None, 0))(weights, states)
 
 
-def _advance(
+def advance(
   networks: bundle.NetworkBundle,
   settings: search_settings.SearchSettings,
   stage: latent_search.Stage,
@@ -346,7 +353,7 @@ def _advance(
   return jax.lax.scan(body, states, length=steps)[0]
 
 
-def _end(
+def end(
   networks: bundle.NetworkBundle,
   settings: search_settings.SearchSettings,
   weights: bundle.Weights,

@@ -29,6 +29,7 @@ from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.reports import progress
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import files
+from dcgan_inpaint.runtime import profiling
 from dcgan_inpaint.runtime import sharding
 from dcgan_inpaint.runtime import termination
 from dcgan_inpaint.training import checkpoints as checkpoints_lib
@@ -385,8 +386,10 @@ class _Calls:
         program = self._function.lower(*arguments).compile()
         sharding.wait_for_all("compiled")
       self._compiled[batch.shape] = program
-    state, metrics = self._compiled[batch.shape](*arguments)
-    self._in_flight.append((step, metrics))
+    count = batch.shape[0]
+    with profiling.call("train", count, self.collect, first=step - count):
+      state, metrics = self._compiled[batch.shape](*arguments)
+      self._in_flight.append((step, metrics))
     self.collect(_CALLS_IN_FLIGHT)
     return state
 

@@ -1,6 +1,7 @@
 import errno
 import os
 import pathlib
+import pickle
 import zipfile
 
 import image_files
@@ -219,6 +220,14 @@ def test_a_split_with_its_own_path_takes_nothing_from_another(tmp_path):
     *names,
     "own.png",
   ]
+
+
+def test_processes_that_decode_can_be_sent_a_zip(tmp_path):
+  contents = {f"{number}.png": bytes([number]) * 9 for number in range(3)}
+  files = folder.list_files(write_zip(tmp_path / "a.zip", contents))
+  sent = pickle.loads(pickle.dumps(files))
+  assert {file.name: file.read() for file in sent} == contents
+  assert {file.name: file.read() for file in files} == contents
 
 
 @pytest.mark.parametrize(

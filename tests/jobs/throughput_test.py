@@ -7,6 +7,8 @@ import tiny
 
 from dcgan_inpaint import config as config_lib
 from dcgan_inpaint.jobs import throughput
+from dcgan_inpaint.jobs import throughput_programs
+from dcgan_inpaint.jobs import throughput_timing
 from dcgan_inpaint.networks import flops
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import sharding
@@ -161,7 +163,7 @@ def test_what_does_not_fit_into_memory_leaves_a_row_without_figures(
   def exhausted(*unused):
     raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
-  monkeypatch.setattr(throughput, "_train", exhausted)
+  monkeypatch.setattr(throughput_programs, "train", exhausted)
   config = throughput_config()
   (cell, _) = cells(config, 2)
   settings = search_settings.resolve(config.search)
@@ -172,7 +174,7 @@ def test_what_does_not_fit_into_memory_leaves_a_row_without_figures(
 
 def test_the_cache_of_programs_is_left_as_it_was():
   usual = jax.config.jax_compilation_cache_dir
-  with throughput._compiling_anew(True):
+  with throughput_timing.compiling_anew(True):
     empty = jax.config.jax_compilation_cache_dir
     assert empty != usual
     jax.jit(lambda x: np.pi * x)(1.0)

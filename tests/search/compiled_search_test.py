@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import functools
 
@@ -9,6 +10,7 @@ import tiny
 import tiny_search
 
 from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import profiling
 from dcgan_inpaint.search import compiled_search
 from dcgan_inpaint.search import ensemble
 from dcgan_inpaint.search import latent_search
@@ -238,3 +240,23 @@ def test_all_that_is_transferred_is_transferred_explicitly(options):
   search = tiny_search.from_encoder(starts=2, refine_steps=3, **options)
   with jax.transfer_guard("disallow"):
     search(tiny_search.parts_weights(), images, masks)
+
+
+def test_the_steps_of_all_batches_are_counted_for_a_trace(
+  tmp_path, monkeypatch
+):
+  done = []
+  session = ("start_trace", lambda folder, **unused: done.append("start"))
+  monkeypatch.setattr(jax.profiler, *session)
+  monkeypatch.setattr(jax.profiler, "stop_trace", lambda: done.append("stop"))
+  monkeypatch.setattr(
+    jax.profiler,
+    "StepTraceAnnotation",
+    lambda kind, step_num: done.append(step_num) or contextlib.nullcontext(),
+  )
+  search = tiny_search.make(steps=6, steps_per_call=4)
+  images, masks = tiny_search.some_images()  # A batch of four, one of two.
+  with profiling.trace("search", range(6, 10), tmp_path):
+    search.warm_up(tiny_search.SKETCH_WEIGHTS, images.shape)
+    search(tiny_search.SKETCH_WEIGHTS, images, masks)
+  assert done == [0, 4, "start", 6, "stop", 10]

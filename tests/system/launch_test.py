@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 LAUNCH = pathlib.Path(__file__).resolve().parents[2] / "launch"
-SCRIPTS = ("local.sh", "slurm.sbatch", "tpu_pod.sh")
+SCRIPTS = ("local.sh", "measure.sh", "slurm.sbatch", "tpu_pod.sh")
 
 # Replaces Python and the job: prints its arguments, then follows them.
 STAND_IN = """#!/usr/bin/env bash

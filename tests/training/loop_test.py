@@ -1,6 +1,7 @@
 """The loop alone, with a task that counts, and then with both trainings."""
 
 from collections.abc import Callable
+import contextlib
 import dataclasses
 import functools
 import json
@@ -25,6 +26,7 @@ from dcgan_inpaint.jobs import train
 from dcgan_inpaint.jobs import train_encoder
 from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import profiling
 from dcgan_inpaint.runtime import sharding
 from dcgan_inpaint.training import checkpoints as checkpoints_lib
 from dcgan_inpaint.training import feed
@@ -455,3 +457,20 @@ def test_the_config_and_every_steps_metrics_are_left(training, straight):
   rows = metric_writer.read(straight / "metrics.jsonl")
   assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
   assert all(np.isfinite(list(row.values())).all() for row in rows)
+
+
+def test_calls_of_steps_are_traced_by_their_numbers(tmp_path, monkeypatch):
+  done = []
+  session = ("start_trace", lambda folder, **unused: done.append("start"))
+  monkeypatch.setattr(jax.profiler, *session)
+  monkeypatch.setattr(jax.profiler, "stop_trace", lambda: done.append("stop"))
+  monkeypatch.setattr(
+    jax.profiler,
+    "StepTraceAnnotation",
+    lambda kind, step_num: done.append(step_num) or contextlib.nullcontext(),
+  )
+  count(tmp_path, steps=4, train__steps_per_call=2)
+  with profiling.trace("train", range(7, 9), tmp_path):
+    count(tmp_path, steps=12, train__steps_per_call=2)
+  # From where the checkpoint stands; calls are traced whole.
+  assert done == [4, "start", 6, 8, "stop", 10]
