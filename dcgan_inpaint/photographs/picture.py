@@ -17,8 +17,6 @@ from dcgan_inpaint.photographs import colour_profiles
 _GREY_TOLERANCE = 1
 # ITU-R BT.601, as that of Pillow.
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-  [0.299, 0.587, 0.114], np.float32
-)  # ITU-R BT.601, as Pillow's.
 
 
 @dataclasses.dataclass(frozen=True)
