@@ -120,9 +120,8 @@ def _run(config: Any, workdir: str, in_brief: bool) -> None:
     path = results.write(workdir, config.job, config, rows)
     if in_brief:
       done = sum(row["n"] for row in rows)
-      print(
-        f"{done} image{'s' * (done != 1)} filled: {errors.printable(config.output)}"
-      )
+      output = errors.printable(config.output)
+      print(f"{done} image{'s' * (done != 1)} filled: {output}")
     else:
       print(results.tables(rows))
       print(f"results: {errors.printable(str(path))}")
