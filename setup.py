@@ -39,6 +39,9 @@ setuptools.setup(
     # Compiled where it runs.
     "dcgan_inpaint.networks.native": ["*.cc"],
   },
+  entry_points={
+    "console_scripts": ["dcgan-inpaint = dcgan_inpaint.short_command:main"],
+  },
   python_requires=">=3.11",
   # `.ci/run` reads the floors from here: one requirement a line.
   install_requires=[
@@ -76,6 +79,8 @@ setuptools.setup(
     "stream": ["grain>=0.2.18"],
     # To find and align faces in photographs: dlib with its models (100 MB).
     "faces": ["dlib-bin>=20.0.0", "face-recognition-models>=0.3.0"],
+    # The iPhone's photographs.
+    "heif": ["pillow-heif>=0.18.0"],
     # The methods `telea` and `navier_stokes`.
     "opencv": ["opencv-python-headless>=4.10.0.84"],
     "test": [

@@ -2,15 +2,17 @@
 
   import dcgan_inpaint
 
-  completed = dcgan_inpaint.inpaint(images, masks)
+  completed = dcgan_inpaint.inpaint("photo.jpg", "mask.png")
 
-fills the holes in 64x64 faces with the packaged model, and `load_pretrained`
-returns that model, or your own. Training, evaluation and images of other sizes
-are jobs of the command line, `dcgan_inpaint.main`.
+fills the hole in a photograph, which may be an array or a Pillow image too,
+with the model that comes with the package; `load_pretrained` returns that
+model, or one of yours. Training and evaluation are jobs of the command line,
+`dcgan_inpaint.main`.
 """
 
 from dcgan_inpaint.api import inpaint
 from dcgan_inpaint.api import load_pretrained
+from dcgan_inpaint.runtime import errors
 
-__all__ = ["inpaint", "load_pretrained"]
+__all__ = ["errors", "inpaint", "load_pretrained"]
 __version__ = "0.1.0"

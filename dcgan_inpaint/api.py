@@ -6,7 +6,9 @@ quick.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import os
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -16,11 +18,18 @@ from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import process
 
 if TYPE_CHECKING:
+  from dcgan_inpaint.photographs import picture as picture_lib
+  from dcgan_inpaint.search import ensemble
   from dcgan_inpaint.search import settings as search_settings
   from dcgan_inpaint.search import trained_model
 
+# Images that are in work at a time; they may be large.
+_CHUNK = 8
 
-def load_pretrained(path: str = "pretrained") -> trained_model.TrainedModel:
+
+def load_pretrained(
+  path: str | os.PathLike[str] = "pretrained",
+) -> trained_model.TrainedModel:
   """Loads a trained model.
 
   Args:
@@ -43,111 +52,247 @@ def load_pretrained(path: str = "pretrained") -> trained_model.TrainedModel:
 
   process.check_not_forked()
   settings = config_lib.checkpoint()
-  settings.path = path
+  settings.path = os.fspath(path)
   return trained_model.load(settings, sharding.create_mesh())
 
 
 def inpaint(
-  images: np.ndarray,
-  masks: np.ndarray,
+  image: Any,
+  mask: Any,
   *,
   mode: str = "fidelity",
-  model: trained_model.TrainedModel | None = None,
+  model: Any = "pretrained",
   seed: int = 0,
+  value_range: tuple[float, float] | None = None,
+  faces: str = "auto",
+  rest: str | None = None,
   **search: Any,
-) -> np.ndarray:
-  """Fills the holes in faces.
+) -> Any:
+  """Fills the holes in photographs.
 
-  The faces are to be cropped as the model's training images were: CelebA's
-  aligned image, its box x 25..152 and y 57..184, for the package's own model.
-  Photographs of any size, in which faces must be found first, are the command
-  line's: configs/inpaint.py.
+  An image of the model's own size, 64x64 pixels for the package's, is taken for
+  a face as it is, cropped as the model's training images were: CelebA's aligned
+  image, its box x 25..152 and y 57..184. In an image of any other size the
+  faces at the hole are found first, as by the command line.
 
   Args:
-    images: one image [S, S, C] or many [N, S, S, C], of the model's size and
-      channels ([64, 64, 3]); uint8, or float in [-1, 1]. What lies under a hole
-      is not looked at, and may be NaN.
-    masks: one mask for all [S, S], [S, S, 1], or one for each image, with N
-      before it; bool or numbers, True or 1 = known, False or 0 = hole.
+    image: a Pillow image; an array of uint8, uint16 or float, grey [H, W] or
+      [H, W, 1], RGB [H, W, 3] or with alpha [H, W, 2] or [H, W, 4]; or the path
+      of a file, which is turned as its EXIF says. Many are a list, or an array
+      with an axis N before the others. What lies under a hole is not looked at,
+      and may be NaN.
+    mask: what is not zero is the hole, as in OpenCV and scikit-image: an array
+      [H, W] or [H, W, C] of booleans or numbers, a Pillow image, or the path of
+      a file, whose white is the hole. One for all images, or one for each.
     mode: 'fidelity' (the lowest error), 'realism' (that, as sharp as a face is)
       or 'paper' (the plain search in z).
-    model: what `load_pretrained` returned; the package's own by default.
+    model: 'pretrained', the package's own; the path of another, as
+      `load_pretrained` takes it; or what that returned, which saves loading it
+      again.
     seed: what the starts of the search are drawn from. An image's result
-      depends on its place in `images`, and on no other image.
+      depends on no other image.
+    value_range: of floats, (0, 1) or (-1, 1); None tells them apart: where any
+      known value is negative, black is -1.
+    faces: how faces are found, as `config.faces`.
+    rest: what becomes of a hole that no face covers, as `config.rest`, whose
+      default it has.
     **search: other fields of `config.search`, such as `steps=250`.
 
   Returns:
-    The completed images, of the shape and the type of `images`; known pixels
+    What was given, with the holes filled: a Pillow image in its mode (for a
+    path, too), an array in its shape and type, a list for several. Known pixels
     are the input's, to the bit.
 
   Raises:
     errors.UserError: an argument has a wrong shape, type, range or name;
       or the process is a fork of one that has used JAX.
   """
-  from dcgan_inpaint import pixels
+  from dcgan_inpaint import config as config_lib
+  from dcgan_inpaint.masks import mask_files
+  from dcgan_inpaint.photographs import detection
+  from dcgan_inpaint.photographs import photograph
+  from dcgan_inpaint.photographs import user_images
   from dcgan_inpaint.search import trained_model
 
   process.check_not_forked()
-  images, masks = np.asarray(images), np.asarray(masks)
-  if model is None:
-    model = _pretrained()
-  batch, holes = _as_batch(images, masks, model.image_shape)
   settings = _settings(mode=mode, seed=seed, **search)
-  fill = trained_model.make_search(model.networks, settings)
-  found = fill(model.weights, batch, holes)
-  completed = found.completed
-  if images.dtype == np.uint8:
-    completed = pixels.to_uint8(completed)
-  known = np.broadcast_to(holes > 0.5, completed.shape)
-  completed = completed.reshape(images.shape).astype(images.dtype)
-  # A float64 image passed through float32.
-  return np.where(known.reshape(images.shape), images, completed)
+  if rest is None:
+    rest = str(config_lib.inpaint_job().rest)
+  errors.check_choice("rest", rest, photograph.RESTS)
+  errors.check_choice("faces", faces, detection.DETECTORS)
+  images, join = user_images.split(image)
+  given = [user_images.read(x, f"image {i}") for i, x in enumerate(images)]
+  sizes = [one.picture.values.shape[:2] for one in given]
+  holes = []
+  for i, one in enumerate(user_images.split_masks(mask, sizes)):
+    height, width = sizes[i]
+    reading = user_images.hole(one, height, width, f"masks: mask {i}")
+    if reading.hole.any():
+      note = reading.note.replace("config.mask.file_polarity", "not 0 is hole")
+      mask_files.warn(note, f"mask {i}")
+    holes.append(reading.hole)
+  given = user_images.with_range(given, holes, value_range)
+  if not given:
+    return join([])
+
+  _use_compilation_cache()
+  model = _model(model)
+  detect = detection.create(faces, "faces", model.image_shape[0])
+  # Crops are not blended: photographs are, at their own scale.
+  fill = trained_model.make_search(
+    model.networks, dataclasses.replace(settings, blending="paste")
+  )
+  of_photographs = search.get("blending") or _PHOTOGRAPHS_BLENDING
+  results = []
+  for first in range(0, len(given), _CHUNK):
+    part = range(len(given))[first : first + _CHUNK]
+    work = []
+    for i in part:
+      try:
+        work.append(_Work(given[i].picture, holes[i], detect, rest, model))
+      except errors.UserError as error:
+        raise errors.UserError(f"image {i}: {error}") from error
+    _search(fill, model, work)
+    for i, one in zip(part, work, strict=True):
+      filled = one.filled(settings.blending, of_photographs, rest)
+      results.append(given[i].give_back(filled, holes[i]))
+  return join(results)
 
 
-def _as_batch(
-  images: np.ndarray, masks: np.ndarray, image_shape: tuple[int, int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns images float32 [N, S, S, C] and masks float32 [N, S, S, 1]."""
-  from dcgan_inpaint import pixels
+# As in configs/inpaint.py: photographs have another light than the faces that
+# the model was trained on.
+_PHOTOGRAPHS_BLENDING = "poisson"
 
-  size, _, channels = image_shape
-  if images.ndim not in (3, 4) or images.shape[-3:] != image_shape:
-    raise errors.UserError(
-      f"images: shape {images.shape}, and must be [{size}, {size}, {channels}] "
-      f"or [N, {size}, {size}, {channels}]; configs/inpaint.py takes images of "
-      "any size"
-    )
-  batch = images.reshape(-1, *image_shape)
-  if masks.shape[-1:] != (1,):
-    masks = masks[..., None]
-  try:
-    holes = np.broadcast_to(masks, (len(batch), size, size, 1))
-  except ValueError as error:
-    raise errors.UserError(
-      f"masks: shape {masks.shape} for images of shape {images.shape}; give "
-      f"[{size}, {size}], or one for each image"
-    ) from error
-  if not np.isin(holes, (0, 1)).all():
-    raise errors.UserError(
-      "masks: values other than 0 (hole) and 1 (known); threshold them first"
-    )
-  holes = holes.astype(np.float32)
-  if batch.dtype == np.uint8:
-    return np.asarray(pixels.to_float(batch)), holes
-  if not np.issubdtype(batch.dtype, np.floating):
-    raise errors.UserError(f"images: {batch.dtype}; give uint8 or float")
-  known = np.where(holes > 0.5, batch, 0)
-  # A NaN fails both comparisons.
-  if not ((known >= -1) & (known <= 1)).all():
-    raise errors.UserError(
-      "images: known pixels beyond [-1, 1]; give uint8, or x / 127.5 - 1"
-    )
-  return known.astype(np.float32), holes
+
+class _Work:
+  """An image with its crops for the search.
+
+  Attributes:
+    crops: float32 [F, S, S, C], of the model's size and channels.
+    masks: float32 [F, S, S, 1], 1 = known.
+    generated: float32 [F, S, S, C], what the search found for them.
+  """
+
+  def __init__(
+    self,
+    picture: picture_lib.Picture,
+    hole: np.ndarray,
+    detect: Any,
+    rest: str,
+    model: trained_model.TrainedModel,
+  ):
+    """Finds the faces; other arguments are as in `photograph.prepare`."""
+    from dcgan_inpaint.photographs import face_search
+    from dcgan_inpaint.photographs import photograph
+    from dcgan_inpaint.photographs import picture as picture_lib
+    from dcgan_inpaint.photographs import user_images
+
+    self._picture, self._hole = picture, hole
+    self._photograph = None
+    size, _, channels = model.image_shape
+    if hole.shape == (size, size):
+      # Not rounded to 8 bits.
+      self.crops = user_images.as_float(picture, hole, channels)[None]
+      self.masks = (~hole).astype(np.float32)[None, ..., None]
+      if not hole.any():
+        self.crops, self.masks = self.crops[:0], self.masks[:0]
+    else:
+      seen = picture_lib.rgb(picture)
+      self._photograph = photograph.prepare(seen, hole, detect, rest, size)
+      self.crops = face_search.for_model(model, self._photograph.crops)
+      self.masks = self._photograph.masks
+    self.generated = np.empty_like(self.crops)
+
+  def filled(
+    self, blending: str, of_photographs: str, rest: str
+  ) -> picture_lib.Picture:
+    """Returns the picture with its hole filled.
+
+    Args:
+      blending: of an image that is a crop.
+      of_photographs: of any other.
+      rest: as in `photograph.prepare`.
+    """
+    from dcgan_inpaint.photographs import face_search
+    from dcgan_inpaint.photographs import photograph
+    from dcgan_inpaint.photographs import picture as picture_lib
+    from dcgan_inpaint.search import blending as blending_lib
+
+    hole = self._hole
+    if not hole.any():
+      return self._picture
+    if self._photograph is None:
+      completed = blending_lib.blend(
+        blending, self.generated, self.crops, self.masks
+      )[0]
+      completed = face_search.in_colour(completed)
+    else:
+      completed, left = photograph.complete(
+        self._photograph,
+        face_search.in_colour(self.generated),
+        of_photographs,
+        rest,
+      )
+      if rest == "leave":
+        hole = hole & ~left
+    return picture_lib.filled(self._picture, completed, hole)
+
+
+def _search(
+  fill: ensemble.Search, model: trained_model.TrainedModel, work: list[_Work]
+) -> None:
+  """Searches for all crops of some images."""
+  counts = [len(one.crops) for one in work]
+  if not sum(counts):
+    return
+  # The shape of a batch changes the last bits of what it computes. On the CPU
+  # each image has one of its own, so that no other can change it; elsewhere all
+  # have one shape. For the same reason all have the same starts.
+  devices = fill.compiled.mesh.devices
+  each = 1 if devices.flat[0].platform == "cpu" else 16
+  found = fill(
+    model.weights,
+    np.concatenate([one.crops for one in work]),
+    np.concatenate([one.masks for one in work]),
+    indices=[0] * sum(counts),
+    size=each * devices.size,
+  )
+  parts = np.split(found.generated, np.cumsum(counts)[:-1])
+  for one, part in zip(work, parts, strict=True):
+    one.generated = part
+
+
+def _model(model: Any) -> trained_model.TrainedModel:
+  """Returns a model by its name or path, or as it was loaded."""
+  from dcgan_inpaint.search import trained_model
+
+  if model is None or model == "pretrained":
+    return _pretrained()
+  if isinstance(model, (str, os.PathLike)):
+    return load_pretrained(model)
+  if isinstance(model, trained_model.TrainedModel):
+    return model
+  raise errors.UserError(
+    f"model: {type(model).__name__}; give 'pretrained', a path, or what "
+    "load_pretrained returned"
+  )
 
 
 @functools.cache
 def _pretrained() -> trained_model.TrainedModel:
   return load_pretrained()
+
+
+def _use_compilation_cache() -> None:
+  """Keeps compiled programs where the command line does, unless told where."""
+  import jax
+
+  from dcgan_inpaint.runtime import cache
+
+  if jax.config.jax_compilation_cache_dir is None:
+    jax.config.update(
+      "jax_compilation_cache_dir", os.path.expanduser(cache.PROGRAMS)
+    )
 
 
 def _settings(**fields: Any) -> search_settings.SearchSettings:
@@ -163,6 +308,15 @@ def _settings(**fields: Any) -> search_settings.SearchSettings:
       raise errors.UserError(
         f"inpaint: {field!r} is not a field of config.search: choose among "
         f"{', '.join(section)}"
+      )
+    if isinstance(value, np.generic):
+      value = value.item()
+    kind = config_lib.fields("inpaint")[f"search.{field}"].type
+    is_open = value is None and section[field] is None
+    is_number = kind is float and isinstance(value, int)
+    if not (is_open or is_number or isinstance(value, kind)):
+      raise errors.UserError(
+        f"inpaint: {field}={value!r} is not of type {kind.__name__}"
       )
     try:
       section[field] = value

@@ -248,7 +248,7 @@ def help_text(flag_values: flags.FlagValues) -> str:
   config = flag_values["config"].value
   if config is None:
     lines += [
-      "python -m dcgan_inpaint.main --config=NAME [--workdir=DIR] "
+      "dcgan-inpaint run --config=NAME [--workdir=DIR] "
       "[--config.FIELD=VALUE ...]",
       "",
       *_wrapped(
@@ -260,7 +260,7 @@ def help_text(flag_values: flags.FlagValues) -> str:
     path = config_flags.get_config_filename(flag_values["config"])
     source = pathlib.Path(path.partition(":")[0]).read_text()
     lines += [ast.get_docstring(ast.parse(source)) or path]
-  lines += ["", "Flags:", ""]
+  lines += ["", "Flags:"]
   for flag in flag_values.get_flags_for_module(main):
     if flag.name != "config" and "." not in flag.name:
       lines += [f"  --{flag.name}={'' if flag.value is None else flag.value}"]

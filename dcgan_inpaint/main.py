@@ -86,7 +86,7 @@ _PLATFORM = flags.DEFINE_enum(
   "platform",
   "any",
   ["any", "cpu", "gpu", "tpu"],
-  "Stop unless JAX runs on this; JAX falls back to the CPU in silence.",
+  "Stop unless JAX runs on this, not on the CPU.",
 )
 _COORDINATOR = flags.DEFINE_string(
   "coordinator_address",
@@ -103,12 +103,11 @@ _PROCESS_ID = flags.DEFINE_integer(
 _DETERMINISTIC = flags.DEFINE_boolean(
   "deterministic",
   False,
-  "GPU: only kernels that repeat a result to the bit, which are slower. The "
-  "CPU has no others.",
+  "GPU: only kernels that repeat a result to the bit, which are slower.",
 )
 _COMPILATION_CACHE = flags.DEFINE_string(
   "compilation_cache",
-  os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/dcgan_inpaint/xla"),
+  os.environ.get("JAX_COMPILATION_CACHE_DIR", cache.PROGRAMS),
   "Where compiled programs are kept for the next run; '' keeps none.",
 )
 _PROFILE_STEPS = flags.DEFINE_string(
@@ -120,7 +119,7 @@ _PROFILE_STEPS = flags.DEFINE_string(
 )
 
 
-def _run(config: Any, workdir: str) -> None:
+def _run(config: Any, workdir: str, in_brief: bool) -> None:
   """Runs the job, and leaves its rows in results.json."""
   job = _JOBS[config.job]
   if jax.process_count() > 1 and not job.shared:
@@ -135,8 +134,13 @@ def _run(config: Any, workdir: str) -> None:
 
   if jax.process_index() == 0:
     path = results.write(workdir, config.job, config, rows)
-    print(results.tables(rows))
-    print(f"results: {errors.printable(str(path))}")
+    if in_brief:
+      done = sum(row["n"] for row in rows)
+      output = errors.printable(config.output)
+      print(f"{done} image{'s' * (done != 1)} filled: {output}")
+    else:
+      print(results.tables(rows))
+      print(f"results: {errors.printable(str(path))}")
   failed = sum(row.get("failed", 0) for row in rows)
   if failed:
     raise errors.UserError(
@@ -208,13 +212,25 @@ def _check_devices(workdir: str, processes: int) -> None:
     )
 
 
-def main(argv: list[str]) -> None:
-  """Joins the processes, checks flags and devices, then runs the job."""
+def brief(argv: list[str]) -> None:
+  """Runs the job `inpaint` as `main` does, and says less."""
+  logging.set_verbosity(logging.WARNING)
+  main(argv, in_brief=True)
+
+
+def main(argv: list[str], in_brief: bool = False) -> None:
+  """Joins the processes, checks flags and devices, then runs the job.
+
+  Args:
+    argv: the words of the command line that are no flags, the program first.
+    in_brief: print one line on the results, which `config.output` gets, in
+      place of tables.
+  """
   if _DETERMINISTIC.value:
     # Read by XLA when it starts.
     given = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{given} --xla_gpu_deterministic_ops=true"
-  try:
+  with in_a_line():
     # Before anything else: threads keep the settings that they start with, and
     # what JAX computes before processes are joined, it computes alone.
     process.keep_freed_memory()
@@ -238,7 +254,14 @@ def main(argv: list[str]) -> None:
       logging.get_absl_handler().addFilter(one)
     _check_devices(workdir, processes)
     with lock.hold(workdir):
-      _run(config, workdir)
+      _run(config, workdir, in_brief)
+
+
+@contextlib.contextmanager
+def in_a_line():
+  """Ends the process in one line where it is stopped, or a user can mend it."""
+  try:
+    yield
   except errors.Stopped as stopped:
     print(
       f"{errors.printable(str(stopped))}; resume by running the same command"
@@ -266,7 +289,7 @@ def _smaller_batches(config: Any) -> str:
   return f": lower {' or '.join(fields)}" if fields else ""
 
 
-def _parse(argv: list[str]) -> list[str]:
+def parse_flags(argv: list[str]) -> list[str]:
   """Parses the flags; a wrong one ends in a line, not in a traceback."""
   try:
     return command_line.parse(flags.FLAGS, argv)
@@ -282,4 +305,4 @@ def _fail(message: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-  app.run(main, flags_parser=_parse)
+  app.run(main, flags_parser=parse_flags)

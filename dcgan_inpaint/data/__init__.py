@@ -194,7 +194,12 @@ def digest_files(path: str | os.PathLike[str]) -> str:
     path: the file or folder.
   """
   root = pathlib.Path(path).expanduser()
-  files = sorted(file for file in (root, *root.rglob("*")) if file.is_file())
+  files = sorted(
+    file
+    for file in (root, *root.rglob("*"))
+    # A hidden file is no data, such as the record of the job `prepare`.
+    if file.is_file() and not (file != root and file.name.startswith("."))
+  )
   local = sharding.process_slice(len(files))
   contents = (
     os.fsencode(f"{file.relative_to(root)}\0") + _content(file)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 import concurrent.futures
 import functools
+import importlib.util
 import io
 import math
 import os
@@ -26,15 +27,17 @@ from typing import Any
 from absl import logging
 import numpy as np
 from PIL import Image
-from PIL import ImageOps
+from PIL import features
 import tqdm
 
+from dcgan_inpaint.data import metadata
 from dcgan_inpaint.runtime import budget
 from dcgan_inpaint.runtime import errors
 
 # The formats of Pillow that are read, whatever a file's suffix says. Some of
 # the others start programs (EPS: Ghostscript), and few are well maintained.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+NO_HEIF = "HEIC is read with an extra: pip install 'dcgan-inpaint[heif]'"
 
 FACE_CROP = "face128"
 CROPS = ("auto", "centre", FACE_CROP, "none")
@@ -47,10 +50,29 @@ MAX_MEGAPIXELS = 64.0
 BYTES_A_PIXEL = 65
 MAX_SIDE = 65_535
 
+_PLANES, _BITS = 284, 258  # Tags of TIFF: planar configuration, bits.
 _MIN_SIDE = 8  # Smaller ones are no pictures: tracking pixels, damaged files.
 _ANIMATED = ("GIF", "PNG", "WEBP")  # Formats.
 _WAITS = (0.1, 0.5)  # Seconds before a file is read again.
 _CHUNK = 64  # Images that a thread takes at once.
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+  """Returns `FORMATS`, and those whose libraries are installed.
+
+  These are AVIF, which most builds of Pillow have, and HEIF, the iPhone's, of
+  the extra `heif`.
+  """
+  found = [*FORMATS]
+  if features.check("avif"):
+    found.append("AVIF")
+  if importlib.util.find_spec("pillow_heif"):
+    import pillow_heif  # pyright: ignore[reportMissingImports] # Of an extra.
+
+    pillow_heif.register_heif_opener()
+    found.append("HEIF")
+  return tuple(found)
 
 
 def decode(
@@ -103,7 +125,7 @@ def image_size(
     encoded: bytes of an image file; see `open_rgb`, also for what is raised.
     max_megapixels: see `open_rgb`.
   """
-  with _open(encoded, max_megapixels) as image:
+  with open_file(encoded, max_megapixels) as image:
     return image.size
 
 
@@ -147,51 +169,33 @@ def open_rgb(
       than 8 pixels a side or of too many, or pixels of 32 bits, whose
       brightness no convention defines.
   """
-  image: Any  # Formats have attributes of their own.
-  with _open(encoded, max_megapixels) as image:
-    if min(image.size) < _MIN_SIDE:
-      raise ValueError(f"only {image.width}x{image.height} pixels")
-    if name and image.format in _ANIMATED and image.is_animated:
-      logging.info(
-        "%s is an animation of %s frames, of which the first is used",
-        name, image.n_frames,
-      )  # fmt: skip
+  with open_picture(encoded, name, max_megapixels) as image:
     return _to_rgb(_upright(image))
 
 
-def open_grey(
-  encoded: bytes, max_megapixels: float = MAX_MEGAPIXELS
-) -> np.ndarray:
-  """Decodes one image as grey, ignoring its transparency.
+def open_picture(
+  encoded: bytes, name: str = "", max_megapixels: float = MAX_MEGAPIXELS
+) -> Image.Image:
+  """Opens an image file that is large enough; its pixels are not read yet.
 
   Args:
-    encoded: bytes of an image file; see `open_rgb`, also for what is raised.
+    encoded: bytes of an image file.
+    name: see `open_rgb`, also for what is raised.
     max_megapixels: see `open_rgb`.
 
   Returns:
-    uint8 array [H, W].
+    A Pillow image of any mode, not yet turned (`metadata.upright`).
   """
-  with _open(encoded, max_megapixels) as image:
-    return np.asarray(_upright(image).convert("L"))
-
-
-def transparency(
-  encoded: bytes, max_megapixels: float = MAX_MEGAPIXELS
-) -> np.ndarray:
-  """Returns where an image file is transparent, bool [H, W].
-
-  Alpha below half counts, as in a mask file. The orientation in EXIF is
-  applied.
-
-  Args:
-    encoded: bytes of an image file; see `open_rgb`, also for what is raised.
-    max_megapixels: see `open_rgb`.
-  """
-  with _open(encoded, max_megapixels) as image:
-    image = _upright(image)
-  if not image.has_transparency_data:
-    return np.zeros(image.size[::-1], bool)
-  return np.asarray(image.convert("RGBA"))[..., 3] < 128
+  # Formats have attributes of their own.
+  image: Any = open_file(encoded, max_megapixels)
+  if min(image.size) < _MIN_SIDE:
+    raise ValueError(f"only {image.width}x{image.height} pixels")
+  if name and image.format in _ANIMATED and image.is_animated:
+    logging.info(
+      "%s is an animation of %s frames, of which the first is used",
+      name, image.n_frames,
+    )  # fmt: skip
+  return image
 
 
 def crop_box(
@@ -221,7 +225,9 @@ def crop_box(
   return left, upper, left + side, upper + side
 
 
-def _open(encoded: bytes, max_megapixels: float) -> Image.Image:
+def open_file(
+  encoded: bytes, max_megapixels: float = MAX_MEGAPIXELS
+) -> Image.Image:
   """Opens an image file; its pixels are not read yet.
 
   Args:
@@ -238,8 +244,12 @@ def _open(encoded: bytes, max_megapixels: float) -> Image.Image:
   if not encoded:
     raise ValueError("the file is empty")
   try:
-    image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+    image = Image.open(
+      io.BytesIO(metadata.without_ballast(encoded)), formats=formats()
+    )
   except Image.UnidentifiedImageError:
+    if encoded[4:8] == b"ftyp" and encoded[8:11] in (b"hei", b"hev", b"mif"):
+      raise ValueError(NO_HEIF) from None
     # Pillow's own message names an address in memory.
     raise ValueError(f"not an image of {', '.join(FORMATS)}") from None
   width, height = image.size
@@ -250,6 +260,13 @@ def _open(encoded: bytes, max_megapixels: float) -> Image.Image:
       f"{MAX_SIDE} a side are read: scale it down, or raise "
       "config.max_megapixels in a job that has it"
     )
+  # Pillow takes the planes of 16 bits for others.
+  tags = getattr(image, "tag_v2", {})
+  if tags.get(_PLANES) == 2 and max(tags.get(_BITS, (8,))) > 8:
+    raise ValueError(
+      "16 bits a channel in separate planes: save it with 8 bits, or with the "
+      "channels interleaved"
+    )
   return image
 
 
@@ -257,16 +274,13 @@ def _upright(image: Image.Image) -> Image.Image:
   """Returns a Pillow image turned as its EXIF says, with 8 bits a channel.
 
   Args:
-    image: of any mode, as `_open` returned it.
+    image: of any mode, as `open_file` returned it.
 
   Raises:
     ValueError: for pixels of 32 bits, whose brightness no convention defines.
   """
-  # Pillow widens the 16 bits of a PGM file to 32.
-  deep = image.mode.startswith("I;16") or (
-    image.mode == "I" and image.format == "PPM"
-  )
-  image = ImageOps.exif_transpose(image)
+  deep = is_deep(image)
+  image = metadata.upright(image)
   if deep:
     # Pillow's own conversion clips at 255 instead of scaling.
     pixels = np.asarray(image).astype(np.float32) / 257
@@ -274,6 +288,14 @@ def _upright(image: Image.Image) -> Image.Image:
   if image.mode in ("I", "F"):
     raise ValueError("32-bit pixels; save it with 8 or 16 bits a channel")
   return image
+
+
+def is_deep(image: Image.Image) -> bool:
+  """Tells whether a Pillow image, as it was opened, is grey of 16 bits."""
+  # Pillow widens the 16 bits of a PGM file to 32.
+  return image.mode.startswith("I;16") or (
+    image.mode == "I" and image.format == "PPM"
+  )
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

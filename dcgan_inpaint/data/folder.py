@@ -7,7 +7,6 @@ from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Sequence
 import functools
-import os
 import pathlib
 import re
 from typing import NamedTuple
@@ -25,7 +24,25 @@ from dcgan_inpaint.runtime import untrusted
 
 HELD_OUT = 5  # Per cent that goes to validation, and as much to test.
 
-_IMAGE = re.compile(r".*\.(bmp|gif|jpe?g|pgm|png|ppm|tiff?|webp)", re.I | re.S)
+_IMAGE = re.compile(
+  r".*\.(apng|avif|bmp|dib|gif|heic|heif|hif|jfif|jpe?g?|jif|p[bgnp]m|png|"
+  r"tiff?|webp)",
+  re.I | re.S,
+)
+# Of images too, which are not read.
+_UNREAD = re.compile(
+  r".*\.(arw|cr2|cr3|dds|dng|eps|exr|hdr|ico|j2[ck]|jp2|jpx|jxl|jxr|nef|orf|"
+  r"pcx|psb|psd|raf|raw|rw2|sgi|svg|tga|xcf)",
+  re.I | re.S,
+)
+# Folders that systems put beside a user's own: thumbnails, twins, bins.
+_SYSTEM = frozenset(
+  {
+    "@eadir", "@recycle", "@__thumb", "@sharebin", "@tmp", "#recycle",
+    "#snapshot", "__macosx", "$recycle.bin", "lost+found", "recycler",
+    "system volume information",
+  }
+)  # fmt: skip
 _MAX_BYTES = untrusted.MAX_BYTES  # Of one file in a zip, unpacked.
 _PIECE = 1 << 16  # Bytes that are unpacked at a time.
 _MAX_NAME = 200  # Bytes of a name; results are called NAME_12.png.
@@ -39,10 +56,19 @@ class File(NamedTuple):
   Attributes:
     name: its path within the folder or zip, with forward slashes.
     read: function without arguments that returns its bytes.
+    path: of the file on disk; None within a zip.
+    source: the folder, zip or file that was given.
   """
 
   name: str
   read: Callable[[], bytes]
+  path: pathlib.Path | None = None
+  source: pathlib.Path = pathlib.Path()
+
+  @property
+  def stem(self) -> str:
+    """The name without its suffix, as in `sub/NAME`."""
+    return str(pathlib.PurePosixPath(self.name).with_suffix(""))
 
 
 def load(
@@ -168,7 +194,9 @@ def list_files(
   """Returns the image files in folders and zips, sorted by name in each.
 
   Files whose suffix is not an image's are left out, and so are hidden ones
-  (macOS puts a hidden twin of each file into its zips).
+  (macOS puts a hidden twin of each file into its zips) and what lies in folders
+  of the system. Images of formats that are not read are named in a warning.
+  Folders that are linked are searched too, each once.
 
   Args:
     paths: folders, zips and image files: a sequence, or text with commas
@@ -187,7 +215,7 @@ def list_files(
     elif path.suffix.lower() == ".zip" and path.is_file():
       found = _list_zip(path)
     elif path.is_file():
-      found = [File(path.name, functools.partial(_read_file, path))]
+      found = [File(path.name, functools.partial(_read_file, path), path)]
     else:
       raise errors.UserError(
         f"{path} does not exist: give a folder, a zip or an image file as "
@@ -197,7 +225,7 @@ def list_files(
       raise errors.UserError(
         f"{path} holds no image file (.png, .jpg, .webp and the like)"
       )
-    files += found
+    files += [file._replace(source=path) for file in found]
   if not files:
     raise errors.UserError(
       f"{field} is empty: give a folder, a zip or an image file"
@@ -205,67 +233,33 @@ def list_files(
   return files
 
 
-def by_stem(files: Sequence[File]) -> dict[str, File]:
-  """Returns {name without suffix, as in `sub/NAME`: file}, in their order.
-
-  Args:
-    files: the files.
-
-  Raises:
-    errors.UserError: two names differ in their suffix alone.
-  """
-  stems: dict[str, File] = {}
-  for file in files:
-    stem = str(pathlib.PurePosixPath(file.name).with_suffix(""))
-    if stem in stems:
-      raise errors.UserError(
-        f"{stems[stem].name} and {file.name} have the same name without their "
-        "suffix: rename one, or give them in separate runs"
-      )
-    stems[stem] = file
-  return stems
-
-
-def check_apart(
-  output: str | os.PathLike[str],
-  field: str,
-  inputs: str | Sequence[str],
-  inputs_field: str,
-) -> None:
-  """Refuses an output folder in which the input itself lies.
-
-  Args:
-    output: the folder that is written to.
-    field: the config's name for it.
-    inputs: folders, zips and image files, as for `list_files`.
-    inputs_field: the config's name for them.
-
-  Raises:
-    errors.UserError: names both.
-  """
-  output = pathlib.Path(output).expanduser()
-  for path in lists.paths(inputs):
-    path = pathlib.Path(path).expanduser().resolve()
-    if path.is_dir() and output.resolve().is_relative_to(path):
-      raise errors.UserError(
-        f"{field}={str(output)!r} lies in {inputs_field}={str(path)!r}, and "
-        "results would be taken for input: choose a folder elsewhere"
-      )
-
-
 def _list_folder(folder: pathlib.Path) -> list[File]:
   """Returns the image files below `folder`, sorted."""
-  files = [
-    File(
-      path.relative_to(folder).as_posix(), functools.partial(_read_file, path)
-    )
-    for path in folder.rglob("*")
-    if path.is_file()
+  names = []
+  # Folders that are linked come last, so that what can be reached without them
+  # is named without them. Each is searched once: links may form a circle.
+  waiting, linked, seen = [folder], [], set()
+  while waiting or linked:
+    place = waiting.pop() if waiting else linked.pop(0)
+    status = place.stat()
+    if (status.st_dev, status.st_ino) in seen:
+      continue
+    seen.add((status.st_dev, status.st_ino))
+    try:
+      inside = sorted(place.iterdir())
+    except PermissionError as error:
+      logging.warning("left out a folder that cannot be read: %s", error)
+      continue
+    for path in inside:
+      if path.is_dir():
+        if not _is_passed_over(path.name):
+          (linked if path.is_symlink() else waiting).append(path)
+      elif path.is_file():
+        names.append(path.relative_to(folder).as_posix())
+  return [
+    File(name, functools.partial(_read_file, folder / name), folder / name)
+    for name in _images(sorted(names), folder)
   ]
-  return sorted(
-    (file for file in files if _is_image(file.name)),
-    key=lambda file: file.name,
-  )
 
 
 def _read_file(path: pathlib.Path) -> bytes:
@@ -287,13 +281,29 @@ def _list_zip(path: pathlib.Path) -> list[File]:
   except Exception as error:  # zipfile raises many kinds.
     raise errors.UserError(f"{path} cannot be read ({error})") from error
   members = [m for m in archive.infolist() if not m.filename.endswith("/")]
+  for member in members:
+    member.filename = _true_name(member)
   if fault := _find_fault(members):
     raise errors.UserError(f"{path} is refused: {fault}; pack the images again")
+  by_name = {member.filename: member for member in members}
   return [
-    File(member.filename, functools.partial(_read_member, archive, member))
-    for member in sorted(members, key=lambda member: member.filename)
-    if _is_image(member.filename)
+    File(name, functools.partial(_read_member, archive, by_name[name]))
+    for name in _images(sorted(by_name), path)
   ]
+
+
+def _true_name(member: zipfile.ZipInfo) -> str:
+  """Returns the name of a zip's member.
+
+  Where its flag does not say UTF-8, zipfile takes it for DOS's code page. Some
+  programs, such as macOS's own, write UTF-8 without the flag.
+  """
+  if member.flag_bits & 0x800:
+    return member.filename
+  try:
+    return member.filename.encode("cp437").decode("utf-8")
+  except UnicodeError:
+    return member.filename
 
 
 def _find_fault(members: Sequence[zipfile.ZipInfo]) -> str | None:
@@ -341,10 +351,37 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     return b"".join(iter(functools.partial(file.read, _PIECE), b""))
 
 
-def _is_image(name: str) -> bool:
-  """Tells by the name whether a file is a visible image."""
-  hidden = any(part.startswith(".") for part in name.split("/"))
-  return bool(_IMAGE.fullmatch(name)) and not hidden
+def _images(names: Sequence[str], where: pathlib.Path) -> list[str]:
+  """Returns the names of images; those that are not read are logged."""
+  visible = [
+    name for name in names if not any(map(_is_passed_over, name.split("/")))
+  ]
+  unread = [name for name in visible if _UNREAD.fullmatch(name)]
+  if not {"HEIF", "HEIC"} & set(decoding.formats()):
+    heif = [x for x in visible if re.fullmatch(r".*\.(hei[cf]|hif)", x, re.I)]
+    if heif:
+      logging.warning(
+        "left out %s of %s: %s (%s)",
+        f"{len(heif):,}", where, _few(heif), decoding.NO_HEIF,
+      )  # fmt: skip
+    visible = [name for name in visible if name not in set(heif)]
+  if unread:
+    logging.warning(
+      "left out %s of %s whose format is not read: %s",
+      f"{len(unread):,}", where, _few(unread),
+    )  # fmt: skip
+  return [name for name in visible if _IMAGE.fullmatch(name)]
+
+
+def _few(names: Sequence[str]) -> str:
+  """Returns the first names of a list."""
+  more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+  return ", ".join(names[:5]) + more
+
+
+def _is_passed_over(part: str) -> bool:
+  """Tells whether a file or a folder is hidden, or one of the system's."""
+  return part.startswith(".") or part.lower() in _SYSTEM
 
 
 def _split_by_hash(name: str, own: dict[str, str | Sequence[str]]) -> str:

@@ -58,7 +58,8 @@ class Mask:
   )
   path: str = spec.field("", "file: an image file, one mask for all.")
   file_polarity: str = spec.field(
-    "white_is_hole", "Mask files: white_is_hole or white_is_known."
+    "white_is_hole",
+    "Mask files: white_is_hole (all but black) or white_is_known.",
   )
   seed: int = spec.field(
     0, "Seed of the random families, image by image.", spec.SEED

@@ -130,9 +130,13 @@ class InpaintJob:
     f"transparent pixels; or {_HOLES}.",
   )
   output: str = spec.field(
-    "", "Where the completed images go; '' = completed/ in the workdir."
+    "",
+    "Where the completed images go, as PNG; '' = completed/ in the workdir. "
+    "For one image it may be a file, whose suffix decides the format.",
   )
-  overwrite: bool = spec.field(False, "Replace results that exist already.")
+  overwrite: bool = spec.field(
+    False, "Make anew results that are there; what was given always stays."
+  )
   samples: int = spec.field(
     1,
     "Different completions of each image: NAME_1.png, NAME_2.png and so on; 1 "

@@ -10,6 +10,7 @@ image can be done alone.
 
 from collections.abc import Callable
 import dataclasses
+import functools
 import os
 import pathlib
 from typing import Any
@@ -21,20 +22,22 @@ import ml_collections
 import numpy as np
 
 from dcgan_inpaint import data
-from dcgan_inpaint import pixels
 from dcgan_inpaint.data import decoding
+from dcgan_inpaint.data import file_names
 from dcgan_inpaint.data import folder
 from dcgan_inpaint.jobs import inpaint_report
 from dcgan_inpaint.masks import readers
 from dcgan_inpaint.photographs import batches
 from dcgan_inpaint.photographs import detection
+from dcgan_inpaint.photographs import face_search
+from dcgan_inpaint.photographs import image_files
 from dcgan_inpaint.photographs import photograph as photograph_lib
+from dcgan_inpaint.photographs import picture as picture_lib
 from dcgan_inpaint.reports import image_table
 from dcgan_inpaint.reports import progress
 from dcgan_inpaint.runtime import budget
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import files
-from dcgan_inpaint.runtime import lists
 from dcgan_inpaint.runtime import sharding
 from dcgan_inpaint.runtime import termination
 from dcgan_inpaint.search import ensemble
@@ -50,9 +53,11 @@ def run(
 
   Each becomes `config.output`/NAME.png, with its subfolders, as soon as its
   batch is done; or NAME_1.png, NAME_2.png and so on if `config.samples` is more
-  than 1. Results that exist stay, unless `config.overwrite`. An image that
-  cannot be read, has no mask, or has no face at its hole is named and left out.
-  Each of several processes does its `process_slice` of the images.
+  than 1. The one result of one image may be a file of its own name and format
+  (`config.output=NAME.jpg`). Results that exist stay, unless
+  `config.overwrite`, and what was given always stays. An image that cannot be
+  read, has no mask, or has no face at its hole is named and left out. Each of
+  several processes does its `process_slice` of the images.
 
   Leaves results.csv in `workdir`, a row per image, and on request
   contact_sheet.png, strips/NAME.png and path.gif.
@@ -67,14 +72,14 @@ def run(
     existed already, and `failed` were left out, by all processes.
 
   Raises:
-    errors.UserError: a field has a wrong value, or two images would get one
-      name.
-    errors.Stopped: SIGTERM came; the images done so far are saved.
+    errors.UserError: a field has a wrong value, or a result would take the
+      place of an image or a mask.
+    errors.Stopped: a signal came; the images done so far are saved.
   """
   mesh = sharding.local_mesh(mesh)
   settings = search_settings.resolve(config.search)
   images = _find_images(config, pathlib.Path(workdir))
-  hole_of = readers.reader(config.masks, config.mask)
+  hole_of = readers.reader(config.masks, config.mask, config.max_megapixels)
   model = trained_model.load(config.checkpoint, mesh)
   # As many pixels at a time as a single image may have.
   memory = budget.Budget(config.max_megapixels * 1e6)
@@ -122,7 +127,10 @@ def run(
           failed += 1
           bar.update(1)
       start = bar.seconds
-      generated, losses = _search(search, model, ready, config.samples, size)
+      numbers = {stem: functools.partial(_number, stem) for stem in ready}
+      generated, losses = face_search.search_all(
+        search, model, ready, numbers, config.samples, size
+      )
       search_seconds = (bar.seconds - start) / max(1, len(ready))
       for stem, photograph in ready.items():
         start = bar.seconds
@@ -133,7 +141,9 @@ def run(
           writer.save_film(photograph, path)
         row = {
           "name": images.sources[stem].name,
-          **inpaint_report.status(photograph, left, config.rest),
+          **inpaint_report.status(
+            photograph, images.results[stem][0], left, config.rest
+          ),
           "loss": " ".join(f"{loss:.6g}" for loss in losses[stem]),
           "seconds": f"{search_seconds + bar.seconds - start:.3f}",
         }
@@ -180,54 +190,87 @@ def _find_images(
   output = pathlib.Path(config.output or workdir / "completed").expanduser()
   places = [(output, "config.output"), (workdir, "--workdir")]
   for place, field in places:
-    folder.check_apart(place, field, config.input, "config.input")
+    file_names.check_apart(place, field, config.input, "config.input")
   if mask_files := readers.files(config.masks, config.mask):
     for place, field in places:
-      folder.check_apart(place, field, (mask_files,), "config.masks")
-  files.make_folder(output, "config.output")
-  sources = folder.by_stem(folder.list_files(config.input, "config.input"))
+      file_names.check_apart(place, field, (mask_files,), "config.masks")
+  given = folder.list_files(config.input, "config.input")
+  masks = _mask_files(config)
+  # Masks may lie below the folder of the images.
+  roots = {file.source.resolve() for file in given}
+  among = [
+    file.path
+    for file in masks
+    if file.path and any(map(file.source.resolve().is_relative_to, roots))
+  ]
+  sources = file_names.by_own_name(file_names.without(given, among))
+  if not sources:
+    raise errors.UserError(
+      f"config.masks={config.masks!r} holds every image of config.input="
+      f"{config.input!r}: give the masks a folder of their own"
+    )
   if config.gif and config.gif not in sources:
     raise errors.UserError(
       f"config.gif={config.gif!r} is none of the images: name one without its "
       f"suffix, such as {next(iter(sources))!r}"
     )
+  named = image_files.is_named(output)
+  if named and len(sources) > 1:
+    raise errors.UserError(
+      f"config.output={str(output)!r} names a file for {len(sources)} images: "
+      "name a folder"
+    )
+  root = output.parent if named else output
+  files.make_folder(root, "config.output")
   # Sliced before any result is looked for: one process may look while another
   # is at work.
   stems = list(sources)[sharding.process_slice(len(sources))]
-  results = {stem: _result_names(stem, config.samples) for stem in sources}
-  _check_kept(config, output, results)
-  return _Images(sources, stems, results, output)
-
-
-def _check_kept(
-  config: ml_collections.ConfigDict,
-  output: pathlib.Path,
-  results: dict[str, list[str]],
-) -> None:
-  """Refuses results that would take the place of an image or mask file."""
-  given = {"config.input": config.input}
-  if mask_files := readers.files(config.masks, config.mask):
-    given["config.masks"] = (mask_files,)
-  # Those in folders are apart from the output.
-  for field, paths in given.items():
-    for path in map(pathlib.Path, lists.paths(paths)):
-      path = path.expanduser().resolve()
-      if any(
-        path == (output / name).resolve()
-        for names in results.values()
-        for name in names
-      ):
+  results = {
+    stem: _result_names(output.name if named else f"{stem}.png", config.samples)
+    for stem in sources
+  }
+  paths = [root / name for names in results.values() for name in names]
+  file_names.check_kept(paths, [*given, *masks], "config.output")
+  if config.overwrite and not named:
+    _check_not_beside(root, given)
+  if named and not config.overwrite:
+    for path in paths:
+      if path.exists():
         raise errors.UserError(
-          f"config.output={str(output)!r}: a result would replace {path} of "
-          f"{field}: choose another folder"
+          f"{path} exists and stays as it is: name another file, or replace "
+          "it by --config.overwrite=True"
         )
+  return _Images(sources, stems, results, root)
 
 
-def _result_names(stem: str, samples: int) -> list[str]:
+def _mask_files(config: ml_collections.ConfigDict) -> list[folder.File]:
+  """Returns the files of the masks, which are neither images nor replaced."""
+  path = readers.files(config.masks, config.mask)
+  if path is None:
+    return []
+  return folder.list_files((path,), "config.masks")
+
+
+def _check_not_beside(output: pathlib.Path, given: list[folder.File]) -> None:
+  """Refuses to replace what lies beside images that were named one by one."""
+  for file in given:
+    if file.path == file.source and file.source.resolve().parent == (
+      output.resolve()
+    ):
+      raise errors.UserError(
+        f"config.output={str(output)!r} is the folder of {str(file.path)!r}, "
+        "and --config.overwrite=True could replace other images there: choose "
+        "another folder, or name the result, as in --config.output="
+        f"{str(output / (file.stem + '_filled.png'))!r}"
+      )
+
+
+def _result_names(name: str, samples: int) -> list[str]:
   """Returns the names of an image's results."""
   if samples == 1:
-    return [f"{stem}.png"]
-  return [f"{stem}_{number + 1}.png" for number in range(samples)]
+    return [name]
+  stem, dot, suffix = name.rpartition(".")
+  return [f"{stem}_{number + 1}{dot}{suffix}" for number in range(samples)]
 
 
 def _number(stem: str, face: int = 0) -> int:
@@ -250,18 +293,31 @@ def _reader(
   def read(stem: str) -> photograph_lib.Photograph:
     for name in images.results[stem]:
       files.check_name(images.output / name)
-    encoded = images.sources[stem].read()
+    file = images.sources[stem]
+    encoded = file.read()
     width, height = decoding.image_size(encoded, config.max_megapixels)
     with memory.hold(width * height):
       try:
-        image = np.asarray(
-          decoding.open_rgb(encoded, stem, config.max_megapixels)
-        )
-        height, width = image.shape[:2]  # Upright.
-        hole = hole_of(stem, encoded, height, width)
-        return photograph_lib.prepare(image, hole, detect, config.rest, size)
+        return _read(stem, file, encoded)
       except MemoryError:
         raise decoding.out_of_memory(encoded, config.max_megapixels) from None
+
+  def _read(
+    stem: str, file: folder.File, encoded: bytes
+  ) -> photograph_lib.Photograph:
+    picture = image_files.read(encoded, file.name, config.max_megapixels)
+    height, width = picture.values.shape[:2]
+    names = (stem, file.stem, file.name)
+    mask = hole_of(names, height, width, picture.alpha)
+    try:
+      prepared = photograph_lib.prepare(
+        picture_lib.rgb(picture), mask.hole, detect, config.rest, size
+      )
+    except errors.UserError as error:
+      raise errors.UserError(
+        "; ".join(filter(None, [str(error), mask.note]))
+      ) from error
+    return prepared._replace(picture=picture, note=mask.note)
 
   return read
 
@@ -315,49 +371,6 @@ def _pending(
 # Searching.
 
 
-def _search(
-  search: ensemble.Search,
-  model: trained_model.TrainedModel,
-  photographs: dict[str, photograph_lib.Photograph],
-  samples: int,
-  size: int,
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-  """Returns G(z) and the loss for all faces of some photographs.
-
-  Returns:
-    {stem: float32 [samples, F, S, S, 3]}, and {stem: float [samples]}, the
-    sum over the faces.
-  """
-  wanted = [
-    (stem, face, sample)
-    for stem, photograph in photographs.items()
-    for sample in range(samples)
-    for face in range(len(photograph.faces))
-  ]
-  shape = (*model.image_shape[:2], 3)
-  generated, loss = np.empty((0, *shape), np.float32), np.empty(0)
-  if wanted:
-    found = search(
-      model.weights,
-      _for_model(
-        model, np.stack([photographs[s].crops[f] for s, f, _ in wanted])
-      ),
-      np.stack([photographs[s].masks[f] for s, f, _ in wanted]),
-      indices=[_number(s, f) for s, f, _ in wanted],
-      samples=[sample for *_, sample in wanted],
-      size=size,
-    )
-    generated, loss = _in_colour(found.generated), found.loss.min(axis=1)
-  images, losses, first = {}, {}, 0
-  for stem, photograph in photographs.items():
-    faces = len(photograph.faces)
-    part = slice(first, first + samples * faces)
-    images[stem] = generated[part].reshape(samples, faces, *shape)
-    losses[stem] = loss[part].reshape(samples, faces).sum(axis=1)
-    first = part.stop
-  return images, losses
-
-
 def _path(
   search: ensemble.Search,
   model: trained_model.TrainedModel,
@@ -367,23 +380,13 @@ def _path(
   """Returns G(z) along the search's path, for the first face."""
   crop, mask = photograph.crops[0], photograph.masks[0]
   path = film.path(
-    search, model.weights, _for_model(model, crop), mask, index=number
+    search,
+    model.weights,
+    face_search.for_model(model, crop),
+    mask,
+    index=number,
   )
-  return _in_colour(path)
-
-
-def _for_model(
-  model: trained_model.TrainedModel, crops: np.ndarray
-) -> np.ndarray:
-  """Returns crops, uint8 [..., 3], as the model's float32 [..., C]."""
-  if model.image_shape[2] == 1:
-    crops = pixels.to_grey(crops)
-  return pixels.to_float(crops)
-
-
-def _in_colour(images: np.ndarray) -> np.ndarray:
-  """Returns what a model gives, [..., C], as [..., 3]: photographs are RGB."""
-  return images if images.shape[-1] == 3 else np.repeat(images, 3, axis=-1)
+  return face_search.in_colour(path)
 
 
 # The rows.

@@ -10,7 +10,9 @@ import numpy as np
 
 from dcgan_inpaint import pixels
 from dcgan_inpaint.photographs import alignment
+from dcgan_inpaint.photographs import image_files
 from dcgan_inpaint.photographs import photograph as photograph_lib
+from dcgan_inpaint.photographs import picture as picture_lib
 from dcgan_inpaint.reports import pictures
 
 # Of results.csv.
@@ -73,7 +75,7 @@ class Writer:
       # A missing sample is made, and those beside it stay.
       path = self._output / name
       if config.overwrite or not path.exists():
-        pictures.save_png(path, completed)
+        _save(path, photograph, completed, left, config)
       if config.strips:
         masked = config.strips == "masked"
         view = _strip(photograph, completed, masked)
@@ -102,16 +104,24 @@ class Writer:
 
 
 def status(
-  photograph: photograph_lib.Photograph, left: np.ndarray, rest: str
+  photograph: photograph_lib.Photograph,
+  name: str,
+  left: np.ndarray,
+  rest: str,
 ) -> dict[str, Any]:
   """Returns what became of a photograph, for its row of results.csv.
 
   Args:
     photograph: the photograph.
+    name: of its result, whose format may not keep all of it.
     left: bool [H, W], the part of its hole that no face covers.
     rest: what was done with that part, one of `photograph.RESTS`.
   """
-  reasons = []
+  reasons = list(filter(None, [photograph.note]))
+  if photograph.picture and (
+    lost := image_files.what_is_lost(name, photograph.picture)
+  ):
+    reasons.append(f"{lost}: name a .png for that")
   if any(face.how == "box" for face in photograph.faces):
     reasons.append(
       "aligned by the detector's box: eyes or mouth lie in the hole, or the "
@@ -120,9 +130,10 @@ def status(
   word = "completed"
   if not photograph.hole.any():
     word = "no hole"
-    reasons.append("the mask leaves no hole, and the image comes back as it is")
+    reasons.append("the image comes back as it is")
   if left.any():
-    part = f"{100 * left.sum() / photograph.hole.sum():.2g} % of the hole"
+    share = 100 * left.sum() / photograph.hole.sum()
+    part = f"{share:.{2 if share < 99.5 else 3}g} % of the hole"
     if rest == "leave":
       word = "partly"
       reasons.append(f"{part} lies outside of every face and stays as it was")
@@ -136,6 +147,33 @@ def status(
     "left_share": f"{left.mean():.6g}",
     "reason": "; ".join(reasons),
   }
+
+
+def _save(
+  path: pathlib.Path,
+  photograph: photograph_lib.Photograph,
+  completed: np.ndarray,
+  left: np.ndarray,
+  config: ml_collections.ConfigDict,
+) -> None:
+  """Saves a result in the photograph's own kind of pixels.
+
+  Args:
+    path: of the result.
+    photograph: the photograph.
+    completed: uint8 [H, W, 3], with its hole filled.
+    left: bool [H, W], what no face covers.
+    config: the whole config.
+  """
+  assert photograph.picture
+  there = ~left if config.rest == "leave" else np.ones_like(left)
+  # What was erased is opaque once it is filled.
+  opaque = there if config.masks == "alpha" else None
+  done = photograph.hole & there
+  image_files.save(
+    path,
+    picture_lib.filled(photograph.picture, completed, done, opaque=opaque),
+  )
 
 
 def _strip(

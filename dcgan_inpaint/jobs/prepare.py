@@ -16,9 +16,13 @@ import numpy as np
 
 from dcgan_inpaint import data
 from dcgan_inpaint.data import decoding
+from dcgan_inpaint.data import file_names
 from dcgan_inpaint.data import folder
+from dcgan_inpaint.jobs import prepared
 from dcgan_inpaint.photographs import alignment
 from dcgan_inpaint.photographs import detection
+from dcgan_inpaint.photographs import image_files
+from dcgan_inpaint.photographs import picture as picture_lib
 from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.reports import progress
 from dcgan_inpaint.runtime import errors
@@ -70,9 +74,11 @@ def cut_faces(
   """Cuts the faces out of photographs.
 
   The face of NAME.jpg becomes NAME.png, with its subfolders; several faces
-  become NAME_1.png, NAME_2.png and so on, the most certain first. Faces of
-  fewer pixels a side than `size` are left out: enlarged, they would teach blur.
-  A photograph that is done already is skipped.
+  become NAME_1.png, NAME_2.png and so on, the most certain first. Where such a
+  name is taken, the photograph's own suffix is put into it (NAME.jpg_1.png), or
+  a number. Faces of fewer pixels a side than `size` are left out: enlarged,
+  they would teach blur. A photograph that is done already is skipped; the
+  output keeps a record of these (`prepared`).
 
   Args:
     source: folders, zips and image files, as `folder.list_files` takes them.
@@ -87,8 +93,8 @@ def cut_faces(
     (`failed`), were named and left out.
 
   Raises:
-    errors.UserError: a path is missing, holds no image or two of one name; the
-      output lies in the source; or there is no face at all.
+    errors.UserError: a path is missing or holds no image; the output lies in
+      the source; or there is no face at all.
   """
   if not output:
     raise errors.UserError(
@@ -96,39 +102,42 @@ def cut_faces(
     )
   files.check_local(output, "config.data.path")
   root = pathlib.Path(output).expanduser()
-  folder.check_apart(output, "config.data.path", source, "config.data.source")
-  sources = folder.by_stem(folder.list_files(source, "config.data.source"))
+  file_names.check_apart(
+    output, "config.data.path", source, "config.data.source"
+  )
+  sources = folder.list_files(source, "config.data.source")
   detect = detection.create(detector, size=size)
-  done = {
-    path.relative_to(root).with_suffix("").as_posix()
-    for path in root.rglob("*.png")
-  }
+  record = prepared.Record(root)
   counts = collections.Counter(
     photographs=0, faces=0, skipped=0, without_face=0, failed=0
   )
   with progress.Progress(
     len(sources), unit="photographs", description="prepare"
   ) as bar:
-    for stem, file in sources.items():
-      if {stem, f"{stem}_1"} & done:
-        counts["skipped"] += 1
+    for file in sources:
+      try:
+        encoded = file.read()
+        faces, names = [], []
+        done = record.is_done(file, encoded)
+        if not done:
+          faces = _cut(encoded, detect, size, max_megapixels)
+          names = record.propose(file, encoded, len(faces))
+          for name in names:
+            files.check_name(root / name)
+      except Exception as error:  # noqa: BLE001 (Pillow raises many kinds.)
+        logging.warning("left out %s: %s", file.name, error)
+        counts["failed"] += 1
       else:
-        try:
-          faces = _cut(file, detect, size, max_megapixels)
-          names = _names(root, stem, len(faces))
-        except Exception as error:  # noqa: BLE001 (Pillow raises many kinds.)
-          logging.warning("left out %s: %s", file.name, error)
-          counts["failed"] += 1
-        else:
-          counts["photographs"] += 1
-          counts["faces"] += len(faces)
-          if not faces:
-            logging.warning("%s: no face of %s pixels or more", file.name, size)
-            counts["without_face"] += 1
-          # The first is written last: it shows an interrupted job that all
-          # exist. A disk that fails is no photograph's fault.
-          for path, face in reversed(list(zip(names, faces, strict=True))):
-            pictures.save_png(path, face)
+        counts["skipped" if done else "photographs"] += 1
+        counts["faces"] += len(faces)
+        if faces:
+          # A disk that fails is no photograph's fault.
+          record.claim(file, encoded, names)
+        elif not done:
+          logging.warning("%s: no face of %s pixels or more", file.name, size)
+          counts["without_face"] += 1
+        for name, face in zip(names, faces, strict=True):
+          pictures.save_png(root / name, face)
       bar.update(1)
   if counts["skipped"]:
     logging.info(
@@ -144,16 +153,15 @@ def cut_faces(
 
 
 def _cut(
-  file: folder.File,
+  encoded: bytes,
   detect: detection.Detector,
   size: int,
   max_megapixels: float,
 ) -> list[np.ndarray]:
   """Returns the faces of one photograph, uint8 [size, size, 3] each."""
-  encoded = file.read()
   try:
-    opened = decoding.open_rgb(encoded, max_megapixels=max_megapixels)
-    image = np.asarray(opened)
+    picture = image_files.read(encoded, max_megapixels=max_megapixels)
+    image = picture_lib.rgb(picture)
     no_hole = np.zeros(image.shape[:2], bool)
     return [
       alignment.crop(image, face.matrix, size)
@@ -162,14 +170,3 @@ def _cut(
     ]
   except MemoryError:
     raise decoding.out_of_memory(encoded, max_megapixels) from None
-
-
-def _names(root: pathlib.Path, stem: str, faces: int) -> list[pathlib.Path]:
-  """Returns the paths of the faces of one photograph."""
-  if faces == 1:
-    paths = [root / f"{stem}.png"]
-  else:
-    paths = [root / f"{stem}_{number + 1}.png" for number in range(faces)]
-  for path in paths:
-    files.check_name(path)
-  return paths

@@ -42,9 +42,9 @@ def run_and_evaluate(
   # Before hours of training.
   evaluate.check(config, sharding.local_mesh(mesh))
   rows = run(config, workdir, mesh)
-  # JAX's handler, of several processes, let training save; what follows is
-  # repeated.
-  signal.signal(signal.SIGTERM, signal.SIG_DFL)
+  if jax.process_count() > 1:
+    # JAX's handler let training save; what follows is repeated.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
   if config.evaluation.methods:
     rows += evaluate.run(evaluate.of_training(config, workdir), workdir, mesh)
   return rows
@@ -69,7 +69,7 @@ def run(
   Raises:
     errors.UserError: the data is missing, the workdir holds another run, or
       the loss is no longer finite.
-    errors.Stopped: SIGTERM came, and the last step is saved.
+    errors.Stopped: a signal came, and the last step is saved.
   """
   settings = config.train
   networks = bundle.NetworkBundle(

@@ -41,7 +41,7 @@ def run(
     errors.UserError: the data or the generator's checkpoint is missing, the
       workdir holds the encoder of another generator, there is none of this
       width to go on from, or the error is no longer finite.
-    errors.Stopped: SIGTERM came, and the last step is saved.
+    errors.Stopped: a signal came, and the last step is saved.
   """
   settings = config.encoder
   model = trained_model.load(config.checkpoint, mesh)

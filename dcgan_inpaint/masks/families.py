@@ -22,6 +22,7 @@ from PIL import ImageFont
 
 from dcgan_inpaint.data import decoding
 from dcgan_inpaint.masks import drawing
+from dcgan_inpaint.masks import mask_files
 from dcgan_inpaint.masks import mask_settings
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import untrusted
@@ -118,21 +119,20 @@ def _low_resolution(config: Settings, height: int, width: int) -> np.ndarray:
 
 
 def _file(config: Settings, height: int, width: int) -> np.ndarray:
-  """The image file at `path`, resized to the nearest pixel if necessary.
+  """The image file at `path`, resized if necessary.
 
   For square images it is first cropped like the images (`data.decoding`), so
   that a mask drawn over a photograph keeps its position in the crop.
 
-  White (128 or more) is the hole, as in IOPaint and LaMa, or the known part
-  with `file_polarity='white_is_known'`. If a picture has transparent pixels
-  (alpha below 128), these are the hole, regardless of colours and polarity.
-  16-bit values are scaled to 8, and the orientation in EXIF is applied.
+  White is the hole, as in IOPaint and LaMa, or the known part with
+  `file_polarity='white_is_known'`; `mask_files` has the details.
   """
-  polarity = config.file_polarity
-  polarities = ("white_is_hole", "white_is_known")
-  if polarity not in polarities:
+  polarities = mask_files.POLARITIES
+  if config.file_polarity not in polarities:
     raise _wrong(
-      "file_polarity", polarity, f"choose one of {_list(polarities)}"
+      "file_polarity",
+      config.file_polarity,
+      f"choose one of {_list(polarities)}",
     )
   if not config.path:
     raise _wrong("path", config.path, "family 'file' needs an image file")
@@ -140,19 +140,16 @@ def _file(config: Settings, height: int, width: int) -> np.ndarray:
     encoded = untrusted.read_bytes(os.path.expanduser(config.path))
     # As many pixels as its image may have.
     most = max(decoding.MAX_MEGAPIXELS, height * width / 1e6)
-    grey = decoding.open_grey(encoded, most)
-    hole = decoding.transparency(encoded, most)
+    hole = mask_files.read(encoded, config.file_polarity, most).hole
   # Pillow raises many kinds of exceptions for broken files, and its own for
   # huge ones.
   except Exception as error:  # noqa: BLE001
     reason = getattr(error, "strerror", None) or str(error)
     raise _wrong("path", config.path, reason) from error
-  if not hole.any():
-    hole = grey >= 128 if polarity == "white_is_hole" else grey < 128
-  picture = Image.fromarray(hole)
   if height == width:
-    picture = picture.crop(decoding.crop_box(picture.size))
-  return np.asarray(picture.resize((width, height), Image.Resampling.NEAREST))
+    left, upper, right, lower = decoding.crop_box(hole.shape[::-1])
+    hole = hole[upper:lower, left:right]
+  return mask_files.resize(hole, height, width)
 
 
 def _box(config: Settings, rng: Rng, height: int, width: int) -> np.ndarray:

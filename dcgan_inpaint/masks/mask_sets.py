@@ -61,7 +61,7 @@ def make(
       raise errors.UserError(
         f"config.mask.path is {config.path!r}: it leaves no hole at "
         f"{height}x{width}; config.mask.file_polarity is "
-        f"{config.file_polarity!r}, and white is 128 or more"
+        f"{config.file_polarity!r}, and white is what is not zero"
       )
     holes[:] = hole
   else:

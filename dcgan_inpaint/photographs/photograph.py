@@ -13,6 +13,7 @@ from dcgan_inpaint import pixels
 from dcgan_inpaint.methods import biharmonic
 from dcgan_inpaint.photographs import alignment
 from dcgan_inpaint.photographs import detection
+from dcgan_inpaint.photographs import picture as picture_lib
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.search import blending
 
@@ -30,6 +31,8 @@ class Photograph(NamedTuple):
     faces: the F of them that the hole touches.
     crops: uint8 [F, S, S, 3], with the hole filled smoothly.
     masks: float32 [F, S, S, 1], 1 = known.
+    picture: the photograph in its own kind of pixels, where it was a file.
+    note: what is odd about its mask, as a line for the user, or ''.
   """
 
   pixels: np.ndarray
@@ -38,6 +41,8 @@ class Photograph(NamedTuple):
   faces: list[detection.Face]
   crops: np.ndarray
   masks: np.ndarray
+  picture: picture_lib.Picture | None = None
+  note: str = ""
 
 
 def prepare(

@@ -23,6 +23,8 @@ _DAMAGED_PROGRAM = re.compile(
 )
 
 FOLDER = "~/.cache/dcgan_inpaint/arrays"
+# Of compiled programs, where nobody names another.
+PROGRAMS = "~/.cache/dcgan_inpaint/xla"
 
 
 def heal_programs(folder: str | os.PathLike[str]) -> None:

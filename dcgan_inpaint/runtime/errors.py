@@ -61,7 +61,7 @@ def printable(text: str) -> str:
 
 
 class Stopped(Exception):
-  """The job was told to stop (SIGTERM) and has saved its work.
+  """The job was told to stop by a signal and has saved its work.
 
   Its message says how far it came. `main` prints that line and how to continue,
   and exits with status 0.

@@ -1,5 +1,6 @@
 """What concerns the process as a whole: its memory, its output and its end."""
 
+import contextlib
 import ctypes
 import functools
 import logging
@@ -142,25 +143,31 @@ class _Printable:
 
 
 def end_on_interrupt() -> None:
-  """Lets Ctrl-C (SIGINT) end the process at once, with a line.
+  """Lets Ctrl-C, SIGTERM and a closed terminal end the process, with a line.
 
-  Nothing needs to be put in order, as a kill leaves nothing in disorder; and a
-  library that is at work may not pass a `KeyboardInterrupt` on.
+  That is where no `termination.Watch` waits for them. Nothing needs to be put
+  in order, as a kill leaves nothing in disorder; and a library that is at work
+  may not pass a `KeyboardInterrupt` on.
   """
-  if (
-    threading.current_thread() is not threading.main_thread()
-    or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-  ):
-    return  # Or it is ignored, as in the background of a script.
+  if threading.current_thread() is not threading.main_thread():
+    return
 
-  def end(*unused: object) -> None:
-    # A line of its own: a bar may be in the middle of one.
-    sys.stderr.write("\ninterrupted; resume by running the same command\n")
+  def end(number: int, *unused: object) -> None:
+    with contextlib.suppress(OSError):  # The terminal may be gone.
+      # A line of its own: a bar may be in the middle of one.
+      sys.stderr.write("\ninterrupted; resume by running the same command\n")
     for child in multiprocessing.active_children():
       child.kill()
-    leave(128 + signal.SIGINT)
+    leave(128 + number)
 
-  signal.signal(signal.SIGINT, end)
+  for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    number = getattr(signal, name, None)
+    # Or it is ignored, as in the background of a script, or under nohup.
+    if number and signal.getsignal(number) in (
+      signal.SIG_DFL,
+      signal.default_int_handler,
+    ):
+      signal.signal(number, end)
 
 
 def check_not_forked() -> None:
@@ -194,6 +201,7 @@ def leave(status: int) -> NoReturn:
   Args:
     status: the exit status.
   """
-  sys.stdout.flush()
-  sys.stderr.flush()
+  with contextlib.suppress(OSError):  # The terminal may be gone.
+    sys.stdout.flush()
+    sys.stderr.flush()
   os._exit(status)

@@ -179,7 +179,7 @@ def run(
   Raises:
     errors.UserError: the workdir holds another run, or a step's metrics are not
       finite.
-    errors.Stopped: SIGTERM came, and the last step is saved.
+    errors.Stopped: a signal came, and the last step is saved.
   """
   settings, mesh = config[task.name], images.mesh
   writable = jax.process_index() == 0

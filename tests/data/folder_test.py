@@ -10,6 +10,7 @@ from PIL import Image
 import pytest
 
 from dcgan_inpaint.data import decoding
+from dcgan_inpaint.data import file_names
 from dcgan_inpaint.data import folder
 from dcgan_inpaint.runtime import errors
 
@@ -153,7 +154,7 @@ def test_a_path_may_have_commas(tmp_path):
   for path in (root, (root,)):
     assert folder.load(path, "all", 64).names == ["a.png"]
     with pytest.raises(errors.UserError, match="config.output=.*config.input="):
-      folder.check_apart(
+      file_names.check_apart(
         f"{root}/completed", "config.output", path, "config.input"
       )
 
@@ -336,3 +337,110 @@ def test_an_image_that_a_disk_refuses_is_not_left_out(tmp_path, monkeypatch):
   with pytest.raises(errors.UserError, match=r"007\.png") as refused:
     folder.load(str(tmp_path), "all", 64)
   assert os.strerror(errno.EIO) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+  "name", ["a.jfif", "a.JPE", "a.JPG", "a.Jpeg", "a.pbm", "a.TIFF", "a.dib"]
+)
+def test_every_suffix_of_a_format_is_read(tmp_path, name):
+  kinds = {"pbm": "ppm", "tiff": "tiff", "dib": "dib"}
+  kind = kinds.get(name[2:].lower(), "jpeg")
+  picture = Image.fromarray(noise(0)).convert("1" if kind == "ppm" else "RGB")
+  if kind == "dib":
+    kind = "bmp"
+  root = write(tmp_path, {name: image_files.encode(picture, kind)})
+  assert folder.load(root, "all", 64).names == [name]
+
+
+@pytest.mark.parametrize("kind", ["tga", "JP2", "svg", "cr2"])
+def test_images_that_are_not_read_are_named(tmp_path, caplog, kind):
+  files = {"a.png": image_files.encode(noise(0)), f"b.{kind}": b"?"}
+  for path in (
+    write(tmp_path / "in", files),
+    write_zip(tmp_path / "in.zip", files),
+  ):
+    caplog.clear()
+    assert [file.name for file in folder.list_files(path)] == ["a.png"]
+    assert f"b.{kind}" in caplog.text
+
+
+def test_what_is_no_image_is_passed_over_in_silence(tmp_path, caplog):
+  files = {
+    "a.png": image_files.encode(noise(0)),
+    "notes.txt": b"",
+    "b.mp4": b"",
+  }
+  folder.list_files(write(tmp_path, files))
+  assert not caplog.text
+
+
+@pytest.mark.skipif(
+  "HEIF" in decoding.formats(), reason="the extra heif is installed"
+)
+@pytest.mark.parametrize("suffix", ["HEIC", "heif", "hif"])
+def test_a_telephones_photographs_name_their_extra(tmp_path, caplog, suffix):
+  content = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+  files = {"a.png": image_files.encode(noise(0)), f"b.{suffix}": content}
+  root = write(tmp_path, files)
+  assert [file.name for file in folder.list_files(root)] == ["a.png"]
+  assert f"b.{suffix}" in caplog.text and "[heif]" in caplog.text
+  with pytest.raises(ValueError, match=r"\[heif\]"):
+    decoding.decode(content, 64)
+
+
+@pytest.mark.skipif(
+  "AVIF" not in decoding.formats(), reason="this build of Pillow lacks AVIF"
+)
+def test_avif_is_read(tmp_path):
+  content = image_files.encode(noise(0), "avif", quality=100)
+  loaded = folder.load(write(tmp_path, {"a.avif": content}), "all", 64)
+  assert loaded.images.shape == (1, 64, 64, 3)
+
+
+@pytest.mark.parametrize(
+  "place",
+  ["@eaDir", "__MACOSX", "sub/@eaDir/a.jpg", "#recycle", "$RECYCLE.BIN"],
+)
+def test_folders_of_the_system_are_passed_over(tmp_path, place):
+  image = image_files.encode(noise(0))
+  files = {"a.png": image, f"{place}/thumb.png": image}
+  for path in (
+    write(tmp_path / "in", files),
+    write_zip(tmp_path / "in.zip", files),
+  ):
+    assert [file.name for file in folder.list_files(path)] == ["a.png"]
+
+
+def test_linked_folders_are_followed_once(tmp_path):
+  image = image_files.encode(noise(0))
+  root = tmp_path / "in"
+  write(root, {"a.png": image, "sub/b.png": image})
+  write(tmp_path / "elsewhere", {"c.png": image})
+  (root / "around").symlink_to(root)
+  (root / "again").symlink_to(root / "sub")
+  (root / "linked").symlink_to(tmp_path / "elsewhere")
+  (root / "twice").symlink_to(tmp_path / "elsewhere")
+  (root / "nowhere").symlink_to(tmp_path / "gone")
+  (root / "d.png").symlink_to(root / "a.png")
+  names = [file.name for file in folder.list_files(str(root))]
+  assert names == ["a.png", "d.png", "linked/c.png", "sub/b.png"]
+
+
+@pytest.mark.parametrize("name", ["Jose\u0301.png", "写真/1.png", "plain.png"])
+def test_names_in_a_zip_without_the_flag_of_utf_8(tmp_path, name):
+  path = tmp_path / "mac.zip"
+  # As macOS's own program writes them: the bytes of UTF-8, and no flag.
+  standing = "x" * len(name.encode())
+  write_zip(path, {standing: image_files.encode(noise(0))})
+  path.write_bytes(path.read_bytes().replace(standing.encode(), name.encode()))
+  (file,) = folder.list_files(str(path))
+  assert file.name == name
+  np.testing.assert_array_equal(decoding.decode(file.read(), 64), noise(0))
+
+
+def test_names_of_dos_in_a_zip_stay(tmp_path):
+  path = tmp_path / "dos.zip"
+  write_zip(path, {"x.png": image_files.encode(noise(0))})
+  path.write_bytes(path.read_bytes().replace(b"x.png", b"\x81.png"))
+  (file,) = folder.list_files(str(path))
+  assert file.name == "ü.png"

@@ -326,12 +326,25 @@ def test_a_zip_of_masks_is_refused(job, photos, tmp_path):
     job(photos, path)
 
 
-def test_two_images_of_one_name_are_refused(job, photos, tmp_path):
-  pictures.save_png(tmp_path / "ann.png", np.zeros((64, 64, 3), np.uint8))
-  with pytest.raises(errors.UserError, match="ann.png.*ann.png"):
-    job(f"{photos},{tmp_path / 'ann.png'}")
-  with pytest.raises(errors.UserError, match="ann.png.*ann.png"):
-    job(photos, input=(str(photos), str(tmp_path / "ann.png")))
+@pytest.mark.parametrize("as_text", [True, False])
+def test_images_whose_results_would_meet_keep_apart(
+  job, photos, tmp_path, as_text
+):
+  other = np.full((64, 64, 3), 99, np.uint8)
+  pictures.save_png(tmp_path / "ann.png", other)
+  pictures.save_png(tmp_path / "more" / "ann.png", other)
+  Image.fromarray(other).save(tmp_path / "more" / "bob.bmp")
+  paths = [str(photos), str(tmp_path / "ann.png"), str(tmp_path / "more")]
+  row = job(photos, input=",".join(paths) if as_text else tuple(paths))
+  assert (row["n"], row["failed"]) == (6, 0)
+  assert results(tmp_path / "out").keys() == {
+    f"{photos.name}/ann.png",
+    "ann/ann.png",
+    "more/ann.png",
+    "bob.png.png",
+    "bob.bmp.png",
+    "family/eve.png",
+  }
 
 
 def rows(folder):
@@ -450,7 +463,8 @@ def test_transparency_is_the_mask(job, tmp_path):
   pictures.save_png(tmp_path / "in" / "whole.png", photo[..., :3])
   job(tmp_path / "in", "alpha", faces="whole")
   made = results(tmp_path / "out")
-  assert_filled(made["a.png"], photo[..., :3], hole)
+  assert_filled(made["a.png"][..., :3], photo[..., :3], hole)
+  assert (made["a.png"][..., 3] == 255).all()
   # Nothing is missing, and the image comes back.
   np.testing.assert_array_equal(made["whole.png"], photo[..., :3])
   assert rows(tmp_path)["whole.png"]["status"] == "no hole"

@@ -268,9 +268,9 @@ def test_a_mask_file_is_read_in_every_mode(tmp_path, mode, polarity):
   np.testing.assert_array_equal(_hole(24, 32, **fields), hole)
 
 
-def test_a_mask_file_is_cut_at_128_and_resized_to_the_nearest(tmp_path):
+def test_a_smaller_mask_file_is_enlarged_to_the_nearest(tmp_path):
   path = tmp_path / "mask.png"
-  Image.fromarray(np.uint8([[127, 128], [0, 255]])).save(path)
+  Image.fromarray(np.uint8([[0, 128], [0, 255]])).save(path)
   expected = np.kron([[0, 1], [0, 1]], np.ones((4, 4))) == 1
   np.testing.assert_array_equal(
     _hole(8, 8, family="file", path=str(path)), expected
@@ -363,9 +363,10 @@ def test_a_bad_mask_file_is_refused_with_its_reason(
 
 
 @pytest.mark.parametrize("kind", ["png", "tiff", "ppm"])
-def test_a_mask_of_16_bits_is_cut_at_half_of_its_range(tmp_path, kind):
-  # Pillow's own conversion turns all values above 255 white.
-  values = np.uint16([[0, 300], [32767, 32896]])
+@pytest.mark.parametrize("white", [1, 300, 65535])
+def test_a_mask_of_16_bits_is_hole_where_it_is_not_zero(tmp_path, kind, white):
+  # Scaled to 8 bits the first two would be black.
+  values = np.uint16([[0, 0], [0, white]])
   path = tmp_path / "mask.tif"
   # Pillow 10 writes 32-bit images as PPM with 16 bits.
   image = Image.fromarray(np.int32(values) if kind == "ppm" else values)

@@ -35,17 +35,27 @@ _FLAGS = (
 def _image(content: bytes, scratch: pathlib.Path) -> None:
   import numpy as np
 
-  from dcgan_inpaint.data import decoding
   from dcgan_inpaint.data import folder
+  from dcgan_inpaint.photographs import image_files
+  from dcgan_inpaint.photographs import picture as picture_lib
 
   _write(scratch / "images" / "a.png", content)
   loaded = folder.load(str(scratch / "images"), "all", 64)
   assert loaded.images.shape == (1, 64, 64, 3)
   assert loaded.images.dtype == np.uint8 and loaded.names == ["a.png"]
-  # As the job `inpaint` uses it.
-  whole = np.asarray(decoding.open_rgb(content))
-  alpha = decoding.transparency(content)
-  assert whole.dtype == np.uint8 and whole.shape == (*alpha.shape, 3)
+  # What the job `inpaint` does with it.
+  picture = image_files.read(content)
+  seen = picture_lib.rgb(picture)
+  height, width = picture.values.shape[:2]
+  assert seen.dtype == np.uint8 and seen.shape == (height, width, 3)
+  hole = np.zeros((height, width), bool)
+  hole[1:4, 1:4] = True
+  filled = picture_lib.filled(picture, seen, hole)
+  image_files.save(scratch / "done.png", filled)
+  again = image_files.read((scratch / "done.png").read_bytes())
+  np.testing.assert_array_equal(
+    picture_lib.rgb(again)[~hole], picture_lib.rgb(picture)[~hole]
+  )
 
 
 def _mask(content: bytes, scratch: pathlib.Path) -> None:

@@ -62,7 +62,7 @@ def command_line(flags, cache, log):
   jax.config.update("jax_platforms", "cpu")
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
   sys.argv = ["main", *flags, f"--compilation_cache={cache}"]
-  app.run(main.main, flags_parser=main._parse)
+  app.run(main.main, flags_parser=main.parse_flags)
 
 
 class Job:

@@ -122,14 +122,16 @@ def test_an_exported_model_with_its_encoder_fills_arrays(exported):
   assert model.image_shape == model.mean_image.shape == shape
   faces = synthetic.load("test", 2, 0, shape[0], shape[2])
   masks = mask_sets.make(mask_settings.MaskSettings(), range(2), *shape[:2])
-  filled = dcgan_inpaint.inpaint(faces, masks, model=model, refine_steps=1)
+  filled = dcgan_inpaint.inpaint(faces, 1 - masks, model=model, refine_steps=1)
   assert filled.shape == faces.shape and filled.dtype == np.uint8
   known = np.broadcast_to(masks > 0.5, faces.shape)
   np.testing.assert_array_equal(filled[known], faces[known])
   assert np.any(filled[~known] != faces[~known])
-  # Other sizes are refused with the right one.
-  with pytest.raises(errors.UserError, match=rf"\[{shape[0]}, {shape[0]}, "):
-    dcgan_inpaint.inpaint(faces[:, 1:], masks, model=model)
+  # Images of another size are photographs; a mask must have theirs.
+  with pytest.raises(
+    errors.UserError, match=rf"image of {shape[0] - 1}x{shape[0]}"
+  ):
+    dcgan_inpaint.inpaint(faces[:, 1:], 1 - masks, model=model)
 
 
 def test_it_fills_photographs(exported, tmp_path):
