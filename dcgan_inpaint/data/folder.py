@@ -238,7 +238,10 @@ def _list_folder(folder: pathlib.Path) -> list[File]:
   names = []
   # Folders that are linked come last, so that what can be reached without them
   # is named without them. Each is searched once: links may form a circle.
-  waiting, linked, seen = [folder], [], set()
+  waiting, linked = [folder], []
+  # A link to a folder that holds this one leads to what is not in it.
+  around = [place.stat() for place in folder.resolve().parents]
+  seen = {(status.st_dev, status.st_ino) for status in around}
   while waiting or linked:
     place = waiting.pop() if waiting else linked.pop(0)
     status = place.stat()

@@ -416,7 +416,9 @@ def test_linked_folders_are_followed_once(tmp_path):
   root = tmp_path / "in"
   write(root, {"a.png": image, "sub/b.png": image})
   write(tmp_path / "elsewhere", {"c.png": image})
+  write(tmp_path, {"beside.png": image})
   (root / "around").symlink_to(root)
+  (root / "up").symlink_to("..")
   (root / "again").symlink_to(root / "sub")
   (root / "linked").symlink_to(tmp_path / "elsewhere")
   (root / "twice").symlink_to(tmp_path / "elsewhere")
