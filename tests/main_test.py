@@ -95,6 +95,7 @@ def trained(tmp_path_factory):
   return workdir, *succeed(*command)
 
 
+@pytest.mark.slow
 def test_the_quickstart_trains_and_inpaints(trained):
   workdir, out, _ = trained
   saved = results.read(workdir)
@@ -176,6 +177,7 @@ def test_the_benchmark_leaves_its_figures_and_a_report(trained, tmp_path):
     assert (tmp_path / name).exists()
 
 
+@pytest.mark.slow
 def test_the_log_is_our_own(trained):
   _, _, err = trained
   lines = err.splitlines()

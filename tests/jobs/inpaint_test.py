@@ -552,6 +552,7 @@ def test_no_contact_sheet_where_none_is_wanted(job, photos, tmp_path):
   assert not (tmp_path / "contact_sheet.png").exists()
 
 
+@pytest.mark.slow
 def test_the_path_of_one_image_is_a_film(job, lively, photos, tmp_path):
   job(photos, gif="family/eve", search__steps=3)
   with Image.open(tmp_path / "path.gif") as film:

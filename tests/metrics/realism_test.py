@@ -125,6 +125,7 @@ def test_a_set_too_small_has_no_figures_and_no_error(n):
   assert np.isnan(found["identity"]) == (n == 0)
 
 
+@pytest.mark.slow
 @needs_dlib
 def test_a_blur_costs_realism_and_identity(shared):
   with zipfile.ZipFile(shared / "celeba/faces64/validation.zip") as file:

@@ -26,10 +26,10 @@ OPERATIONS = {
 SHAPES = [
   (2, 8, 8, 16, 9),
   (1, 4, 6, 3, 10),
-  (3, 2, 4, 11, 3),
+  pytest.param((3, 2, 4, 11, 3), marks=pytest.mark.slow),
   (1, 2, 2, 1, 1),
-  (2, 16, 16, 8, 1),
-  (2, 32, 32, 1, 8),
+  pytest.param((2, 16, 16, 8, 1), marks=pytest.mark.slow),
+  pytest.param((2, 32, 32, 1, 8), marks=pytest.mark.slow),
   pytest.param((1, 128, 128, 3, 2), marks=pytest.mark.slow),
   pytest.param((1, 64, 64, 4, 3), marks=pytest.mark.slow),
   pytest.param((1, 256, 256, 1, 2), marks=pytest.mark.slow),

@@ -410,6 +410,7 @@ def test_training_equals_flaxs_own_layers_in_statistics_too(network):
   jax.tree.map(check, apply(module), apply(plain))
 
 
+@pytest.mark.slow
 # A size, its colours, and the channels at the width below, of G and D.
 @every_network
 @pytest.mark.parametrize(

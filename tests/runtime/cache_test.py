@@ -133,6 +133,7 @@ print(jax.jit(heal_me)(3.0))
 """
 
 
+@pytest.mark.slow
 def test_a_damaged_program_is_removed_once(tmp_path):
   def run():
     done = subprocess.run(

@@ -176,10 +176,12 @@ def dcgan_result(devices):
   return search(tiny_search.dcgan_weights(), images, masks)
 
 
+@pytest.mark.slow
 def test_one_and_four_devices_find_the_same():
   tiny_search.assert_results_close(dcgan_result(4), dcgan_result(1), 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["random", "encoder"])
 def test_devices_have_nothing_to_say_to_each_other(start):
   encoder, encoder_variables = tiny_search.dcgan_encoder()

@@ -191,6 +191,7 @@ def several_encoders():
   return each, each[0]._replace(encoder=first, other_encoders=tuple(others))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("encoders", "mirrored"), [(0, False), (0, True), (2, True), (1, False)]
 )

@@ -242,14 +242,8 @@ def test_without_steps_what_the_encoder_gives_fills_the_hole():
   np.testing.assert_array_equal(found.latent, 0)
 
 
-@pytest.mark.parametrize(
-  "layer",
-  [
-    1,
-    pytest.param(3, marks=pytest.mark.slow),
-    pytest.param(4, marks=pytest.mark.slow),
-  ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", [1, 3, 4])
 def test_skips_change_what_lies_between_the_offset_and_its_image(layer):
   images, masks, weights, expected = skips_by_hand()
   encoder, _ = tiny_search.dcgan_encoder()
