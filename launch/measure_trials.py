@@ -155,8 +155,8 @@ def programs(folder: pathlib.Path, words: list[str]) -> int:
   data = (inside / "fidelity.jax_export").read_bytes()
   complete = jax.jit(jax.export.deserialize(bytearray(data)).call)
   weights = {
-    **np.load(inside / "generator.npz"),
-    **np.load(inside / "encoder.npz"),
+    **np.load(inside / "generator.npz", allow_pickle=False),
+    **np.load(inside / "encoder.npz", allow_pickle=False),
   }
   rng = np.random.default_rng(0)
   # Smooth pictures, as faces are.

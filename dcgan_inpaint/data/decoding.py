@@ -65,7 +65,7 @@ def formats() -> tuple[str, ...]:
   the extra `heif`.
   """
   found = [*FORMATS]
-  if features.check("avif"):
+  if "avif" in features.get_supported():
     found.append("AVIF")
   if importlib.util.find_spec("pillow_heif"):
     import pillow_heif  # pyright: ignore[reportMissingImports] # Of an extra.
