@@ -284,6 +284,8 @@ def test_a_request_to_stop_saves_where_the_run_is(
     "train__log_every": 4,
     "train__steps_per_call": steps_per_call,
   }
+  # The command line, which other tests run in this process, has one of its own.
+  before = signal.getsignal(signal.SIGTERM)
   with monkeypatch.context() as patch:
     patch.setattr(batches, "indices", stop_at(6))
     with pytest.raises(errors.Stopped, match="saved at step .* of 1,000"):
@@ -292,7 +294,7 @@ def test_a_request_to_stop_saves_where_the_run_is(
   stopped = 6 + steps_per_call
   assert saved(tmp_path) == [stopped]
   assert logged(tmp_path, "a_loss")[-1] == stopped
-  assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+  assert signal.getsignal(signal.SIGTERM) == before
   caplog.set_level("INFO", logger="absl")
   count(tmp_path, steps=stopped + 1, **fields)
   assert f"resuming {tmp_path} at step {stopped}" in caplog.text
