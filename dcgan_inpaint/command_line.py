@@ -252,8 +252,8 @@ def help_text(flag_values: flags.FlagValues) -> str:
       "[--config.FIELD=VALUE ...]",
       "",
       *_wrapped(
-        "NAME is a file, or one of the configs of the package, whose fields "
-        "--config=NAME --help explains: " + ", ".join(config_names())
+        "NAME is a file or a config (--config=NAME --help explains its "
+        "fields): " + ", ".join(config_names())
       ),
     ]
   else:

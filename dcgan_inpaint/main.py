@@ -91,8 +91,7 @@ _PLATFORM = flags.DEFINE_enum(
 _COORDINATOR = flags.DEFINE_string(
   "coordinator_address",
   None,
-  "Several processes: HOST:PORT of process 0. On SLURM, TPU pods and "
-  "Kubernetes all three flags may be left out.",
+  "Several processes: HOST:PORT of process 0; none on SLURM, TPU, Kubernetes.",
 )
 _NUM_PROCESSES = flags.DEFINE_integer(
   "num_processes", None, "Several processes: how many; 1 alone finds no others."
@@ -113,9 +112,7 @@ _COMPILATION_CACHE = flags.DEFINE_string(
 _PROFILE_STEPS = flags.DEFINE_string(
   "profile_steps",
   "",
-  "Trace these steps of training or search by JAX's profiler into profile/ of "
-  "the workdir: 100:110 is ten, from 100 on, counted from 0. For TensorBoard "
-  "and Perfetto, see docs/performance.md.",
+  "Traces steps, such as 100:110, into profile/ (docs/performance.md).",
 )
 
 
