@@ -46,6 +46,7 @@ RENAMED = types.MappingProxyType(
     "search.keep": "search.reduce",
     "search.refine_pull": "search.proximal_weight",
     "throughput.forms": "throughput.implementations",
+    "throughput.compile_anew": "throughput.recompile",
     "mask.family": "masks",
   }
 )

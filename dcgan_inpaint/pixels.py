@@ -49,11 +49,13 @@ def to_grey(images: np.ndarray) -> np.ndarray:
   """Returns colours as grey: the luma of ITU-R BT.601, as Pillow rounds it.
 
   Args:
-    images: uint8 [..., 3].
+    images: uint8 or float [..., 3].
 
   Returns:
-    uint8 [..., 1]; what was grey keeps its values.
+    The same type, [..., 1]. Bytes that were grey keep their values.
   """
+  if images.dtype != np.uint8:
+    return (images @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
   red, green, blue = np.moveaxis(images.astype(np.uint32), -1, 0)
   luma = (19595 * red + 38470 * green + 7471 * blue + (1 << 15)) >> 16
   return luma[..., None].astype(np.uint8)

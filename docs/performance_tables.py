@@ -19,7 +19,7 @@ from dcgan_inpaint.runtime import files
 PAGE = pathlib.Path(__file__).with_name("performance.md")
 BEGIN = "<!-- made by docs/performance_tables.py -->"
 END = "<!-- end of what is made -->"
-# How many times PyTorch's better mode was asked for, on an H100.
+# How many times PyTorch's better mode is the target, on an H100.
 ASKED = {
   ("train", 64): 4.0,
   ("train", 512): 1.8,
@@ -163,7 +163,7 @@ def throughput(lines: Sequence[Row], what: str) -> str:
       ratio = f"**{max(ours) / max(peers):.2f}**"
     asked = ASKED.get((what, batch))
     body.append([str(batch), *cells, ratio, str(asked) if asked else "–"])
-  header = ["batch", *variants, "best / PyTorch's best", "asked for"]
+  header = ["batch", *variants, "best / PyTorch's best", "target"]
   return f"{UNITS[what]}:\n\n{table(header, body)}" if body else ""
 
 
@@ -208,8 +208,8 @@ def quality(lines: Sequence[Row]) -> str:
     attempts = []
     for line in lines:
       if line["step"] == name:
-        anew = line["status"] == "set aside"
-        attempts = [] if anew else [*attempts, line]
+        again = line["status"] == "set aside"
+        attempts = [] if again else [*attempts, line]
     trained = [row for line in attempts for row in line["rows"]]
     if trained and attempts[-1]["status"] == "done":
       row, seconds = trained[-1], sum(line["seconds"] for line in attempts)

@@ -201,7 +201,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
   parser.add_argument("--test_data", default="")
   parser.add_argument("--peer", default="", help="PyTorch's file")
   parser.add_argument("--only", default="", help="some steps, with commas")
-  parser.add_argument("--again", default="", help="steps to run anew")
+  parser.add_argument("--again", default="", help="steps to run again")
   parser.add_argument("--list", action="store_true", help="names the steps")
   options = parser.parse_args(argv)
   options.out = options.out.expanduser().resolve()
@@ -226,7 +226,7 @@ def _why_not(
 ) -> str:
   """Returns why a step is left out, or ''."""
   if options.only and step.name not in options.only:
-    return "not asked for"
+    return "not selected"
   if step.unfit:
     return step.unfit
   for name in step.needs:
@@ -242,7 +242,7 @@ def _why_not(
 
 
 def _set_aside(names: Sequence[str], measured: Measurements) -> None:
-  """Renames the folders of steps, so that they begin anew."""
+  """Renames the folders of steps, so that they start again."""
   for name in names:
     folder, number = measured.folder / name, 1
     while (aside := folder.with_name(f"{name}.{number}")).exists():
@@ -300,7 +300,7 @@ def main(argv: Sequence[str]) -> int:
     chosen = measure_steps.choose(measured.lines, options)
     step = measure_steps.plan(options, chosen)[name]
     if reason := _why_not(step, measured, options):
-      if reason != "not asked for":
+      if reason != "not selected":
         print(f"{name}: {reason}")
       continue
     left = deadline - time.monotonic() - _RESERVE

@@ -6,14 +6,14 @@
 #     by default
 #   launch/measure.sh 600 --peer=torch_dcgan.py ...
 #     with the figures of a PyTorch program, if torch is installed
-#   launch/measure.sh 600 --cpu --out=/tmp/measure
+#   launch/measure.sh 600 --cpu --out=runs/measure_cpu
 #     all steps at small size on the CPU, to test them
 #
 # It first checks that JAX sees the accelerator and that no package is missing.
 # Then it runs the steps of launch/measure_steps.py in order of importance, each
 # with a time limit. Each writes its figures to DIR/measurements.jsonl when it ends
 # (--out=DIR, runs/measure by default). The same command continues where it was
-# interrupted; --only=STEP,STEP selects steps, --again=STEP,STEP starts them anew,
+# interrupted; --only=STEP,STEP selects steps, --again=STEP,STEP starts them again,
 # and --list lists them. `python docs/performance_tables.py DIR` prints tables of
 # the results.
 #

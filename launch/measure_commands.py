@@ -103,7 +103,7 @@ class Step(NamedTuple):
     spare: seconds that are left to the steps after it.
     needs: steps that must be done before.
     follows: a step that must have been run before, and after which this one is
-      run anew.
+      run again.
     unfit: why it cannot be run here; '' where it can.
   """
 
@@ -206,7 +206,7 @@ class Commands:
       f"throughput.seconds={size.round_seconds}",
       *(f"throughput.{name}=" for name in ("widths", "starts", "steps")),
       # Of the step's machine: the cache is its own.
-      "throughput.compile_anew=False",
+      "throughput.recompile=False",
       f"model.width={size.width}",
       f"model.dtype={size.dtype}",
       "model.convolution=dense",

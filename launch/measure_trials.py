@@ -115,7 +115,7 @@ def deterministic(folder: pathlib.Path, command: list[str]) -> int:
 
 
 def out_of_memory(folder: pathlib.Path, command: list[str]) -> int:
-  """Trains what does not fit, and reads what is said of it.
+  """Trains what does not fit, and reads the message.
 
   Args:
     folder: that gets the row.

@@ -1,5 +1,7 @@
 """Networks of a few channels, for tests that need any networks at all."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType
@@ -26,6 +28,23 @@ def mesh(devices: int) -> jax.sharding.Mesh:
     axis_types=(AxisType.Auto,),
     devices=jax.devices()[:devices],
   )
+
+
+def record_traces(monkeypatch) -> list[str | int]:
+  """Returns what JAX's profiler is told from now on, in place of tracing.
+
+  "start" and "stop" are those of a trace, numbers the first steps of calls.
+  """
+  done = []
+  session = ("start_trace", lambda folder, **unused: done.append("start"))
+  monkeypatch.setattr(jax.profiler, *session)
+  monkeypatch.setattr(jax.profiler, "stop_trace", lambda: done.append("stop"))
+  monkeypatch.setattr(
+    jax.profiler,
+    "StepTraceAnnotation",
+    lambda kind, step_num: done.append(step_num) or contextlib.nullcontext(),
+  )
+  return done
 
 
 def variables(module, example, seed=0):

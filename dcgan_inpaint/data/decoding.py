@@ -26,6 +26,7 @@ from typing import Any
 
 from absl import logging
 import numpy as np
+from PIL import ExifTags
 from PIL import Image
 from PIL import features
 import tqdm
@@ -50,7 +51,6 @@ MAX_MEGAPIXELS = 64.0
 BYTES_A_PIXEL = 65
 MAX_SIDE = 65_535
 
-_PLANES, _BITS = 284, 258  # Tags of TIFF: planar configuration, bits.
 _MIN_SIDE = 8  # Smaller ones are no pictures: tracking pixels, damaged files.
 _ANIMATED = ("GIF", "PNG", "WEBP")  # Formats.
 _WAITS = (0.1, 0.5)  # Seconds before a file is read again.
@@ -262,7 +262,8 @@ def open_file(
     )
   # Pillow takes the planes of 16 bits for others.
   tags = getattr(image, "tag_v2", {})
-  if tags.get(_PLANES) == 2 and max(tags.get(_BITS, (8,))) > 8:
+  bits = max(tags.get(ExifTags.Base.BitsPerSample, (8,)))
+  if tags.get(ExifTags.Base.PlanarConfiguration) == 2 and bits > 8:
     raise ValueError(
       "16 bits a channel in separate planes: save it with 8 bits, or with the "
       "channels interleaved"
@@ -285,9 +286,21 @@ def _upright(image: Image.Image) -> Image.Image:
     # Pillow's own conversion clips at 255 instead of scaling.
     pixels = np.asarray(image).astype(np.float32) / 257
     return Image.fromarray(np.round(pixels).astype(np.uint8))
+  check_depth(image)
+  return image
+
+
+def check_depth(image: Image.Image) -> None:
+  """Refuses pixels of 32 bits, whose brightness no convention defines.
+
+  Args:
+    image: of Pillow, but for one that `is_deep`.
+
+  Raises:
+    ValueError: it has such pixels.
+  """
   if image.mode in ("I", "F"):
     raise ValueError("32-bit pixels; save it with 8 or 16 bits a channel")
-  return image
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -375,7 +388,7 @@ def decode_all(
 ) -> tuple[np.ndarray, dict[int, Exception]]:
   """Reads and decodes many images in threads, with a progress bar.
 
-  That some are enlarged is said in the log, once a process.
+  Logs once a process that some images are enlarged.
 
   Args:
     read: function of an index in [0, count) that returns the bytes of that

@@ -10,6 +10,7 @@ import lzma
 import pathlib
 
 from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import untrusted
 
 # What `config.data.ids` calls the package's list.
 PRETRAINED = "pretrained"
@@ -35,15 +36,18 @@ def read(path: str, split: str) -> frozenset[str]:
     content = (folder / "celeba_ids.txt.xz").read_bytes()
   else:
     try:
-      content = pathlib.Path(path).expanduser().read_bytes()
-    except OSError as error:
+      content = untrusted.read_bytes(pathlib.Path(path).expanduser())
+    except (OSError, ValueError) as error:
+      reason = getattr(error, "strerror", None) or str(error)
       raise errors.UserError(
-        f"config.data.ids={path!r}: {error.strerror}; name a text file with an "
-        f"image's name a line, or {PRETRAINED}"
+        f"config.data.ids={path!r}: {reason}; name a text file with an image's "
+        f"name a line, or {PRETRAINED}"
       ) from error
   try:
     if path == PRETRAINED or path.endswith(".xz"):
-      content = lzma.decompress(content)
+      content = lzma.LZMADecompressor().decompress(
+        content, max_length=untrusted.MAX_BYTES
+      )
     lines = [line.split() for line in content.decode().splitlines()]
   except (lzma.LZMAError, UnicodeDecodeError) as error:
     raise errors.UserError(

@@ -187,6 +187,15 @@ class Search:
   seed: int = spec.field(0, "Seed of the starts, image by image.", spec.SEED)
 
 
+# Explanations of fields that evaluation and benchmark have alike.
+_FEATURES = (
+  "What realism is measured on (docs/metrics.md): dlib (aligned faces; the "
+  "extra faces), inception (needs inception), raw; '' = nothing; auto = dlib "
+  "for data.name=celeba where the extra is installed."
+)
+_INCEPTION = "The file of the Inception network's weights, .npz."
+
+
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
   """What is inpainted and scored, after training or on its own."""
@@ -195,15 +204,8 @@ class Evaluation:
     "mean_image,biharmonic,dcgan",
     "Methods, by their names in dcgan_inpaint.methods.",
   )
-  features: spec.OneOrSeveral = spec.field(
-    "auto",
-    "What realism is measured on (docs/metrics.md): dlib (aligned faces; the "
-    "extra faces), inception (needs inception), raw; '' = nothing; auto = dlib "
-    "for data.name=celeba where the extra is installed.",
-  )
-  inception: str = spec.field(
-    "", "The file of the Inception network's weights, .npz."
-  )
+  features: spec.OneOrSeveral = spec.field("auto", _FEATURES)
+  inception: str = spec.field("", _INCEPTION)
   samples: int = spec.field(
     0,
     "Samples of the generator that are also scored on these features; 0 = "
@@ -233,15 +235,8 @@ class Benchmark:
     'has a comma is put in double quotes: "box:position=8,8",half. Fields that '
     "a set does not set come from mask.",
   )
-  features: spec.OneOrSeveral = spec.field(
-    "auto",
-    "What realism is measured on (docs/metrics.md): dlib (aligned faces; the "
-    "extra faces), inception (needs inception), raw; '' = nothing; auto = dlib "
-    "for data.name=celeba where the extra is installed.",
-  )
-  inception: str = spec.field(
-    "", "The file of the Inception network's weights, .npz."
-  )
+  features: spec.OneOrSeveral = spec.field("auto", _FEATURES)
+  inception: str = spec.field("", _INCEPTION)
   images: int = spec.field(0, "Images of the split; 0 = all.", spec.at_least(0))
   slow_images: int = spec.field(
     512,
@@ -316,7 +311,7 @@ class Throughput:
     "on the CPU and 8192 elsewhere.",
     spec.at_least(0),
   )
-  compile_anew: bool = spec.field(
+  recompile: bool = spec.field(
     True,
     "Compile without the cache of compiled programs, so that compilation is "
     "timed as in a first run.",

@@ -135,7 +135,7 @@ class InpaintJob:
     "For one image it may be a file, whose suffix decides the format.",
   )
   overwrite: bool = spec.field(
-    False, "Make anew results that are there; what was given always stays."
+    False, "Replace results that exist; what was given always stays."
   )
   samples: int = spec.field(
     1,

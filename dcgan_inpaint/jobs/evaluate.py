@@ -25,10 +25,7 @@ from dcgan_inpaint import methods
 from dcgan_inpaint import pixels
 from dcgan_inpaint.jobs import scored_features
 from dcgan_inpaint.masks import mask_sets
-from dcgan_inpaint.metrics import features as features_lib
 from dcgan_inpaint.metrics import pixel_errors
-from dcgan_inpaint.metrics import realism
-from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.networks import losses
 from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.reports import progress
@@ -269,52 +266,6 @@ def training_images(
   return data.load(config, "train", image_shape, limit=_TRAINING_IMAGES).images
 
 
-def _score_samples(
-  config: ml_collections.ConfigDict,
-  model: trained_model.TrainedModel,
-  features: list[features_lib.Features],
-  reference: dict[str, np.ndarray],
-) -> dict[str, float]:
-  """Returns how real the generator's own faces look.
-
-  Each process makes its slice of the samples. Sample `i` is a function of
-  `config.search.seed` and `i`.
-  """
-  count = config.evaluation.samples
-  networks = model.networks
-  weights = sharding.local_copy(model.weights.generator)
-
-  @jax.jit
-  def generate(indices: jax.Array) -> jax.Array:
-    keys = jax.vmap(
-      functools.partial(jax.random.fold_in, jax.random.key(config.search.seed))
-    )(indices)
-    latents = jax.vmap(
-      lambda key: dcgan.sample_latents(key, 1, networks.latent_size)[0]
-    )(keys)
-    images = networks.generator.apply(weights, latents, train=False)
-    assert isinstance(images, jax.Array)
-    return images
-
-  mine = np.arange(count)[sharding.process_slice(count)]
-  extracted: dict[str, list[np.ndarray]] = {f.name: [] for f in features}
-  with progress.Progress(
-    len(mine), description="samples", visible=jax.process_index() == 0
-  ) as bar:
-    for first in range(0, len(mine), _BATCH):
-      indices = mine[first : first + _BATCH]
-      padded = np.resize(indices, _BATCH)
-      generated = pixels.to_uint8(generate(padded))[: len(indices)]
-      for feature in features:
-        extracted[feature.name].append(feature.extract(generated))
-      bar.update(len(indices))
-  result: dict[str, float] = {}
-  for name, parts in extracted.items():
-    merged = sharding.gather_slices(np.concatenate(parts), count)
-    result |= realism.compare(name, merged, reference[name])
-  return result
-
-
 def run(
   config: ml_collections.ConfigDict, workdir: str, mesh: jax.sharding.Mesh
 ) -> list[dict[str, Any]]:
@@ -430,7 +381,13 @@ def run(
       {
         "samples": config.evaluation.samples,
         "data_digest": data_digest,
-        **_score_samples(config, model, features, original_features),
+        **scored_features.score_samples(
+          features,
+          original_features,
+          model,
+          config.evaluation.samples,
+          config.search.seed,
+        ),
         "step": model.step,
       }
     )

@@ -10,7 +10,6 @@ image can be done alone.
 
 from collections.abc import Callable
 import dataclasses
-import functools
 import os
 import pathlib
 from typing import Any
@@ -127,9 +126,8 @@ def run(
           failed += 1
           bar.update(1)
       start = bar.seconds
-      numbers = {stem: functools.partial(_number, stem) for stem in ready}
       generated, losses = face_search.search_all(
-        search, model, ready, numbers, config.samples, size
+        search, model, ready, _number, config.samples, size
       )
       search_seconds = (bar.seconds - start) / max(1, len(ready))
       for stem, photograph in ready.items():

@@ -36,7 +36,7 @@ class Record:
           entry = json.loads(line)
           key = (entry["photograph"], entry["digest"])
           self._faces[key] = list(map(str, entry["faces"]))
-        # The last line may be torn; that photograph is done anew.
+        # The last line may be torn; that photograph is done again.
         except (ValueError, KeyError, TypeError):
           continue
     else:

@@ -6,23 +6,30 @@
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import functools
 import importlib.util
 from typing import Any
 
 from absl import logging
+import jax
 import ml_collections
 import numpy as np
 
+from dcgan_inpaint import pixels
 from dcgan_inpaint.metrics import features
 from dcgan_inpaint.metrics import realism
+from dcgan_inpaint.networks import dcgan
 from dcgan_inpaint.photographs import alignment
 from dcgan_inpaint.photographs import detection
+from dcgan_inpaint.reports import progress
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import lists
 from dcgan_inpaint.runtime import sharding
+from dcgan_inpaint.search import trained_model
 
 # Fewer images say nothing: KID needs two, and means little below some hundred.
 _FEW = 2
+_BATCH = 256  # Samples that are generated at a time.
 
 
 def names(
@@ -139,4 +146,57 @@ def score(
     row |= realism.score_completions(
       feature, completed[feature.name][chosen], originals[feature.name][chosen]
     )
+  return row
+
+
+def score_samples(
+  made: Sequence[features.Features],
+  reference: Mapping[str, np.ndarray],
+  model: trained_model.TrainedModel,
+  count: int,
+  seed: int,
+) -> dict[str, float]:
+  """Returns how real a generator's own images look, for a row.
+
+  Each process makes its slice of the samples.
+
+  Args:
+    made: of `create`.
+    reference: of `extract`, for real images.
+    model: whose generator it is.
+    count: samples of all processes, at least one for each.
+    seed: sample `i` is a function of it and of `i`.
+
+  Returns:
+    The metrics of `realism.compare` for all features.
+  """
+  networks = model.networks
+  weights = sharding.local_copy(model.weights.generator)
+
+  @jax.jit
+  def generate(indices: jax.Array) -> jax.Array:
+    keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))
+    latents = jax.vmap(
+      lambda key: dcgan.sample_latents(key, 1, networks.latent_size)[0]
+    )(keys(indices))
+    images = networks.generator.apply(weights, latents, train=False)
+    assert isinstance(images, jax.Array)
+    return images
+
+  mine = np.arange(count)[sharding.process_slice(count)]
+  extracted: dict[str, list[np.ndarray]] = {one.name: [] for one in made}
+  with progress.Progress(
+    len(mine), description="samples", visible=jax.process_index() == 0
+  ) as bar:
+    for first in range(0, len(mine), _BATCH):
+      indices = mine[first : first + _BATCH]
+      padded = np.resize(indices, _BATCH)
+      generated = pixels.to_uint8(generate(padded))[: len(indices)]
+      for one in made:
+        extracted[one.name].append(one.extract(generated))
+      bar.update(len(indices))
+  row: dict[str, float] = {}
+  for name, parts in extracted.items():
+    merged = sharding.gather_slices(np.concatenate(parts), count)
+    row |= realism.compare(name, merged, reference[name])
   return row

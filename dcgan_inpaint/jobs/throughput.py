@@ -10,8 +10,9 @@ beside them by a large matrix product.
 
 `config` says what is measured at the least, and each list of
 `config.throughput` varies one thing of it. Every measurement leaves a file in
-`parts/`: the same command again goes on where it was cut, and another value in
-a list costs only itself. Where the code was changed, take another workdir.
+`parts/`: the same command again resumes where it was interrupted, and another
+value in a list costs only itself. Where the code was changed, take another
+workdir.
 """
 
 import hashlib
@@ -160,7 +161,7 @@ def run(
   todo = cells(config, search, mesh.devices.size)
   folder = pathlib.Path(workdir)
   rows, peaks = [], {}
-  with timing.compiling_anew(config.throughput.compile_anew):
+  with timing.recompiling(config.throughput.recompile):
     for number, cell in enumerate(todo, start=1):
       path = folder / "parts" / f"{_digest(cell, config)}.json"
       if path.exists():
@@ -188,7 +189,7 @@ def _digest(cell: programs.Cell, config: ml_collections.ConfigDict) -> str:
     **{name: config[name].to_dict() for name in ("model", "train", "search")},
     "how": [
       config.throughput[name]
-      for name in ("rounds", "seconds", "peak_size", "compile_anew")
+      for name in ("rounds", "seconds", "peak_size", "recompile")
     ],
   }
   text = json.dumps(settings, sort_keys=True)

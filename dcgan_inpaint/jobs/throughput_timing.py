@@ -38,7 +38,7 @@ class Measured(NamedTuple):
 
 
 @contextlib.contextmanager
-def compiling_anew(wanted: bool) -> Iterator[None]:
+def recompiling(wanted: bool) -> Iterator[None]:
   """Gives the block a cache of compiled programs that is empty at first.
 
   Args:

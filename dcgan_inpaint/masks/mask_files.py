@@ -93,8 +93,7 @@ def of_pillow(
     return of_values(np.asarray(image), polarity, top=65_535)
   if image.mode in ("LAB", "HSV"):
     raise ValueError(f"conversion from {image.mode} is not supported")
-  if image.mode in ("I", "F"):
-    raise ValueError("32-bit pixels; save it with 8 or 16 bits a channel")
+  decoding.check_depth(image)
   if image.has_transparency_data:
     pixels = np.asarray(image.convert("RGBA"))
     if (pixels[..., 3] < 255).any():

@@ -12,7 +12,6 @@ are comparable only between sets of the same size. Below 10,000 images, use KID
 with its standard error.
 """
 
-from collections.abc import Mapping
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,7 +26,6 @@ def evaluate(
   originals: np.ndarray,
   masks: np.ndarray,
   features: Sequence[features_lib.Features],
-  original_features: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, float]:
   """Returns the metrics of a set of completed images.
 
@@ -37,8 +35,6 @@ def evaluate(
     masks: [N, H, W, 1], 1 = known, 0 = hole. Images without a hole are left
       out.
     features: of `features.create`.
-    original_features: {name: float [N, D]}, the output of `extract` for the
-      originals, to score several methods; computed here by default.
 
   Returns:
     The metrics of `compare`, with completions and originals as pairs, and those
@@ -47,12 +43,11 @@ def evaluate(
   holed = (np.asarray(masks) < 0.5).any(axis=(1, 2, 3))
   result: dict[str, float] = {}
   for feature in features:
-    if original_features and feature.name in original_features:
-      reference = original_features[feature.name][holed]
-    else:
-      reference = feature.extract(originals[holed])
-    found = feature.extract(completed[holed])
-    result |= score_completions(feature, found, reference)
+    result |= score_completions(
+      feature,
+      feature.extract(completed[holed]),
+      feature.extract(originals[holed]),
+    )
   return result
 
 

@@ -15,7 +15,7 @@ def search_all(
   search: ensemble.Search,
   model: trained_model.TrainedModel,
   photographs: Mapping[str, photograph.Photograph],
-  numbers: Mapping[str, Callable[[int], int]],
+  number: Callable[[str, int], int],
   samples: int,
   size: int,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -25,8 +25,8 @@ def search_all(
     search: of crops.
     model: whose networks it searches.
     photographs: by their names.
-    numbers: {name: function of a face's place that returns the number, of 32
-      bits, from which its starts are drawn}.
+    number: function of a photograph's name and a face's place that returns the
+      number, of 32 bits, from which its starts are drawn.
     samples: how many different completions each gets.
     size: crops that are searched at a time.
 
@@ -49,7 +49,7 @@ def search_all(
         model, np.stack([photographs[n].crops[f] for n, f, _ in wanted])
       ),
       np.stack([photographs[n].masks[f] for n, f, _ in wanted]),
-      indices=[numbers[n](f) for n, f, _ in wanted],
+      indices=[number(n, f) for n, f, _ in wanted],
       samples=[sample for *_, sample in wanted],
       size=size,
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 from absl import logging
 import numpy as np
+from PIL import ExifTags
 from PIL import Image
 
 from dcgan_inpaint.data import decoding
@@ -118,12 +119,11 @@ def from_pillow(
   if deep or image.mode.startswith("I;16"):
     values = np.asarray(image).astype(np.uint16)[..., None]
     made = picture_lib.Picture(values, (0, 65535), **given)
-  elif image.mode in ("I", "F"):
-    raise ValueError("32-bit pixels; save it with 8 or 16 bits a channel")
   elif image.mode == "P":
     values = np.asarray(image)[..., None]
     made = picture_lib.Picture(values, palette=_palette(image), **given)
   else:
+    decoding.check_depth(image)
     made = picture_lib.Picture(_values(image, given), **given)
   profile = made.profile
   if profile and not colour_profiles.is_readable(profile, made.colours):
@@ -275,5 +275,5 @@ def _bits_lost(image: Image.Image, encoded: bytes) -> int:
   """Returns the bits a channel of a colour image where they are more than 8."""
   if image.format == "PNG" and encoded[24] == 16 and encoded[25] != 0:
     return 16
-  bits = getattr(image, "tag_v2", {}).get(258, (8,))
+  bits = getattr(image, "tag_v2", {}).get(ExifTags.Base.BitsPerSample, (8,))
   return bits[0] if len(bits) > 1 and bits[0] > 8 else 0

@@ -15,8 +15,6 @@ from dcgan_inpaint.photographs import colour_profiles
 
 # Channels that differ by so many of 255 levels still are a grey.
 _GREY_TOLERANCE = 1
-# ITU-R BT.601, as that of Pillow.
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,9 +93,7 @@ def filled(
     found = found if found.dtype == np.uint8 else pixels.to_uint8(found)
     found = colour_profiles.from_srgb(found, picture.profile, picture.colours)
   if picture.colours == 1 or _is_grey(picture, ~hole):
-    is_8_bit = found.dtype == np.uint8
-    grey = pixels.to_grey(found) if is_8_bit else (found @ _LUMA)[:, None]
-    found = np.repeat(grey, 3, axis=1)
+    found = np.repeat(pixels.to_grey(found), 3, axis=1)
   if picture.palette is not None:
     return _with_indices(picture, found, hole, opaque)
   values = picture.values.copy()

@@ -30,7 +30,7 @@ PROGRAMS = "~/.cache/dcgan_inpaint/xla"
 def heal_programs(folder: str | os.PathLike[str]) -> None:
   """Removes damaged programs from JAX's cache when it comes upon them.
 
-  JAX only warns, compiles anew and leaves the file, to warn again in every
+  JAX only warns, compiles again and leaves the file, to warn again in every
   later run.
 
   Args:
@@ -48,7 +48,7 @@ def heal_programs(folder: str | os.PathLike[str]) -> None:
       with contextlib.suppress(OSError):
         entry.unlink()
     logging.warning(
-      "a damaged program is removed from %s, and compiled anew", folder
+      "a damaged program is removed from %s, and compiled again", folder
     )
 
   warnings.showwarning = remove

@@ -27,7 +27,7 @@ def throughput_config(**fields):
   config.throughput.seconds = 0.01
   config.throughput.peak_size = 64
   # The suite's cache of compiled programs serves here, too.
-  config.throughput.compile_anew = False
+  config.throughput.recompile = False
   config.update_from_flattened_dict(
     {name.replace("__", "."): value for name, value in fields.items()}
   )
@@ -174,7 +174,7 @@ def test_what_does_not_fit_into_memory_leaves_a_row_without_figures(
 
 def test_the_cache_of_programs_is_left_as_it_was():
   usual = jax.config.jax_compilation_cache_dir
-  with throughput_timing.compiling_anew(True):
+  with throughput_timing.recompiling(True):
     empty = jax.config.jax_compilation_cache_dir
     assert empty != usual
     jax.jit(lambda x: np.pi * x)(1.0)

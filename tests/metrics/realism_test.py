@@ -64,23 +64,6 @@ def test_images_without_a_hole_are_left_out():
   ) == realism.evaluate(completed[kept], originals[kept], masks[kept], [PERSON])
 
 
-def test_the_originals_features_can_be_handed_over():
-  completed, originals, masks = _images(20), _images(20, seed=1), _masks(20)
-  masks[3] = 1
-  counts = []
-
-  def counted(images):
-    counts.append(len(images))
-    return _colour(images)
-
-  feature = features.Features("colour", counted)
-  found = realism.evaluate(
-    completed, originals, masks, [feature], {"colour": _colour(originals)}
-  )
-  assert counts == [19]
-  assert found == realism.evaluate(completed, originals, masks, [COLOUR])
-
-
 def test_samples_need_not_be_as_many_as_real_images():
   generated, real = _images(30), _images(50, seed=1)
   found = realism.score_samples(generated, real, [COLOUR])

@@ -1,4 +1,3 @@
-import contextlib
 import dataclasses
 import functools
 
@@ -247,15 +246,7 @@ def test_all_that_is_transferred_is_transferred_explicitly(options):
 def test_the_steps_of_all_batches_are_counted_for_a_trace(
   tmp_path, monkeypatch
 ):
-  done = []
-  session = ("start_trace", lambda folder, **unused: done.append("start"))
-  monkeypatch.setattr(jax.profiler, *session)
-  monkeypatch.setattr(jax.profiler, "stop_trace", lambda: done.append("stop"))
-  monkeypatch.setattr(
-    jax.profiler,
-    "StepTraceAnnotation",
-    lambda kind, step_num: done.append(step_num) or contextlib.nullcontext(),
-  )
+  done = tiny.record_traces(monkeypatch)
   search = tiny_search.make(steps=6, steps_per_call=4)
   images, masks = tiny_search.some_images()  # A batch of four, one of two.
   with profiling.trace("search", range(6, 10), tmp_path):

@@ -154,7 +154,7 @@ def test_xla_gets_its_flags_beside_those_given(monkeypatch):
       [],
       "",
     ),
-    ([line("paper_training")], ["--only=train"], "not asked for"),
+    ([line("paper_training")], ["--only=train"], "not selected"),
   ],
 )
 def test_a_step_is_run_once_and_after_those_it_needs(
@@ -342,7 +342,7 @@ def test_tables_hold_what_was_measured_last(tables):
   ]
   header = [
     "batch", "dense", "dense, command buffers", "torch compiled",
-    "torch eager", "best / PyTorch's best", "asked for",
+    "torch eager", "best / PyTorch's best", "target",
   ]  # fmt: skip
   assert header in cells
   assert ["512", "50,000", "–", "20,000", "25,000", "**2.00**", "1.8"] in cells

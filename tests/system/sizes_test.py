@@ -191,7 +191,7 @@ def test_throughput_counts_the_models_operations(tmp_path):
   config.train.batch_size = config.search.batch_size = 8
   config.search.update(starts=1, steps=1)
   config.throughput.update(
-    rounds=1, seconds=1e-3, peak_size=64, compile_anew=False, devices="1"
+    rounds=1, seconds=1e-3, peak_size=64, recompile=False, devices="1"
   )
   rows = throughput.run(config, str(tmp_path), tiny.mesh(1))
   assert [row["what"] for row in rows] == ["train", "search"]

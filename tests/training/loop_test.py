@@ -1,7 +1,6 @@
 """The loop alone, with a task that counts, and then with both trainings."""
 
 from collections.abc import Callable
-import contextlib
 import dataclasses
 import functools
 import json
@@ -462,15 +461,7 @@ def test_the_config_and_every_steps_metrics_are_left(training, straight):
 
 
 def test_calls_of_steps_are_traced_by_their_numbers(tmp_path, monkeypatch):
-  done = []
-  session = ("start_trace", lambda folder, **unused: done.append("start"))
-  monkeypatch.setattr(jax.profiler, *session)
-  monkeypatch.setattr(jax.profiler, "stop_trace", lambda: done.append("stop"))
-  monkeypatch.setattr(
-    jax.profiler,
-    "StepTraceAnnotation",
-    lambda kind, step_num: done.append(step_num) or contextlib.nullcontext(),
-  )
+  done = tiny.record_traces(monkeypatch)
   count(tmp_path, steps=4, train__steps_per_call=2)
   with profiling.trace("train", range(7, 9), tmp_path):
     count(tmp_path, steps=12, train__steps_per_call=2)
