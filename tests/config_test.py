@@ -268,6 +268,7 @@ OLD = {
   "search.keep": "best",
   "search.refine_pull": 3.0,
   "throughput.forms": "plain,dense",
+  "throughput.compile_anew": False,
   "mask.family": "half",
 }
 
