@@ -42,5 +42,5 @@ def get_config() -> defaults.ConfigDict:
   config.checkpoint.path = "pretrained"
   config.search.mode = "fidelity"
   # Photographs differ in lighting from the faces that the model was trained on.
-  config.search.blending = "poisson"
+  config.search.blending = "spline"
   return config

@@ -118,7 +118,7 @@ def inpaint(
   settings = _settings(mode=mode, seed=seed, **search)
   if rest is None:
     rest = str(config_lib.inpaint_job().rest)
-  errors.check_choice("rest", rest, photograph.RESTS)
+  photograph.check_rest(rest, "rest")
   errors.check_choice("faces", faces, detection.DETECTORS)
   images, join = user_images.split(image)
   given = [user_images.read(x, f"image {i}") for i, x in enumerate(images)]
@@ -161,7 +161,7 @@ def inpaint(
 
 # As in configs/inpaint.py: photographs have another light than the faces that
 # the model was trained on.
-_PHOTOGRAPHS_BLENDING = "poisson"
+_PHOTOGRAPHS_BLENDING = "spline"
 
 
 class _Work:

@@ -147,7 +147,7 @@ class Search:
     None,
     "How G(z) is put into the hole: paste (the paper's); poisson, which keeps "
     "its gradients and takes the values on the rim from the image; screened, "
-    "which does so only near the rim.",
+    "which does so only near the rim; spline, which also continues slopes.",
   )
   refine_steps: int | None = spec.field(
     None,

@@ -157,10 +157,10 @@ class InpaintJob:
     spec.MEGAPIXELS,
   )
   rest: str = spec.field(
-    "leave",
-    "What happens to a hole that no face covers: leave, or biharmonic (slow "
-    "for holes of more than a few thousand pixels).",
-    spec.one_of("leave", "biharmonic"),
+    "auto",
+    "What fills a hole that no face covers: auto (a smooth surface that suits "
+    "its surroundings), a method of the benchmark by its name, or leave: "
+    "nothing.",
   )
   strips: str = spec.field(
     "",

@@ -138,7 +138,8 @@ def status(
       word = "partly"
       reasons.append(f"{part} lies outside of every face and stays as it was")
     else:
-      reasons.append(f"{part} lies outside of every face: filled smoothly")
+      how = "smoothly" if rest == "auto" else f"by {rest}"
+      reasons.append(f"{part} lies outside of every face: filled {how}")
   return {
     "status": word,
     "faces": photograph.found,

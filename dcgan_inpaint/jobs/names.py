@@ -11,6 +11,7 @@ from dcgan_inpaint.masks import mask_sets
 from dcgan_inpaint.networks import convolutions
 from dcgan_inpaint.networks import losses
 from dcgan_inpaint.photographs import detection
+from dcgan_inpaint.photographs import photograph
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import lists
 from dcgan_inpaint.search import settings as search_settings
@@ -40,6 +41,8 @@ def check(config: config_lib.ConfigDict) -> None:
       errors.check_choice("config.encoder.families", family, mask_sets.FAMILIES)
   if "faces" in config:
     errors.check_choice("config.faces", config.faces, detection.DETECTORS)
+  if "rest" in config:
+    photograph.check_rest(config.rest)
   # The job `inpaint` takes other masks too, and reads them first.
   if "masks" in config and config.job != "inpaint":
     mask_sets.parse(config.masks, config.mask)

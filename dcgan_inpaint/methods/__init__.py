@@ -13,6 +13,7 @@ By the families that the paper reviews:
 | `harmonic`        | smoothest membrane: the Laplacian is 0          |
 | `total_variation` | level lines as short as possible                |
 | `biharmonic`      | smoothest surface, by scikit-image              |
+| `spline`          | the surface that fills its surroundings best    |
 | `bertalmio`       | carries the Laplacian along level lines         |
 | `taylor3`         | continues level lines at constant curvature     |
 | `telea`           | fast marching, by OpenCV (the extra `opencv`)   |
@@ -97,6 +98,7 @@ METHODS = types.MappingProxyType(
     "harmonic": Spec("diffusion"),
     "total_variation": Spec("diffusion", slow=True),
     "biharmonic": Spec("diffusion"),
+    "spline": Spec("diffusion", slow=True),
     "bertalmio": Spec("diffusion", slow=True),
     "taylor3": Spec("diffusion", slow=True),
     "telea": Spec("diffusion", extra="opencv"),

@@ -1,24 +1,48 @@
 """One photograph with a hole: its faces as crops for the search, and back.
 
-The search takes crops of the model's size. Every face that the hole touches is
-found (`detection`) and cropped (`alignment`); the search's result is warped
-back into the hole, and every other pixel stays as it is, to the bit.
+Each connected piece of the hole is filled by what fills it best. The wide ones
+over a face are the model's: the search takes crops of its size, so every face
+that such a piece touches is found (`detection`) and cropped (`alignment`), and
+the search's result is warped back into the piece. What is thin for that face,
+such as a scratch or a letter, holds nothing that its surroundings do not say,
+and is interpolated, as is what no face covers. Every other pixel stays as it
+is, to the bit.
 """
 
+from collections.abc import Sequence
+import importlib
 from typing import NamedTuple
 
 import numpy as np
+from scipy import ndimage
 
+from dcgan_inpaint import methods
 from dcgan_inpaint import pixels
-from dcgan_inpaint.methods import biharmonic
+from dcgan_inpaint.methods import spline as spline_method
 from dcgan_inpaint.photographs import alignment
 from dcgan_inpaint.photographs import detection
 from dcgan_inpaint.photographs import picture as picture_lib
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.search import blending
+from dcgan_inpaint.search import spline
 
-# What to do with the part of a hole that no face covers.
-RESTS = ("leave", "biharmonic")
+# What becomes of the part of a hole that no face covers: filled by the spline
+# that suits its surroundings, left, or filled by a method by its name.
+RESTS = (
+  "auto",
+  "leave",
+  *(
+    name
+    for name, spec in methods.METHODS.items()
+    if not spec.fits and not spec.trained
+  ),
+)
+
+# Pieces of a hole that are thinner than this, in pixels of a 64x64 crop of the
+# face, are interpolated.
+_THIN = 2.5
+# Pixels around a hole that a method by name gets.
+_SURROUNDINGS = 64
 
 
 class Photograph(NamedTuple):
@@ -27,8 +51,9 @@ class Photograph(NamedTuple):
   Attributes:
     pixels: uint8 [H, W, 3].
     hole: bool [H, W], True = hole.
+    thin: bool [H, W], what a face covers of the hole and is interpolated.
     found: number of faces in it.
-    faces: the F of them that the hole touches.
+    faces: the F of them that the model fills a piece of the hole in.
     crops: uint8 [F, S, S, 3], with the hole filled smoothly.
     masks: float32 [F, S, S, 1], 1 = known.
     picture: the photograph in its own kind of pixels, where it was a file.
@@ -37,12 +62,24 @@ class Photograph(NamedTuple):
 
   pixels: np.ndarray
   hole: np.ndarray
+  thin: np.ndarray
   found: int
   faces: list[detection.Face]
   crops: np.ndarray
   masks: np.ndarray
   picture: picture_lib.Picture | None = None
   note: str = ""
+
+
+def check_rest(rest: str, field: str = "config.rest") -> None:
+  """Checks a name of `RESTS`.
+
+  Raises:
+    errors.UserError: there is none of this name, or its library is missing.
+  """
+  errors.check_choice(field, rest, RESTS)
+  if rest in methods.METHODS:
+    methods.names((rest,), field)
 
 
 def prepare(
@@ -69,19 +106,20 @@ def prepare(
     smooth = alignment.fill(image.astype(np.float32), hole)
     filled = np.round(smooth).astype(np.uint8)
     found = detect(filled, hole)
-  faces = [face for face in found if detection.touches(face, hole)]
-  if hole.any() and not faces and rest == "leave":
+  touched = [face for face in found if detection.touches(face, hole)]
+  if hole.any() and not touched and rest == "leave":
     what = "no face at the hole" if found else "no face found"
     raise errors.UserError(
       f"{what}: --config.faces=whole takes the image for one face, and "
-      "--config.rest=biharmonic fills what no face covers"
+      "--config.rest=auto fills what no face covers"
     )
+  thin, faces = _assign(hole, touched)
   crops = np.empty((len(faces), size, size, 3), np.uint8)
   masks = np.empty((len(faces), size, size, 1), np.float32)
   for i, face in enumerate(faces):
     crops[i] = alignment.crop(filled, face.matrix, size)
     masks[i] = alignment.crop_mask(hole, face.matrix, size)
-  return Photograph(image, hole, len(found), faces, crops, masks)
+  return Photograph(image, hole, thin, len(found), faces, crops, masks)
 
 
 def complete(
@@ -106,32 +144,84 @@ def complete(
   height, width = left.shape
   for face, crop in zip(photograph.faces, generated, strict=True):
     window = alignment.window(face.matrix, height, width)
-    inside = (left & alignment.covered(face.matrix, height, width))[window]
+    inside = left & ~photograph.thin
+    inside = (inside & alignment.covered(face.matrix, height, width))[window]
     if not inside.any():
       continue  # A more certain face has filled it.
     warped = alignment.warp_back(crop, face.matrix, height, width)
     # Hole beyond the crop is hole for the blending too.
-    part = _around(left[window])
-    (blended,) = blending.blend(
+    blended = blending.blend_one(
       mode,
-      warped[part][None],
-      image[window][part][None],
-      (~left[window][part]).astype(np.float32)[None, ..., None],
+      warped,
+      image[window],
+      left[window],
       alignment.scale(face.matrix),
     )
-    image[window][part][inside[part]] = blended[inside[part]]
+    image[window][inside] = blended[inside]
     left[window] &= ~inside
-  if left.any() and rest == "biharmonic":
-    known = (~left).astype(np.float32)[..., None]
-    (image,) = biharmonic.complete(image[None], known[None])
+  thin = left & photograph.thin
+  if rest == "auto" or thin.any():
+    filled = spline_method.fill(image, left)
+    done = left if rest == "auto" else thin
+    image[done] = filled[done]
+  left &= ~thin
+  if rest in methods.METHODS and left.any():
+    _fill_by(rest, image, left)
   # A hole that is left keeps its own pixels; known ones come back to the bit.
   return pixels.to_uint8(image), left
 
 
-def _around(hole: np.ndarray) -> tuple[slice, slice]:
-  """Returns the rows and columns of a hole and of the pixels beside it."""
-  rows, columns = (
-    slice(max(0, places[0] - 1), places[-1] + 2)
-    for places in (np.nonzero(hole.any(axis=axis))[0] for axis in (1, 0))
-  )
-  return rows, columns
+def _assign(
+  hole: np.ndarray, faces: Sequence[detection.Face]
+) -> tuple[np.ndarray, list[detection.Face]]:
+  """Returns what is interpolated within faces, and who is searched for.
+
+  Args:
+    hole: bool [H, W].
+    faces: that touch it.
+
+  Returns:
+    thin: bool [H, W], the pieces of the hole that are thin for a face, as far
+      as it covers them.
+    searched: the faces with a piece that is not.
+  """
+  thin, searched = np.zeros_like(hole), []
+  if not faces:
+    return thin, searched
+  thickness = _thickness(hole)
+  for face in faces:
+    inside = hole & alignment.covered(face.matrix, *hole.shape)
+    is_thin = thickness < _THIN * alignment.scale(face.matrix)
+    thin |= inside & is_thin
+    if np.any(inside & ~is_thin):
+      searched.append(face)
+  return thin, searched
+
+
+def _thickness(hole: np.ndarray) -> np.ndarray:
+  """Returns how thick the connected piece is that a pixel of a hole lies in.
+
+  Args:
+    hole: bool [H, W].
+
+  Returns:
+    float32 [H, W], pixels; 0 where there is no hole.
+  """
+  thickness = np.zeros(hole.shape, np.float32)
+  if hole.all():
+    return np.full_like(thickness, max(hole.shape))
+  window = spline.around(hole, 1)
+  label, count = ndimage.label(hole[window], np.ones((3, 3)))
+  depth = spline.depth(hole[window])
+  deepest = ndimage.maximum(depth, label, np.arange(count + 1))
+  # A piece of n pixels across has its deepest (n + 1) / 2 from known ones.
+  thickness[window] = np.maximum(2 * deepest - 1, 0)[label]
+  return thickness
+
+
+def _fill_by(name: str, image: np.ndarray, left: np.ndarray) -> None:
+  """Fills what is left of an image, float32 [H, W, 3], by a method, in place."""
+  method = importlib.import_module(f"{methods.__name__}.{name}")
+  window = spline.around(left, _SURROUNDINGS)
+  known = (~left[window]).astype(np.float32)[..., None]
+  (image[window],) = method.complete(image[window][None], known[None])
