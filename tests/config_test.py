@@ -160,7 +160,6 @@ def test_an_explanation_names_all_that_there_is(field, owned):
     ("encoder.save_every", 0, "at least 1"),
     ("encoder.max_to_keep", 0, "at least 1"),
     ("encoder.validation_images", -1, "at least 0"),
-    ("rest", "fill", "leave, biharmonic"),
     ("strips", "all", "'', original, masked"),
     ("samples", 0, "at least 1"),
     ("contact_sheet", -1, "at least 0"),

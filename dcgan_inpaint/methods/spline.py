@@ -51,10 +51,10 @@ _KNOWN = 0.7
 def complete(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
   """Returns the images with their holes filled, one by one."""
   holes = masks[..., 0] < 0.5
-  filled = [
-    fill(image, hole) for image, hole in zip(images, holes, strict=True)
-  ]
-  return np.array(filled, np.float32).reshape(images.shape)
+  filled = np.empty(images.shape, np.float32)
+  for i, (image, hole) in enumerate(zip(images, holes, strict=True)):
+    filled[i] = fill(image, hole)
+  return filled
 
 
 def fill(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
@@ -94,8 +94,8 @@ def choose(
   """
   scale = 1
   while thickness > _TRIED_THICKNESS:
-    small, group = (spline.reduce(image, where) for where in (hole, group))
-    (image, hole), (_, group) = small, group
+    _, group = spline.reduce(image, group)
+    image, hole = spline.reduce(image, hole)
     thickness, scale = thickness / 2, scale * 2
   window = _busiest(group)
   image, hole, group = image[window], hole[window], group[window]
@@ -112,19 +112,14 @@ def choose(
 
 
 def _groups(hole: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
-  """Yields the pieces of about one thickness, bool [H, W], and their largest."""
-  square = np.ones((2 * _NEAR + 1, 2 * _NEAR + 1), bool)
-  joined = ndimage.binary_dilation(hole, square)
-  label, count = ndimage.label(joined, np.ones((3, 3)))
-  label = np.where(hole, label, 0)
-  thickness = 2 * ndimage.maximum(
-    spline.depth(hole), label, np.arange(count + 1)
-  )
-  group = np.digitize(thickness, _THICKNESSES)
-  for number in np.unique(group[1:]):
-    members = group == number
-    members[0] = False
-    yield members[label], float(thickness[members].max())
+  """Yields pieces of about one thickness, bool [H, W], and the largest."""
+  joined = ndimage.binary_dilation(hole, np.ones([2 * _NEAR + 1] * 2, bool))
+  thickness = spline.thickness(hole, joined)
+  group = np.digitize(thickness, (0.5, *_THICKNESSES))
+  for number in range(1, len(_THICKNESSES) + 2):
+    members = hole & (group == number)
+    if members.any():
+      yield members, float(thickness[members].max())
 
 
 def _busiest(group: np.ndarray) -> tuple[slice, slice]:

@@ -14,7 +14,6 @@ import importlib
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from dcgan_inpaint import methods
 from dcgan_inpaint import pixels
@@ -188,7 +187,7 @@ def _assign(
   thin, searched = np.zeros_like(hole), []
   if not faces:
     return thin, searched
-  thickness = _thickness(hole)
+  thickness = spline.thickness(hole)
   for face in faces:
     inside = hole & alignment.covered(face.matrix, *hole.shape)
     is_thin = thickness < _THIN * alignment.scale(face.matrix)
@@ -198,29 +197,8 @@ def _assign(
   return thin, searched
 
 
-def _thickness(hole: np.ndarray) -> np.ndarray:
-  """Returns how thick the connected piece is that a pixel of a hole lies in.
-
-  Args:
-    hole: bool [H, W].
-
-  Returns:
-    float32 [H, W], pixels; 0 where there is no hole.
-  """
-  thickness = np.zeros(hole.shape, np.float32)
-  if hole.all():
-    return np.full_like(thickness, max(hole.shape))
-  window = spline.around(hole, 1)
-  label, count = ndimage.label(hole[window], np.ones((3, 3)))
-  depth = spline.depth(hole[window])
-  deepest = ndimage.maximum(depth, label, np.arange(count + 1))
-  # A piece of n pixels across has its deepest (n + 1) / 2 from known ones.
-  thickness[window] = np.maximum(2 * deepest - 1, 0)[label]
-  return thickness
-
-
 def _fill_by(name: str, image: np.ndarray, left: np.ndarray) -> None:
-  """Fills what is left of an image, float32 [H, W, 3], by a method, in place."""
+  """Fills what is left of an image, float32 [H, W, 3], in place."""
   method = importlib.import_module(f"{methods.__name__}.{name}")
   window = spline.around(left, _SURROUNDINGS)
   known = (~left[window]).astype(np.float32)[..., None]

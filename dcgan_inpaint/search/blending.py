@@ -48,8 +48,8 @@ MODES = ("paste", "poisson", "screened", "spline")
 # s of the mode `screened`, for pixels of a 64x64 face.
 SCREEN = 0.1
 
-# The tension of `spline`, for pixels of a 64x64 face: over about one of them the
-# plate becomes a membrane. From 1 to 3 the error is the same.
+# The tension of `spline`, for pixels of a 64x64 face: over about one of them
+# the plate becomes a membrane. From 1 to 3 the error is the same.
 TENSION = 2.0
 
 # The relative residual, in the 2-norm, at which the solver stops.

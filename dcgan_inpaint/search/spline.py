@@ -19,6 +19,7 @@ half the size there, and at full size along its rim. The cost grows with the
 number of pixels of the hole, not with the image.
 """
 
+from typing import Any
 from typing import NamedTuple
 
 import numpy as np
@@ -101,7 +102,36 @@ def depth(hole: np.ndarray) -> np.ndarray:
   Returns:
     float64 [H, W], pixels: 0 where it is known, 1 at the rim.
   """
-  return ndimage.distance_transform_edt(hole)
+  found = ndimage.distance_transform_edt(hole)
+  assert isinstance(found, np.ndarray)
+  return found
+
+
+def thickness(hole: np.ndarray, joined: np.ndarray | None = None) -> np.ndarray:
+  """Returns how thick the connected piece is that a pixel of a hole lies in.
+
+  Args:
+    hole: bool [H, W].
+    joined: bool [H, W], a larger hole, whose pieces are meant.
+
+  Returns:
+    float32 [H, W], pixels: the diameter of the largest disc in the piece; 0
+    where there is no hole.
+  """
+  thick = np.zeros(hole.shape, np.float32)
+  if hole.all():
+    return np.full_like(thick, max(hole.shape))
+  if not hole.any():
+    return thick
+  window = around(hole, 1)
+  label, count = ndimage.label(
+    (hole if joined is None else joined)[window], np.ones([3, 3], bool)
+  )  # pyright: ignore[reportGeneralTypeIssues] # Of the output's kind.
+  label = np.where(hole[window], label, 0)
+  deepest = ndimage.maximum(depth(hole[window]), label, range(count + 1))
+  # The deepest of n pixels across is (n + 1) / 2 from the nearest known one.
+  thick[window] = np.maximum(2 * np.asarray(deepest) - 1, 0)[label]
+  return thick
 
 
 def _extend(values: np.ndarray, hole: np.ndarray, energy: Energy) -> np.ndarray:
@@ -156,12 +186,14 @@ def _solve(values: np.ndarray, hole: np.ndarray, energy: Energy) -> np.ndarray:
   """Solves the equation at every pixel of the hole, at this size."""
   # A power of L reaches that many pixels further. The outermost of them have
   # neighbours that are left out, but their rows of L are never used.
-  near = ndimage.binary_dilation(hole, _CROSS, iterations=max(1, energy.order))
+  reach = max(1, energy.order)
+  near: Any = ndimage.binary_dilation(hole, _CROSS, iterations=reach)
+  count = int(near.sum())
   number = np.full(hole.shape, -1, np.int32)
-  number[near] = np.arange(near.sum())
+  number[near] = np.arange(count)
   unknown = number[hole]
-  laplacian = _laplacian(number, near.sum())
-  power = sparse.identity(near.sum(), format="csr")[unknown]
+  laplacian = _laplacian(number, count)
+  power: Any = sparse.csr_array(sparse.eye_array(count))[unknown]
   matrix = power * energy.screen
   for weight in energy[1 : energy.order + 1]:
     power = power @ laplacian
@@ -175,7 +207,7 @@ def _solve(values: np.ndarray, hole: np.ndarray, energy: Energy) -> np.ndarray:
   return values
 
 
-def _laplacian(number: np.ndarray, size: int) -> sparse.csr_matrix:
+def _laplacian(number: np.ndarray, size: int) -> sparse.csr_array:
   """Returns the Laplacian of the graph of numbered pixels that touch.
 
   Args:
@@ -195,11 +227,11 @@ def _laplacian(number: np.ndarray, size: int) -> sparse.csr_matrix:
   diagonal = np.arange(size)
   entries = np.r_[-np.ones(len(rows)), degree]
   places = np.r_[rows, diagonal], np.r_[columns, diagonal]
-  return sparse.csr_matrix((entries, places), (size, size))
+  return sparse.csr_array((entries, places), (size, size))
 
 
-def _solve_linear(matrix: sparse.csc_matrix, right: np.ndarray) -> np.ndarray:
-  """Solves for a symmetric positive definite matrix, [N, C]."""
+def _solve_linear(matrix: Any, right: np.ndarray) -> np.ndarray:
+  """Solves for a sparse, symmetric, positive definite matrix, [N, C]."""
   if matrix.shape[0] <= _MOST_FACTORED:
     factors = linalg.splu(
       matrix,
@@ -208,7 +240,7 @@ def _solve_linear(matrix: sparse.csc_matrix, right: np.ndarray) -> np.ndarray:
       options={"SymmetricMode": True},
     )
     return factors.solve(right)
-  preconditioner = sparse.diags(1 / matrix.diagonal())
+  preconditioner = sparse.diags_array(1 / matrix.diagonal())
   matrix = matrix.tocsr()
   found = [
     linalg.cg(

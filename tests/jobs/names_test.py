@@ -27,6 +27,7 @@ def test_the_names_of_the_defaults_are_known(job):
     ("train", "search__loss", "sigmoid", "sigmoid_cross_entropy"),
     ("evaluate", "search__blending", "alpha", "poisson"),
     ("inpaint", "faces", "everywhere", "cascade"),
+    ("inpaint", "rest", "fill", "auto, leave, harmonic"),
     ("prepare", "faces", "everywhere", "dlib"),
     ("train", "masks", "center", "centre"),
     ("evaluate", "masks", "centre,half", "half"),
