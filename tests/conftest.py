@@ -28,6 +28,28 @@ if not os.environ.get("JAX_PLATFORMS"):
   os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 jax.config.update("jax_num_cpu_devices", 8)
 
+# The files that take longest come first, or one worker would end with one of
+# them while the others wait.
+LONGEST = (
+  "system/killed_test.py",
+  "system/sizes_test.py",
+  "system/processes_test.py",
+  "main_test.py",
+  "jobs/train_encoder_test.py",
+  "training/loop_test.py",
+  "training/gan_test.py",
+  "jobs/inpaint_test.py",
+  "networks/convolutions_test.py",
+  "training/encoder_test.py",
+  "jobs/compare_test.py",
+  "search/stablehlo_test.py",
+  "networks/native_test.py",
+  "search/latent_search_test.py",
+  "networks/dcgan_test.py",
+  "system/reference_test.py",
+  "system/numbers_test.py",
+)
+
 # `main` runs under absl's `app.run`, which parses them; pytest does not.
 flags.FLAGS.mark_as_parsed()
 
@@ -39,10 +61,19 @@ def pytest_configure(config):
   """
   if hasattr(config, "cache"):
     cache.FOLDER = str(config.cache.mkdir("arrays"))
+  # xdist would begin with the files of most tests instead of `LONGEST`.
+  config.option.loadscopereorder = False
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
   if not jax.config.jax_compilation_cache_dir and hasattr(config, "cache"):
     folder = config.cache.mkdir("xla")
     jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def pytest_collection_modifyitems(items) -> None:
+  """Begins with the files of `LONGEST`."""
+  folder = pathlib.Path(__file__).parent
+  ranks = {folder / name: rank for rank, name in enumerate(LONGEST)}
+  items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -84,3 +115,21 @@ def trained_run(tmp_path_factory):
     if not (workdir / "results.json").exists():
       train.run(tiny.train_config(), str(workdir), tiny.mesh(4))
   return workdir
+
+
+@pytest.fixture(scope="module")
+def kept_models():
+  """Loads each model once for all jobs of a module; a load takes a second."""
+  from dcgan_inpaint.search import trained_model
+
+  load, kept = trained_model.load, {}
+
+  def load_once(config, mesh):
+    key = config.to_json_best_effort(sort_keys=True), mesh
+    if key not in kept:
+      kept[key] = load(config, mesh)
+    return kept[key]
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(trained_model, "load", load_once)
+    yield

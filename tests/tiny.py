@@ -141,9 +141,9 @@ def encoder_config(checkpoint, **fields):
   return config
 
 
-def saved_state(workdir, step) -> gan.GanState:
-  """Returns a checkpoint of a `train_config`, as NumPy arrays."""
-  config = train_config()
+def saved_state(workdir, step, **fields) -> gan.GanState:
+  """Returns a checkpoint of a `train_config` of fields, as NumPy arrays."""
+  config = train_config(**fields)
   generator, discriminator, _ = gan.networks(config)
   state = jax.eval_shape(
     lambda: gan.init_state(

@@ -9,7 +9,10 @@ import tiny
 from dcgan_inpaint import config as config_lib
 from dcgan_inpaint.networks import encoder as encoder_lib
 
-GENERATOR, DISCRIMINATOR = tiny.networks()
+SIDE = (
+  32  # Of the images: two layers have skips, and compile faster than three.
+)
+GENERATOR, DISCRIMINATOR = tiny.networks(image_size=SIDE)
 FEATURES = 31  # Channels of G's first activations at the tiny width.
 
 
@@ -51,8 +54,8 @@ def networks():
 def some_images(count=3):
   """Returns float32 images, and masks of random pixels."""
   rng = np.random.default_rng(0)
-  images = rng.uniform(-1, 1, (count, 64, 64, 3)).astype(np.float32)
-  return images, np.float32(rng.random((count, 64, 64, 1)) > 0.3)
+  images = rng.uniform(-1, 1, (count, SIDE, SIDE, 3)).astype(np.float32)
+  return images, np.float32(rng.random((count, SIDE, SIDE, 1)) > 0.3)
 
 
 @functools.cache

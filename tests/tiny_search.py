@@ -124,10 +124,11 @@ def parts_weights(seed=3):
   return bundle.Weights(
     tiny.variables(PARTS[0], jnp.zeros((1, tiny.LATENT_SIZE))),
     SKETCH_WEIGHTS.discriminator,
-    ENCODER.init(jax.random.key(seed), images, masks),
+    jax.jit(ENCODER.init)(jax.random.key(seed), images, masks),
   )
 
 
+@jax.jit
 def encoded(images, masks):
   """Returns E's offsets and the images that G makes of them."""
   weights = parts_weights()
@@ -141,7 +142,7 @@ def encoded(images, masks):
   generated = PARTS[0].apply(
     weights.generator, origin + offsets, train=False, method="from_activations"
   )
-  return offsets, np.asarray(generated)
+  return offsets, generated
 
 
 @functools.cache
@@ -175,6 +176,7 @@ def some_images(count=COUNT, side=SIDE, seed=0):
   return images, masks
 
 
+@jax.jit
 def start(index, number, seed=0):
   """Returns the initial latent of a start of an image."""
   key = jax.random.fold_in(jax.random.key(seed), index)
@@ -182,12 +184,21 @@ def start(index, number, seed=0):
   return jax.random.uniform(key, (1, tiny.LATENT_SIZE), minval=-1, maxval=1)[0]
 
 
+@jax.jit
+def _sketch(latent):
+  """Returns the image of `SKETCH`, [1, H, W, 3], and its logits."""
+  generator, discriminator = SKETCH
+  generated = generator.apply(
+    SKETCH_WEIGHTS.generator, latent[None], train=False
+  )
+  return generated, discriminator.apply(
+    SKETCH_WEIGHTS.discriminator, generated, train=False
+  )
+
+
 def papers_objective(latent, image, mask, prior_weight):
   """Returns equation 3 for `SKETCH`, in NumPy."""
-  generator, discriminator = SKETCH
-  weights = SKETCH_WEIGHTS
-  generated = generator.apply(weights.generator, latent[None], train=False)
-  logits = discriminator.apply(weights.discriminator, generated, train=False)
+  generated, logits = jax.device_get(_sketch(latent))
   probability = 1 / (1 + np.exp(-np.float64(logits[0, 0])))
   known = np.float64(mask) * generated[0] - np.float64(mask) * image
   return np.abs(known).sum() + prior_weight * np.log(1 - probability)

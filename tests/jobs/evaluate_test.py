@@ -1,3 +1,4 @@
+import functools
 import importlib.util
 
 import jax
@@ -26,6 +27,9 @@ from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.search import blending
 from dcgan_inpaint.search import settings as search_settings
 from dcgan_inpaint.search import trained_model
+
+# What these tests hold is not how a model is loaded.
+pytestmark = pytest.mark.usefixtures("kept_models")
 
 
 def expected_scores(completed, originals, masks):
@@ -80,7 +84,11 @@ def test_scores_are_those_of_numpy_and_scikit_image(monkeypatch):
   assert_scored(row, completed, originals, masks)
 
 
-def test_an_image_that_a_method_fails_on_costs_itself_alone(caplog):
+def test_an_image_that_a_method_fails_on_costs_itself_alone(
+  caplog, monkeypatch
+):
+  # Of which the test before has compiled the metrics.
+  monkeypatch.setattr(evaluate, "_BATCH", 2)
   images = pixels.to_float(synthetic.load("test", 5))
   masks = np.ones((5, 64, 64, 1), np.float32)
   masks[:, 20:40, 20:40] = 0
@@ -193,11 +201,15 @@ def test_samples_of_the_generator_are_scored(outcome, trained_run):
   *_, row = outcome
   saved = tiny.saved_state(trained_run, 6).generator_ema
   generator, _ = tiny.networks()
-  keys = [jax.random.fold_in(jax.random.key(7), i) for i in range(5)]
-  latents = np.concatenate(
-    [dcgan.sample_latents(key, 1, tiny.LATENT_SIZE) for key in keys]
-  )
-  samples = pixels.to_uint8(generator.apply(saved, latents, train=False))
+
+  @jax.jit
+  def draw(number):
+    key = jax.random.fold_in(jax.random.key(7), number)
+    return dcgan.sample_latents(key, 1, tiny.LATENT_SIZE)
+
+  latents = np.concatenate([draw(i) for i in range(5)])
+  generate = jax.jit(functools.partial(generator.apply, train=False))
+  samples = pixels.to_uint8(generate(saved, latents))
   raw = features.create("raw", reference=synthetic.load("train", 20))
   expected = realism.score_samples(samples, synthetic.load("test", 3), [raw])
   assert row["samples"] == 5 and expected["raw_kid"] != 0
@@ -309,7 +321,14 @@ def test_one_field_names_the_holes(
   assert row["mask_digest"] == mask_sets.digest(holes)
 
 
-@pytest.mark.parametrize("mode", blending.MODES)
+@pytest.mark.parametrize(
+  "mode",
+  [
+    # A search itself is tested with every mode in search/ensemble_test.py.
+    pytest.param(mode, marks=() if mode == "screened" else pytest.mark.slow)
+    for mode in blending.MODES
+  ],
+)
 def test_what_the_search_found_is_blended_as_the_config_says(trained_run, mode):
   config = evaluate.of_training(
     tiny.train_config(search__blending=mode), str(trained_run)

@@ -15,6 +15,9 @@ from dcgan_inpaint.data import synthetic
 from dcgan_inpaint.jobs import inpaint
 from dcgan_inpaint.runtime import errors
 
+# What these tests hold is not how a model is loaded.
+pytestmark = pytest.mark.usefixtures("kept_models")
+
 HOLE = np.zeros((64, 64), bool)
 HOLE[20:40, 10:50] = True
 

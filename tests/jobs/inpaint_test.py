@@ -19,6 +19,9 @@ from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.search import trained_model
 
+# What these tests hold is not how a model is loaded.
+pytestmark = pytest.mark.usefixtures("kept_models")
+
 NAMES = ("ann.png", "bob.png", "family/eve.png")
 
 

@@ -17,6 +17,10 @@ from dcgan_inpaint.search import trained_model
 from dcgan_inpaint.training import encoder as encoder_training
 from dcgan_inpaint.training import gan
 
+SIDE = tiny_encoder.SIDE
+SHAPE = (SIDE, SIDE, 3)
+CENTRE = slice(SIDE // 4, 3 * SIDE // 4)
+
 
 def mean_squared_error(images, originals):
   return np.mean((images.astype(np.float64) - originals) ** 2)
@@ -36,9 +40,9 @@ def test_completions_are_scored_as_they_are_blended():
   model = trained_model.TrainedModel(
     weights=weights,
     networks=networks,
-    config=tiny.train_config(),
+    config=tiny.train_config(model__image_size=SIDE),
     step=0,
-    mean_image=np.zeros((64, 64, 3), np.uint8),
+    mean_image=np.zeros(SHAPE, np.uint8),
   )
   config = tiny.encoder_config("", encoder__validation_images=3)
   validate = validation.completion(config, model, encoder, tiny.mesh(2))
@@ -48,10 +52,10 @@ def test_completions_are_scored_as_they_are_blended():
   error, pictures = validate(jax.device_put(state))
   rows = pictures["completed"]
   assert list(rows) == ["original", "masked", "G", "completed"]
-  originals = data.load(config.data, "validation", tiny.SHAPE, limit=3).images
+  originals = data.load(config.data, "validation", SHAPE, limit=3).images
   np.testing.assert_array_equal(rows["original"], originals)
-  hole = np.zeros((3, 64, 64, 1), bool)
-  hole[:, 16:48, 16:48] = True
+  hole = np.zeros((3, SIDE, SIDE, 1), bool)
+  hole[:, CENTRE, CENTRE] = True
   blended = blending.blend(
     "screened",
     pixels.to_float(rows["G"]),
@@ -69,9 +73,9 @@ def test_completions_are_scored_as_they_are_blended():
 
 
 def test_inversions_are_scored_without_a_hole_and_shown_with_one():
-  generator, discriminator = tiny.networks()
+  generator, discriminator = tiny.networks(image_size=SIDE)
   weights = tiny.weights(generator, discriminator)
-  config = tiny.train_config(train__validation_images=3)
+  config = tiny.train_config(model__image_size=SIDE, train__validation_images=3)
   mesh = tiny.mesh(2)
   networks = bundle.NetworkBundle(
     generator, discriminator, losses.get(config.train.loss), tiny.LATENT_SIZE
@@ -88,10 +92,10 @@ def test_inversions_are_scored_without_a_hole_and_shown_with_one():
   error, pictures = validate(jax.device_put(state))
   rows = pictures["inpainted"]
   assert list(rows) == ["original", "masked", "G(z)", "completed"]
-  held_out = data.load(config.data, "validation", tiny.SHAPE, limit=12).images
+  held_out = data.load(config.data, "validation", SHAPE, limit=12).images
   np.testing.assert_array_equal(rows["original"], held_out)
-  hole = np.zeros((12, 64, 64, 1), bool)
-  hole[:, 16:48, 16:48] = True
+  hole = np.zeros((12, SIDE, SIDE, 1), bool)
+  hole[:, CENTRE, CENTRE] = True
   np.testing.assert_array_equal(
     rows["completed"], np.where(hole, rows["G(z)"], held_out)
   )
@@ -99,7 +103,7 @@ def test_inversions_are_scored_without_a_hole_and_shown_with_one():
   settings = config_lib.search()
   settings.update(steps=2, learning_rate=0.1, prior_weight=0.0, batch_size=16)
   search = ensemble.Search(networks, search_settings.resolve(settings), mesh)
-  known = np.ones((3, tiny.SIZE, tiny.SIZE, 1), np.float32)
+  known = np.ones((3, SIDE, SIDE, 1), np.float32)
   found = search(weights, pixels.to_float(held_out[:3]), known, size=16)
   assert error == pytest.approx(
     mean_squared_error(pixels.to_uint8(found.generated), held_out[:3]), rel=1e-4

@@ -102,9 +102,10 @@ def test_images_without_a_rim_are_grey_and_without_a_hole_are_kept(name):
 
 
 @every_method
-@pytest.mark.parametrize("hidden", [-1, np.nan])
-def test_the_true_pixels_in_the_hole_do_not_matter(name, hidden):
+def test_the_true_pixels_in_the_hole_do_not_matter(name):
   images, masks = _images()
+  # Every hole has some of both.
+  hidden = np.random.default_rng(1).choice([-1, np.nan], images.shape)
   other = np.where(masks == 1, images, np.float32(hidden))
   np.testing.assert_array_equal(METHODS[name](other, masks), completion(name))
 

@@ -180,9 +180,10 @@ def test_smooth_holes_are_filled_and_known_pixels_keep_their_bits(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("hidden", [1, np.nan])
-def test_the_true_pixels_in_the_hole_do_not_matter(method, hidden):
+def test_the_true_pixels_in_the_hole_do_not_matter(method):
   images, masks = _images()
+  # Every hole has some of both.
+  hidden = np.random.default_rng(1).choice([1, np.nan], images.shape)
   other = np.where(masks == 1, images, np.float32(hidden))
   np.testing.assert_array_equal(
     method.complete(other, masks), method.complete(images, masks)

@@ -115,6 +115,7 @@ def test_an_image_s_embedding_does_not_depend_on_the_others():
   np.testing.assert_allclose(extract(faces[:1]), found[:1], atol=1e-6)
 
 
+@pytest.mark.slow
 @needs_dlib
 def test_faces_of_one_person_are_closer_than_of_two(shared):
   with zipfile.ZipFile(shared / "celeba/faces64/validation.zip") as file:

@@ -11,32 +11,45 @@ import tiny_encoder
 from dcgan_inpaint.networks import encoder as encoder_lib
 
 
-@pytest.mark.parametrize("groups, channels", [(8, 32), (4, 12), (1, 5)])
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize(
+  "groups, channels, dtype",
+  [
+    (8, 32, jnp.float32),
+    (1, 5, jnp.float32),
+    (4, 12, jnp.bfloat16),
+    pytest.param(4, 12, jnp.float32, marks=pytest.mark.slow),
+    pytest.param(8, 32, jnp.bfloat16, marks=pytest.mark.slow),
+    pytest.param(1, 5, jnp.bfloat16, marks=pytest.mark.slow),
+  ],
+)
 def test_the_fast_group_norm_equals_flaxs(groups, channels, dtype):
   rng = np.random.default_rng(0)
-  x, pulled = jnp.asarray(3 + rng.normal(size=(2, 3, 6, 4, channels)), dtype)
+  x, pulled = (3 + rng.normal(size=(2, 3, 6, 4, channels))).astype(dtype)
   params = {
     "scale": np.float32(rng.normal(size=channels)),
     "bias": np.float32(rng.normal(size=channels)),
   }
 
-  @functools.partial(jax.jit, static_argnums=0)
-  def values_and_gradients(norm):
+  def values_and_gradients(norm, params, x):
     y, pull_back = jax.vjp(norm.apply, {"params": params}, x)
     return y, *pull_back(pulled.astype(y.dtype))
 
-  ours = encoder_lib.GroupNorm(groups, dtype=dtype)
-  flaxs = nn.GroupNorm(groups, dtype=dtype)
-  key = jax.random.key(0)
-  jax.tree.map(
-    np.testing.assert_array_equal, ours.init(key, x), flaxs.init(key, x)
-  )
-  pairs = zip(
-    jax.tree.leaves(values_and_gradients(ours)),
-    jax.tree.leaves(values_and_gradients(flaxs)),
-    strict=True,
-  )
+  # Compiled together, which takes half as long.
+  @jax.jit
+  def both(*arguments):
+    norms = (
+      encoder_lib.GroupNorm(groups, dtype=dtype),
+      nn.GroupNorm(groups, dtype=dtype),
+    )
+    key = jax.random.key(0)
+    return [
+      (norm.init(key, x), values_and_gradients(norm, *arguments))
+      for norm in norms
+    ]
+
+  (first, ours), (flaxs_first, flaxs) = both(params, x)
+  jax.tree.map(np.testing.assert_array_equal, first, flaxs_first)
+  pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(flaxs), strict=True)
   bound = 1e-4 if dtype == jnp.float32 else 0.05
   for value, expected in pairs:
     assert value.dtype == expected.dtype
@@ -69,7 +82,7 @@ def test_a_guess_has_the_shapes_of_the_generators_activations():
   first, later, changed = activations_and_changes(guess.features)
   assert guess.offset.shape == first.shape == (3, 4, 4, tiny_encoder.FEATURES)
   assert guess.offset.dtype == jnp.float32
-  assert len(guess.features) == 3  # Of the layers 2 to 4.
+  assert len(guess.features) == 2  # Of the layers 2 and 3.
   for features, x, y in zip(guess.features, later, changed, strict=True):
     assert features.shape[:3] == x.shape[:3]
     assert y.shape == x.shape and y.min() >= 0

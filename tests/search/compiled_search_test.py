@@ -87,7 +87,9 @@ def test_a_mode_that_wants_an_encoder_says_so_where_there_is_none():
   assert "configs/encoder.py" in message
 
 
-@pytest.mark.parametrize("steps_per_call", [3, 8, 20])
+@pytest.mark.parametrize(
+  "steps_per_call", [3, pytest.param(8, marks=pytest.mark.slow), 20]
+)
 def test_steps_per_call_do_not_matter(steps_per_call):
   images, masks = tiny_search.some_images(4)
   search = tiny_search.make(steps_per_call=steps_per_call)
@@ -113,6 +115,7 @@ def test_more_starts_leave_the_first_as_it_was():
   assert np.any(three.loss.argmin(axis=1) > 0)
 
 
+@pytest.mark.slow
 def test_the_starts_of_a_sample_follow_those_of_the_sample_before():
   images, masks = tiny_search.some_images(2)
   six = tiny_search.make(starts=6)(tiny_search.SKETCH_WEIGHTS, images, masks)
@@ -234,7 +237,11 @@ def test_the_steps_of_a_search_may_not_transfer_anything():
 
 
 @pytest.mark.parametrize(
-  "options", [{}, {"mirrored": True, "detail_gain": 2.0}]
+  "options",
+  [
+    pytest.param({}, marks=pytest.mark.slow),
+    {"mirrored": True, "detail_gain": 2.0},
+  ],
 )
 def test_all_that_is_transferred_is_transferred_explicitly(options):
   images, masks = tiny_search.some_images()

@@ -227,6 +227,7 @@ def test_several_encoders_give_the_mean_of_what_each_of_them_gives(
   np.testing.assert_allclose(path[-1], found.generated[2], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_encoders_that_do_not_start_the_search_are_not_run():
   images, masks = tiny_search.some_images()
   each, together = several_encoders()

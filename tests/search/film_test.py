@@ -9,10 +9,10 @@ from dcgan_inpaint.search import film
   "options",
   [
     {},
-    {"steps_per_call": 2},
+    pytest.param({"steps_per_call": 2}, marks=pytest.mark.slow),
     {"reduce": "mean"},
     {"mirrored": True},
-    {"detail_gain": 2.0},
+    pytest.param({"detail_gain": 2.0}, marks=pytest.mark.slow),
   ],
   ids=["best", "some steps in a call", "mean", "mirrored", "details"],
 )

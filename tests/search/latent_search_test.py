@@ -17,13 +17,22 @@ from dcgan_inpaint.search import latent_search
 
 def objective(latent, index, images, masks, **options):
   """Returns the loss of a start of `SKETCH` at a latent, and its image."""
-  return latent_search.objective(
-    tiny_search.networks(),
-    tiny_search.settings(**options),
-    tiny_search.SKETCH_WEIGHTS,
-    latent_search.State(np.uint32(0), latent),
-    problem(images[index], masks[index]),
-  )
+  function = compiled_objective(tuple(options.items()))
+  return function(latent, problem(images[index], masks[index]))
+
+
+@functools.cache
+def compiled_objective(options):
+  networks = tiny_search.networks()
+  settings = tiny_search.settings(**dict(options))
+
+  def function(latent, problem):
+    state = latent_search.State(np.uint32(0), latent)
+    return latent_search.objective(
+      networks, settings, tiny_search.SKETCH_WEIGHTS, state, problem
+    )
+
+  return jax.jit(function)
 
 
 def problem(image, mask):
@@ -35,6 +44,9 @@ def problem(image, mask):
 
 @pytest.mark.parametrize("prior_weight", [0.0, 0.1, 30.0])
 def test_the_objective_is_the_papers_equation(prior_weight):
+  generate = jax.jit(
+    functools.partial(tiny_search.SKETCH[0].apply, train=False)
+  )
   images, masks = tiny_search.some_images()
   for index in range(3):
     latent = tiny_search.start(index, 0)
@@ -45,14 +57,8 @@ def test_the_objective_is_the_papers_equation(prior_weight):
       latent, images[index], masks[index], prior_weight
     )
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
-    np.testing.assert_allclose(
-      generated[None],
-      tiny_search.SKETCH[0].apply(
-        tiny_search.SKETCH_WEIGHTS.generator, latent[None], train=False
-      ),
-      rtol=1e-5,
-      atol=1e-6,
-    )
+    expected = generate(tiny_search.SKETCH_WEIGHTS.generator, latent[None])
+    np.testing.assert_allclose(generated[None], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_importance_takes_the_masks_place_in_the_contextual_loss():
@@ -102,20 +108,27 @@ def test_each_stage_moves_its_own_variable_alone(number):
   networks = tiny_search.networks(
     tiny_search.PARTS, encoder=tiny_search.ENCODER
   )
-  encoded = tiny_search.ENCODER.apply(weights.encoder, image[None], mask[None])
-  state = latent_search.begin(
-    networks,
-    settings,
-    jax.random.fold_in(jax.random.key(settings.seed), 4),
-    jnp.uint32(number),
-    jax.tree.map(lambda x: x[0], encoded),
-  )
-  for stage in latent_search.stages(settings):
-    before = latent_search.enter(networks, settings, stage, weights, state)
-    state = before
-    step = jax.jit(
-      functools.partial(latent_search.step, networks, settings, stage)
+
+  @jax.jit
+  def begin(number):
+    encoded = tiny_search.ENCODER.apply(
+      weights.encoder, image[None], mask[None]
     )
+    return latent_search.begin(
+      networks,
+      settings,
+      jax.random.fold_in(jax.random.key(settings.seed), 4),
+      number,
+      jax.tree.map(lambda x: x[0], encoded),
+    )
+
+  state = begin(np.uint32(number))
+  for stage in latent_search.stages(settings):
+    enter, step = (
+      jax.jit(functools.partial(function, networks, settings, stage))
+      for function in (latent_search.enter, latent_search.step)
+    )
+    state = before = enter(weights, state)
     for _ in range(stage.steps):
       state = step(weights, state, y)
     moved = {
@@ -126,7 +139,8 @@ def test_each_stage_moves_its_own_variable_alone(number):
     # The encoder's own start does not settle.
     settles = stage.variable != "offset" or number > 0
     assert moved == ({stage.variable} if settles else set())
-  loss, _ = latent_search.objective(networks, settings, weights, state, y)
+  objective = functools.partial(latent_search.objective, networks, settings)
+  loss, _ = jax.jit(objective)(weights, state, y)
   search = tiny_search.make(
     tiny_search.PARTS, 1, encoder=tiny_search.ENCODER, **options
   )
@@ -136,13 +150,13 @@ def test_each_stage_moves_its_own_variable_alone(number):
 
 def test_the_search_is_adam_on_the_papers_equation():
   """Compared with a straightforward loop for one image."""
-  images, masks = tiny_search.some_images(4, side=tiny.SIZE)
-  generator, discriminator = tiny_search.DCGAN
-  weights = tiny_search.dcgan_weights()
-  search = tiny_search.default(tiny_search.DCGAN, 4, steps=5, starts=2)
+  # The paper's networks without their larger layers.
+  images, masks = tiny_search.some_images(4, side=16)
+  generator, discriminator = networks = tiny.networks(image_size=16)
+  weights = tiny.weights(*networks)
+  search = tiny_search.make(networks, 4, steps=5, starts=2)
   found = search(weights, images, masks)
 
-  @jax.jit
   @jax.value_and_grad
   def objective(latent, weights, image, mask):
     generated = generator.apply(weights.generator, latent[None], train=False)
@@ -151,16 +165,21 @@ def test_the_search_is_adam_on_the_papers_equation():
     return jnp.sum(jnp.abs(mask * generated[0] - mask * image)) + 0.1 * prior
 
   adam = optax.adam(optax.cosine_decay_schedule(0.03, 5))
+
+  @jax.jit
+  def step(latent, state, image, mask):
+    value, gradient = objective(latent, weights, image, mask)
+    update, state = adam.update(gradient, state)
+    return value, jnp.clip(latent + update, -1, 1), state
+
   for index in range(4):
     values = []
     for number in range(2):
       latent = tiny_search.start(index, number)
       state = adam.init(latent)
       for _ in range(5):
-        _, gradient = objective(latent, weights, images[index], masks[index])
-        update, state = adam.update(gradient, state)
-        latent = jnp.clip(latent + update, -1, 1)
-      value, _ = objective(latent, weights, images[index], masks[index])
+        _, latent, state = step(latent, state, images[index], masks[index])
+      value, *_ = step(latent, state, images[index], masks[index])
       values.append(value)
     np.testing.assert_allclose(found.loss[index], values, rtol=1e-4)
 
@@ -315,12 +334,18 @@ def test_samples_after_the_first_settle_in_the_first_activations():
 
   assert np.abs(found.latent[1]).max() > 0.1 and not found.latent[0].any()
   adam = optax.adam(optax.cosine_decay_schedule(0.01, 3))
-  offset, state = offsets, adam.init(offsets)
-  for _ in range(3):
-    update, state = adam.update(objective(offset)[1], state)
-    offset = offset + update
-  np.testing.assert_allclose(found.generated[1:], generated(offset), atol=1e-5)
-  assert np.abs(found.generated[1:] - generated(offsets)).max() > 1e-3
+
+  @jax.jit
+  def settled(offsets):
+    offset, state = offsets, adam.init(offsets)
+    for _ in range(3):
+      update, state = adam.update(objective(offset)[1], state)
+      offset = offset + update
+    return generated(offset), generated(offsets)
+
+  after, before = settled(offsets)
+  np.testing.assert_allclose(found.generated[1:], after, atol=1e-5)
+  assert np.abs(found.generated[1:] - before).max() > 1e-3
 
 
 @pytest.mark.parametrize("layer", [1, 2])
@@ -334,11 +359,8 @@ def test_the_refinement_is_adam_on_the_objective_with_its_pull(layer):
       weights.generator, x, train=False, method=method, **options
     )
 
-  first = apply(jnp.zeros((1, tiny.LATENT_SIZE)), "first_activations")
-  origin = apply(first + offsets, "later_activations", last=layer)
-
   @jax.value_and_grad
-  def objective(activations):
+  def objective(activations, origin):
     generated = apply(activations, "from_activations", layer=layer)
     logit = tiny_search.PARTS[1].apply(
       weights.discriminator, generated, train=False
@@ -350,11 +372,23 @@ def test_the_refinement_is_adam_on_the_objective_with_its_pull(layer):
     )
 
   adam = optax.adam(optax.cosine_decay_schedule(0.02, 4))
-  activations, state = origin, adam.init(origin)
-  for _ in range(4):
-    _, gradient = objective(activations)
-    update, state = adam.update(gradient, state)
-    activations = activations + update
+
+  @jax.jit
+  def refined(offsets):
+    first = apply(jnp.zeros((1, tiny.LATENT_SIZE)), "first_activations")
+    origin = apply(first + offsets, "later_activations", last=layer)
+    activations, state = origin, adam.init(origin)
+    for _ in range(4):
+      _, gradient = objective(activations, origin)
+      update, state = adam.update(gradient, state)
+      activations = activations + update
+    return (
+      objective(origin, origin)[0],
+      objective(activations, origin)[0],
+      apply(activations, "from_activations", layer=layer),
+    )
+
+  before, after, generated = refined(offsets)
   search = tiny_search.from_encoder(
     refine_steps=4,
     refine_layer=layer,
@@ -363,14 +397,9 @@ def test_the_refinement_is_adam_on_the_objective_with_its_pull(layer):
     prior_weight=0.5,
   )
   found = search(weights, images, masks)
-  expected = objective(activations)[0]
-  assert expected < 0.99 * objective(origin)[0]
-  np.testing.assert_allclose(found.loss[0, 0], expected, rtol=1e-5)
-  np.testing.assert_allclose(
-    found.generated,
-    apply(activations, "from_activations", layer=layer),
-    atol=1e-5,
-  )
+  assert after < 0.99 * before
+  np.testing.assert_allclose(found.loss[0, 0], after, rtol=1e-5)
+  np.testing.assert_allclose(found.generated, generated, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -387,6 +416,7 @@ def test_a_strong_pull_leaves_the_activations_where_they_are():
   assert moved[1e6] < 1e-3 < 0.05 < moved[0.0]
 
 
+@pytest.mark.slow
 def test_random_latents_are_refined_too():
   images, masks = tiny_search.some_images()
   weights = tiny_search.parts_weights()

@@ -12,9 +12,9 @@ from dcgan_inpaint.search import optimizers
   [
     ("sgd", 1e-3),
     ("adam", 0.05),
-    ("nadam", 0.05),
-    ("rmsprop", 0.02),
-    ("lion", 0.02),
+    pytest.param("nadam", 0.05, marks=pytest.mark.slow),
+    pytest.param("rmsprop", 0.02, marks=pytest.mark.slow),
+    pytest.param("lion", 0.02, marks=pytest.mark.slow),
     pytest.param("lbfgs", 1.0, marks=pytest.mark.slow),
     ("prodigy", 1.0),  # Of optax.contrib.
   ],

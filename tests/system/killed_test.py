@@ -4,7 +4,7 @@ Every life of a job is the command line in a process of its own, which is killed
 by SIGKILL: some a random time after the start, some while they work, and some
 while a file is being written. A fork server starts the processes, with
 everything imported, so that a life takes seconds. `DCGAN_INPAINT_KILLS=50
-pytest tests/system/killed_test.py` kills each job that often.
+pytest -m slow tests/system/killed_test.py` kills each job that often.
 """
 
 import multiprocessing
@@ -49,7 +49,8 @@ import tiny
 
 def get_config():
   return tiny.train_config(
-    evaluation__methods="", train__validation_images=0, train__sample_every=0
+    model__image_size=32, evaluation__methods="",
+    train__validation_images=0, train__sample_every=0,
   )
 """
 
@@ -194,8 +195,10 @@ def test_a_training_that_is_killed_ends_as_the_uninterrupted_one(
 
   jax.tree.map(
     np.testing.assert_array_equal,
-    tiny.saved_state(job.workdir, steps),
-    tiny.saved_state(uninterrupted.workdir, steps),
+    *(
+      tiny.saved_state(x.workdir, steps, model__image_size=32)
+      for x in (job, uninterrupted)
+    ),
   )
   assert logged(job.workdir) == list(range(1, steps + 1))
   metrics = [x.workdir / "metrics.jsonl" for x in (job, uninterrupted)]

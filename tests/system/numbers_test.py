@@ -47,7 +47,10 @@ def test_a_gradient_that_is_no_number_stops_the_run_before_it_is_saved(
   monkeypatch.syspath_prepend(tmp_path)
   # The losses of step 1 are finite, and the state after it is not.
   config = tiny.train_config(
-    **PLAIN, train__loss="steep:loss", train__save_every=1
+    **PLAIN,
+    model__image_size=32,
+    train__loss="steep:loss",
+    train__save_every=1,
   )
   with pytest.raises(
     errors.UserError, match="at step 1 .*generator_update nan.*learning_rate"

@@ -41,7 +41,7 @@ CONFIG = """
 import tiny
 
 def get_config():
-  return tiny.train_config(evaluation__methods="")
+  return tiny.train_config(model__image_size=32, evaluation__methods="")
 """
 ENCODER_CONFIG = """
 import tiny
@@ -52,6 +52,8 @@ def get_config():
 # Options that avoid compiling programs that the tests do not need.
 PLAIN = {"train__validation_images": 0, "train__sample_every": 0}
 FASTER = [f"--config.{k.replace('__', '.')}={v}" for k, v in PLAIN.items()]
+# Also of smaller images than the paper's.
+FIELDS = {"model__image_size": 32, "evaluation__methods": ""}
 
 
 def start(*flags):
@@ -114,7 +116,7 @@ def save_first_state(workdir):
   With freshly initialised weights some gradients are only rounding errors, from
   which Adam makes steps of full size: two runs would diverge.
   """
-  config = tiny.train_config(evaluation__methods="")
+  config = tiny.train_config(**FIELDS)
   generator, discriminator, _ = gan.networks(config)
   drawn = tiny.weights(generator, discriminator)
   state = gan.init_state(
@@ -132,8 +134,7 @@ def save_first_state(workdir):
 
 def train_here(workdir, devices, steps):
   """Trains in this process."""
-  fields = {"evaluation__methods": "", "train__steps": steps, **PLAIN}
-  config = tiny.train_config(**fields)
+  config = tiny.train_config(**FIELDS, **PLAIN, train__steps=steps)
   train.run(config, str(workdir), tiny.mesh(devices))
 
 
@@ -264,19 +265,20 @@ def test_disjoint_shares_of_a_folder_make_one_table(
     np.testing.assert_allclose(np.int32(made), alone, atol=1)
 
 
-def test_two_processes_train_the_encoder_of_one(trained_run, tmp_path):
+def test_two_processes_train_the_encoder_of_one(story, tmp_path):
   config = tmp_path / "encoder.py"
   config.write_text(ENCODER_CONFIG)
+  generator = story.workdir
   status, _, err = finish(
     start(
       f"--config={config}",
       f"--workdir={tmp_path / 'two'}",
-      f"--config.checkpoint.path={trained_run}",
+      f"--config.checkpoint.path={generator}",
     )
   )
   assert status == 0, err
   train_encoder.run(
-    tiny.encoder_config(trained_run), str(tmp_path / "one"), tiny.mesh(4)
+    tiny.encoder_config(generator), str(tmp_path / "one"), tiny.mesh(4)
   )
   two, one = (
     metric_writer.read(tmp_path / name / "metrics.jsonl")

@@ -13,6 +13,7 @@ from dcgan_inpaint.training import encoder as encoder_training
 from dcgan_inpaint.training import loop
 
 GENERATOR = tiny_encoder.GENERATOR
+SIDE = tiny_encoder.SIDE
 
 
 def compiled_step(encoder, config):
@@ -63,7 +64,7 @@ def test_training_brings_the_error_in_the_hole_down(generated_share, mirrored):
   latents = np.random.default_rng(1).uniform(-1, 1, (2, tiny.LATENT_SIZE))
   faces = GENERATOR.apply(weights, np.float32(latents), train=False)
   images = np.uint8(np.round((np.asarray(faces) + 1) * 127.5))
-  masks = mask_sets.make(mask_settings.MaskSettings(), range(2), 64, 64)
+  masks = mask_sets.make(mask_settings.MaskSettings(), range(2), SIDE, SIDE)
   step = compiled_step(encoder, config)
   errors_ = []
   for _ in range(40):
@@ -76,11 +77,11 @@ def test_training_brings_the_error_in_the_hole_down(generated_share, mirrored):
 def test_the_mean_of_mirror_images_is_of_each_image_and_its_own():
   images, _ = tiny_encoder.some_images()
   pairs = encoder_training.mirror_pairs(images)
-  assert pairs.shape == (6, 64, 64, 3)
+  assert pairs.shape == (6, SIDE, SIDE, 3)
   np.testing.assert_array_equal(pairs[::2], images)
   np.testing.assert_array_equal(pairs[1::2], np.flip(images, axis=2))
   rng = np.random.default_rng(1)
-  completed = rng.random((6, 64, 64, 3)).astype(np.float32)
+  completed = rng.random((6, SIDE, SIDE, 3)).astype(np.float32)
   mean = encoder_training.mean_of_pairs(completed)
   expected = (completed[::2] + np.flip(completed[1::2], axis=2)) / 2
   np.testing.assert_allclose(mean, expected, rtol=1e-6)
@@ -94,8 +95,8 @@ def test_an_image_and_its_mirror_image_teach_the_same_mean():
   state = state.replace(variables=variables)
   images, _ = tiny_encoder.some_images()
   images = np.uint8(np.round((images + 1) * 127.5))
-  mask = np.ones((1, 64, 64, 1), np.float32)
-  mask[:, 10:30, 5:25] = 0
+  mask = np.ones((1, SIDE, SIDE, 1), np.float32)
+  mask[:, 5:20, 3:18] = 0
   step = compiled_step(encoder, config)
   (one, error), (other, same) = (
     step(state, weights, images[:, :, way], mask[:, :, way], np.uint32(0))
@@ -119,8 +120,8 @@ def test_the_error_is_that_of_the_holes_pixels(mirrored):
   state = encoder_training.init_state(0, encoder, config)
   state = state.replace(variables=variables)
   rng = np.random.default_rng(2)
-  images = rng.integers(0, 256, (4, 64, 64, 3), np.uint8)
-  mask = mask_sets.make(mask_settings.MaskSettings(), [0], 64, 64)
+  images = rng.integers(0, 256, (4, SIDE, SIDE, 3), np.uint8)
+  mask = mask_sets.make(mask_settings.MaskSettings(), [0], SIDE, SIDE)
   step = compiled_step(encoder, config)
   _, error = step(state, weights, images, mask, np.uint32(0))
   apply = jax.jit(GENERATOR.apply, static_argnames=("train", "method"))
@@ -143,7 +144,8 @@ def test_the_error_is_that_of_the_holes_pixels(mirrored):
     generated += np.flip(completed(np.flip(images, axis=2)), axis=2)
     generated /= 2
   difference = (np.asarray(generated) + 1) * 127.5 - images
-  expected = np.mean(difference[:, 16:48, 16:48] ** 2)
+  hole = slice(SIDE // 4, 3 * SIDE // 4)
+  expected = np.mean(difference[:, hole, hole] ** 2)
   np.testing.assert_allclose(error, expected, rtol=1e-4)
 
 
@@ -202,9 +204,9 @@ def test_devices_exchange_no_images(mirrored):
   )
   steps = loop.compile_steps(task, tiny.mesh(4))
   state = encoder_training.init_state(0, encoder, config)
-  faces = np.zeros((32, 64, 64, 3), np.uint8)
+  faces = np.zeros((32, SIDE, SIDE, 3), np.uint8)
   indices = np.zeros((1, 16), np.int32)
-  pool = np.ones((2, 64, 64, 1), np.float32)
+  pool = np.ones((2, SIDE, SIDE, 1), np.float32)
   frozen = encoder_training.Frozen(weights, pool)
   text = (
     steps.lower(state, faces, indices, np.uint32(0), frozen).compile().as_text()
@@ -212,5 +214,5 @@ def test_devices_exchange_no_images(mirrored):
   assert "num_partitions=4" in text and "all-reduce" in text  # Of gradients.
   assert "all-to-all" not in text and "collective-permute" not in text
   # No device has the whole batch, except for the bytes it looks up.
-  assert "f32[4,64,64,3]" in text
-  assert not any(f"f32[{n},64,64,3]" in text for n in (16, 32))
+  assert f"f32[4,{SIDE},{SIDE},3]" in text
+  assert not any(f"f32[{n},{SIDE},{SIDE},3]" in text for n in (16, 32))

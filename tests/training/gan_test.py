@@ -16,12 +16,14 @@ from dcgan_inpaint.training import gan
 from dcgan_inpaint.training import loop
 
 BATCH = 8
+# Of the images, where nothing depends on it: networks of two layers each.
+SIDE = 16
 SEED = np.uint32(5)
 
 
-def arguments(dtype=jnp.float32, **options):
+def arguments(dtype=jnp.float32, side=SIDE, **options):
   """Returns the keyword arguments of `train_step`."""
-  generator, discriminator = tiny.networks(dtype=dtype)
+  generator, discriminator = tiny.networks(dtype=dtype, image_size=side)
   config = config_lib.train()
   config.update(options)
   return {
@@ -60,8 +62,8 @@ def first_state(keywords):
   )
 
 
-def images(count=BATCH, seed=0):
-  shape = (count, tiny.SIZE, tiny.SIZE, 3)
+def images(count=BATCH, seed=0, side=SIDE):
+  shape = (count, side, side, 3)
   return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
@@ -93,8 +95,8 @@ def weighted_step():
 def compiled_steps(devices):
   """Returns an initial state, a data set and several steps as one function."""
   mesh = tiny.mesh(devices)
-  keywords = arguments()
-  dataset = sharding.place_images(images(24), mesh)
+  keywords = arguments(side=32)
+  dataset = sharding.place_images(images(24, side=32), mesh)
 
   def first():
     return jax.device_put(first_state(keywords), sharding.replicated(mesh))
@@ -264,7 +266,7 @@ def test_the_discriminators_update_leaves_the_generator_untouched():
 @pytest.mark.parametrize("name", losses.VARIANTS)
 def test_every_variant_trains_by_the_names_of_the_metrics(name):
   loss = losses.VARIANTS[name]
-  generator, discriminator = tiny.networks(loss.outputs)
+  generator, discriminator = tiny.networks(loss.outputs, image_size=SIDE)
   keywords = arguments() | {
     "generator": generator,
     "discriminator": discriminator,
@@ -340,7 +342,7 @@ class Blank:
 
   def apply(self, variables, latents, *, train, mutable):
     value = variables["params"]["value"]
-    shape = (len(latents), tiny.SIZE, tiny.SIZE, 3)
+    shape = (len(latents), SIDE, SIDE, 3)
     return jnp.broadcast_to(value, shape), variables
 
 

@@ -331,11 +331,13 @@ class Training:
     section: of the config that holds its settings.
     job: the module of the job.
     checkpoint: the workdir of the generator that an encoder is trained for.
+    side: of the images; an encoder's are those of its generator.
   """
 
   section: str
   job: Any
   checkpoint: str
+  side: int
 
   def config(self, **fields):
     """Returns the config; `settings_x` is the field x of the section."""
@@ -351,7 +353,9 @@ class Training:
     }
     if self.section == "encoder":
       return tiny.encoder_config(self.checkpoint, **fields)
-    return tiny.train_config(train__sample_every=0, **fields)
+    return tiny.train_config(
+      model__image_size=self.side, train__sample_every=0, **fields
+    )
 
   def run(self, workdir, devices=4, **fields):
     """Trains; returns the row of results.json."""
@@ -366,8 +370,10 @@ class Training:
   params=["train", pytest.param("encoder", marks=pytest.mark.slow)],
 )
 def training(request, trained_run):
-  job = train if request.param == "train" else train_encoder
-  return Training(request.param, job, str(trained_run))
+  job, side = {"train": (train, 32), "encoder": (train_encoder, tiny.SIZE)}[
+    request.param
+  ]
+  return Training(request.param, job, str(trained_run), side)
 
 
 @pytest.fixture(scope="module")
@@ -430,7 +436,7 @@ def test_a_streamed_run_is_that_with_its_images_on_the_devices_to_the_bit(
   training, straight, tmp_path, monkeypatch
 ):
   folder = tmp_path / "faces"
-  for i, face in enumerate(synthetic.load("train", 16)):
+  for i, face in enumerate(synthetic.load("train", 16, 0, training.side)):
     pictures.save_png(folder / f"{i:02d}.png", face)
   paths = ("path", "validation_path", "test_path")
   fields = {f"data__{name}": str(folder) for name in paths}
