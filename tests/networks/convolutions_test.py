@@ -69,7 +69,7 @@ def fast(operation, implementation):
 
 def normal(seed, shape):
   """Returns normally distributed values that NumPy draws."""
-  return np.random.RandomState(seed).randn(*shape).astype(np.float32)
+  return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
 def assert_close(actual, expected, tolerance=1e-5):

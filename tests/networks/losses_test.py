@@ -118,20 +118,22 @@ def test_a_loss_is_its_formula_with_the_right_gradient(name, term):
   assert variant.outputs == logits.shape[1]
 
   function = getattr(variant, term)
-  values = function(jnp.float32(logits))
+
+  @jax.jit
+  def derivatives(logits):
+    def total(logits):
+      return function(logits).sum()
+
+    gradient, second = jax.grad(total), jax.hessian(total)
+    return function(logits), gradient(logits), second(logits)
+
+  values, first, second = derivatives(np.float32(logits))
   assert values.shape == (len(logits),)
   assert values.dtype == jnp.float32
   np.testing.assert_allclose(
     values, formula(discriminator(logits)), rtol=1e-5, atol=1e-6
   )
-
-  def total(logits):
-    return function(logits).sum()
-
-  first, second = jax.jit(
-    lambda x: (jax.grad(total)(x), jax.hessian(total)(x))
-  )(jnp.float32(logits))
-  # By central differences in float64, of which a row depends on itself alone.
+  # Against central differences of the formula in float64.
   for row, column in np.ndindex(*logits.shape):
     expected = _differences(
       lambda x: formula(discriminator(x)), logits, row, column

@@ -39,7 +39,7 @@ needs_native = pytest.mark.skipif(
 
 def normal(seed, shape):
   """Returns normally distributed values that NumPy draws."""
-  return np.random.RandomState(seed).randn(*shape).astype(np.float32)
+  return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
 def value_and_gradients(operation, implementation, x, kernel, prepared=None):
