@@ -325,6 +325,7 @@ def test_help_shows_the_values_of_the_command_line(capsys):
   assert "--config.train.max_to_keep=7" in text
 
 
+@pytest.mark.slow
 def test_help_of_the_program_ends_well(elsewhere):
   # As a user calls it, outside of the package's checkout.
   ended = subprocess.run(

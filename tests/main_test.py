@@ -290,6 +290,7 @@ def test_prepare_makes_a_data_set_that_can_be_scored(trained, tmp_path):
   assert row["n"] == 2
 
 
+@pytest.mark.slow
 def test_prepare_makes_a_data_set_of_photographs(tmp_path):
   photo = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
   pictures.save_png(tmp_path / "photos" / "a.png", photo)

@@ -61,6 +61,7 @@ def test_completions_are_scored_as_they_are_blended():
     pixels.to_float(rows["G"]),
     pixels.to_float(originals),
     np.float32(~hole),
+    SIDE / search_settings.SIDE,
   )
   # G's image is one that was rounded.
   difference = np.abs(rows["completed"] - np.float32(pixels.to_uint8(blended)))

@@ -40,7 +40,7 @@ def _parametrize(names):
 every_method = _parametrize(METHODS)
 
 
-def _images(count=9, height=22, width=19):
+def _images(count=9, height=18, width=16):
   """Returns float32 [N, H, W, 3] photographs and masks of several kinds."""
   rng = np.random.default_rng(0)
   astronaut = pixels.to_float(skimage.data.astronaut())
@@ -135,7 +135,7 @@ def test_scattered_pixels_are_filled_better_than_by_any_known_ones(name):
   assert np.mean((completion(name)[2] - images)[hole] ** 2) < any_known / 1.5
 
 
-def _patterns(height=22, width=19):
+def _patterns(height=18, width=16):
   """Returns float32 [3, H, W, 3]: stripes, slanted stripes, a checkerboard."""
   y, x = np.indices((height, width))
   patterns = [x // 2 % 2, (x + y) // 2 % 2, (x // 2 + y // 2) % 2]

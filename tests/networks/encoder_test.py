@@ -82,7 +82,7 @@ def test_a_guess_has_the_shapes_of_the_generators_activations():
   first, later, changed = activations_and_changes(guess.features)
   assert guess.offset.shape == first.shape == (3, 4, 4, tiny_encoder.FEATURES)
   assert guess.offset.dtype == jnp.float32
-  assert len(guess.features) == 2  # Of the layers 2 and 3.
+  assert len(guess.features) == 1  # Of the layer 2.
   for features, x, y in zip(guess.features, later, changed, strict=True):
     assert features.shape[:3] == x.shape[:3]
     assert y.shape == x.shape and y.min() >= 0

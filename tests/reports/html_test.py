@@ -137,7 +137,9 @@ def browser(tmp_path_factory):
   browser.quit()
 
 
-@pytest.fixture(params=["desktop", "phone"])
+@pytest.fixture(
+  params=[pytest.param(x, marks=pytest.mark.slow) for x in ("desktop", "phone")]
+)
 def page(request, browser, path):
   """The report, freshly opened on a wide and on a narrow screen."""
   phone = request.param == "phone"

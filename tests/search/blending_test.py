@@ -13,6 +13,16 @@ from dcgan_inpaint.masks import mask_settings
 from dcgan_inpaint.search import blending
 
 FAMILIES = [family for family in mask_sets.FAMILIES if family != "file"]
+# A whole hole, one at the border, scattered pixels, and lines.
+some_families = pytest.mark.parametrize(
+  "family",
+  [
+    family
+    if family in ("centre", "half", "random_pixels", "strokes")
+    else pytest.param(family, marks=pytest.mark.slow)
+    for family in FAMILIES
+  ],
+)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +106,7 @@ def test_any_hole_in_an_image_of_any_size(pair, mask, size):
   np.testing.assert_allclose(completed[0], expected, atol=3e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@some_families
 def test_an_offset_of_the_brightness_is_removed(pair, family):
   images, masks = pair[0] * np.float32(0.7), make_masks(family)
   offset = np.float32([0.25, -0.125, 0])
@@ -129,7 +139,7 @@ def test_without_gradients_the_hole_is_harmonic(pair):
 
 
 @pytest.mark.parametrize("mode", blending.MODES)
-@pytest.mark.parametrize("family", FAMILIES)
+@some_families
 def test_known_pixels_are_kept_and_hidden_ones_not_seen(pair, mode, family):
   images, generated = pair
   masks = make_masks(family)

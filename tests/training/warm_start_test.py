@@ -28,7 +28,7 @@ def test_growing_keeps_what_the_smaller_encoder_knows():
       ]
     ),
   )
-  for name in ("conv_0", "conv_3"):
+  for name in ("conv_0", "conv_1"):
     np.testing.assert_array_equal(
       grown[name]["kernel"], smaller["params"][name]["kernel"]
     )
