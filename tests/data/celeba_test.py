@@ -448,6 +448,7 @@ def test_a_split_without_images_is_named(official, tmp_path):
     celeba.load(tmp_path / "output", "test", 64)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.exists(), reason="no CelebA here")
 def test_real_faces_equal_the_prepared_ones(tmp_path):
   source = tmp_path / "source"

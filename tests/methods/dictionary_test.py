@@ -142,9 +142,10 @@ def test_stripes_go_on_in_the_hole_and_known_pixels_keep_their_bits(
   assert error < 0.3 * np.mean(images[~known] ** 2)
 
 
-@pytest.mark.parametrize("hidden", [1, np.nan])
-def test_the_true_pixels_in_the_hole_do_not_matter(fitted, hidden):
+def test_the_true_pixels_in_the_hole_do_not_matter(fitted):
   images, masks = _images()
+  # Every hole has some of both.
+  hidden = np.random.default_rng(1).choice([1, np.nan], images.shape)
   other = np.where(masks == 1, images, np.float32(hidden))
   np.testing.assert_array_equal(
     dictionary.complete(other, masks, fitted, nonzero=3),
