@@ -26,6 +26,7 @@ def mean_squared_error(images, originals):
   return np.mean((images.astype(np.float64) - originals) ** 2)
 
 
+@pytest.mark.slow
 def test_completions_are_scored_as_they_are_blended():
   encoder, variables, _ = tiny_encoder.networks()
   weights = jax.device_put(

@@ -9,7 +9,10 @@ from dcgan_inpaint.methods import sparse
 from dcgan_inpaint.methods import sparse_dct
 from dcgan_inpaint.methods import sparse_wavelet
 
-METHODS = [sparse_dct, sparse_wavelet, mca]
+# The third needs two frames, and as long as the two others.
+METHODS = [
+  sparse_dct, sparse_wavelet, pytest.param(mca, marks=pytest.mark.slow)
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -58,6 +58,7 @@ def test_the_network_is_dlib_s(model):
   assert np.abs(expected).max() > 0.2
 
 
+@pytest.mark.slow
 @needs_dlib
 def test_a_chip_lies_as_dlib_s_own(model):
   import dlib

@@ -85,7 +85,9 @@ def _expected(x, y, mask):
   }
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize(
+  "dtype", [np.uint8, pytest.param(np.float32, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("pair", _PAIRS)
 def test_every_metric_equals_scikit_images_or_numpys(pair, dtype):
   images, references = (x.astype(dtype) for x in _PAIRS[pair])

@@ -46,6 +46,7 @@ def test_no_job_imports_a_library_of_data_before_it_needs_one():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's own")
+@pytest.mark.slow
 def test_memory_that_a_step_frees_is_not_cleared_for_the_next():
   faults = run_python(
     "import resource, numpy as np; from dcgan_inpaint.runtime import process\n"

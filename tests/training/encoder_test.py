@@ -111,9 +111,8 @@ def test_an_image_and_its_mirror_image_teach_the_same_mean():
     np.testing.assert_allclose(ours, mirrored, rtol=1e-2, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-  "mirrored", [False, pytest.param(True, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("mirrored", [False, True])
 def test_the_error_is_that_of_the_holes_pixels(mirrored):
   encoder, variables, weights = tiny_encoder.networks()
   config = tiny_encoder.settings(flip=False, mirrored=mirrored)
