@@ -152,7 +152,7 @@ def test_the_hole_needs_a_model_of_faces(faces):
   Ridge regression of the hole on the known pixels, in its dual form.
   """
   train = faces / 255.0
-  test = synthetic.load("test", 24) / 255.0
+  test = synthetic.load("test", 12) / 255.0
   known = train[:, ~HOLE].reshape(len(train), -1)
   hole = train[:, HOLE].reshape(len(train), -1)
   centred = known - known.mean(axis=0)

@@ -321,14 +321,9 @@ def test_one_field_names_the_holes(
   assert row["mask_digest"] == mask_sets.digest(holes)
 
 
-@pytest.mark.parametrize(
-  "mode",
-  [
-    # A search itself is tested with every mode in search/ensemble_test.py.
-    pytest.param(mode, marks=() if mode == "screened" else pytest.mark.slow)
-    for mode in blending.MODES
-  ],
-)
+# A search itself is tested with every mode in search/ensemble_test.py.
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", blending.MODES)
 def test_what_the_search_found_is_blended_as_the_config_says(trained_run, mode):
   config = evaluate.of_training(
     tiny.train_config(search__blending=mode), str(trained_run)

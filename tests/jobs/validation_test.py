@@ -74,6 +74,7 @@ def test_completions_are_scored_as_they_are_blended():
   assert abs(error - mean_squared_error(pasted, originals)) > 0.01 * error
 
 
+@pytest.mark.slow
 def test_inversions_are_scored_without_a_hole_and_shown_with_one():
   generator, discriminator = tiny.networks(image_size=SIDE)
   weights = tiny.weights(generator, discriminator)

@@ -53,7 +53,15 @@ fast_implementation = pytest.mark.parametrize(
   "implementation", [*SPLIT, NATIVE]
 )
 # XLA does not shard custom calls over devices.
-split_implementation = pytest.mark.parametrize("implementation", SPLIT)
+split_implementation = pytest.mark.parametrize(
+  "implementation",
+  [
+    pytest.param("dense", marks=pytest.mark.slow),
+    # Of which 'by_channels' is made, the default on several devices of the CPU.
+    "phases",
+    "winograd",
+  ],
+)
 
 
 def flax_layer(operation, features):

@@ -184,7 +184,9 @@ def test_the_search_is_adam_on_the_papers_equation():
     np.testing.assert_allclose(found.loss[index], values, rtol=1e-4)
 
 
-@pytest.mark.parametrize("learning_rate", [1.0, 100.0])
+@pytest.mark.parametrize(
+  "learning_rate", [pytest.param(1.0, marks=pytest.mark.slow), 100.0]
+)
 def test_latents_stay_where_the_generator_was_trained(learning_rate):
   images, masks = tiny_search.some_images()
   search = tiny_search.make(
