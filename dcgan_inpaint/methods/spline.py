@@ -29,8 +29,8 @@ ENERGIES = (
   spline.Energy(membrane=0.003, plate=1),
   spline.Energy(membrane=0.01, third=1),
 )
-# Where a hole has no place to be moved to.
-DEFAULT_ENERGY = ENERGIES[1]
+# Where a hole has no place to be moved to: of a thin one, and of a wide one.
+DEFAULT_ENERGIES = (ENERGIES[1], ENERGIES[0])
 
 # Pieces of a hole that are nearer than twice this are one.
 _NEAR = 3
@@ -92,6 +92,7 @@ def choose(
     group: bool [H, W], the part of it that is chosen for.
     thickness: of that part, pixels.
   """
+  default = DEFAULT_ENERGIES[thickness > _THICKNESSES[-1]]
   scale = 1
   while thickness > _TRIED_THICKNESS:
     _, group = spline.reduce(image, group)
@@ -107,7 +108,7 @@ def choose(
       found = spline.extend(image[near], unknown[near], energy)
       difference = (found - image[near])[moved[near]]
       errors[i] += np.sum(np.square(difference, dtype=np.float64))
-  best = ENERGIES[int(errors.argmin())] if errors.any() else DEFAULT_ENERGY
+  best = ENERGIES[int(errors.argmin())] if errors.any() else default
   return best.at_scale(1 / scale)
 
 
