@@ -115,12 +115,12 @@ def choose(
 def _groups(hole: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
   """Yields pieces of about one thickness, bool [H, W], and the largest."""
   joined = ndimage.binary_dilation(hole, np.ones([2 * _NEAR + 1] * 2, bool))
-  thickness = spline.thickness(hole, joined)
+  label, thickness = spline.pieces(hole, joined)
   group = np.digitize(thickness, (0.5, *_THICKNESSES))
   for number in range(1, len(_THICKNESSES) + 2):
-    members = hole & (group == number)
+    members = group == number
     if members.any():
-      yield members, float(thickness[members].max())
+      yield members[label], float(thickness[members].max())
 
 
 def _busiest(group: np.ndarray) -> tuple[slice, slice]:
