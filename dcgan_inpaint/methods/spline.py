@@ -29,8 +29,8 @@ ENERGIES = (
   spline.Energy(membrane=0.003, plate=1),
   spline.Energy(membrane=0.01, third=1),
 )
-# Where a hole has no place to be moved to.
-DEFAULT_ENERGY = ENERGIES[1]
+# Where a hole has no place to be moved to: of a thin one, and of a wide one.
+DEFAULT_ENERGIES = (ENERGIES[1], ENERGIES[0])
 
 # Pieces of a hole that are nearer than twice this are one.
 _NEAR = 3
@@ -92,6 +92,7 @@ def choose(
     group: bool [H, W], the part of it that is chosen for.
     thickness: of that part, pixels.
   """
+  default = DEFAULT_ENERGIES[thickness > _THICKNESSES[-1]]
   scale = 1
   while thickness > _TRIED_THICKNESS:
     _, group = spline.reduce(image, group)
@@ -107,19 +108,19 @@ def choose(
       found = spline.extend(image[near], unknown[near], energy)
       difference = (found - image[near])[moved[near]]
       errors[i] += np.sum(np.square(difference, dtype=np.float64))
-  best = ENERGIES[int(errors.argmin())] if errors.any() else DEFAULT_ENERGY
+  best = ENERGIES[int(errors.argmin())] if errors.any() else default
   return best.at_scale(1 / scale)
 
 
 def _groups(hole: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
   """Yields pieces of about one thickness, bool [H, W], and the largest."""
   joined = ndimage.binary_dilation(hole, np.ones([2 * _NEAR + 1] * 2, bool))
-  thickness = spline.thickness(hole, joined)
+  label, thickness = spline.pieces(hole, joined)
   group = np.digitize(thickness, (0.5, *_THICKNESSES))
   for number in range(1, len(_THICKNESSES) + 2):
-    members = hole & (group == number)
+    members = group == number
     if members.any():
-      yield members, float(thickness[members].max())
+      yield members[label], float(thickness[members].max())
 
 
 def _busiest(group: np.ndarray) -> tuple[slice, slice]:

@@ -134,20 +134,27 @@ def crop_mask(
   return (part >= _KNOWN).astype(np.float32)
 
 
-def covered(matrix: np.ndarray, height: int, width: int) -> np.ndarray:
+def covered(
+  matrix: np.ndarray,
+  height: int,
+  width: int,
+  box: tuple[float, float, float, float] = (0, 0, SIZE, SIZE),
+) -> np.ndarray:
   """Returns which pixels' centres lie in the crop, bool [height, width].
 
   Args:
     matrix: from the crop to the photograph.
     height: of the photograph.
     width: of the photograph.
+    box: the part of the crop that is meant: left, upper, right, lower.
   """
   rows, columns = window(matrix, height, width)
   x, y = np.meshgrid(np.r_[columns] + 0.5, np.r_[rows] + 0.5)
   place = apply(np.linalg.inv(matrix), np.stack([x, y], axis=-1))
   inside = np.zeros((height, width), bool)
   # Half a pixel inside the edge, a centre may be off by a rounding error only.
-  inside[rows, columns] = np.all((place > -1e-6) & (place < SIZE + 1e-6), -1)
+  low, high = np.array(box[:2]) - 1e-6, np.array(box[2:]) + 1e-6
+  inside[rows, columns] = np.all((place > low) & (place < high), axis=-1)
   return inside
 
 

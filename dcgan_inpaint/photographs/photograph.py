@@ -40,6 +40,9 @@ RESTS = (
 # Pieces of a hole that are thinner than this, in pixels of a 64x64 crop of the
 # face, are interpolated.
 _THIN = 2.5
+# What a piece of a hole must touch to be the model's, in units of the crop (see
+# `alignment`): the face, not what lies beside it. Left, upper, right, lower.
+_FACE = (10, 4, 54, 64)
 # Pixels around a hole that a method by name gets.
 _SURROUNDINGS = 64
 
@@ -50,7 +53,8 @@ class Photograph(NamedTuple):
   Attributes:
     pixels: uint8 [H, W, 3].
     hole: bool [H, W], True = hole.
-    thin: bool [H, W], what a face covers of the hole and is interpolated.
+    wide: bool [H, W], what the model fills, as far as faces cover it.
+    thin: bool [H, W], what faces cover of the hole and is interpolated.
     found: number of faces in it.
     faces: the F of them that the model fills a piece of the hole in.
     crops: uint8 [F, S, S, 3], with the hole filled smoothly.
@@ -61,6 +65,7 @@ class Photograph(NamedTuple):
 
   pixels: np.ndarray
   hole: np.ndarray
+  wide: np.ndarray
   thin: np.ndarray
   found: int
   faces: list[detection.Face]
@@ -112,13 +117,13 @@ def prepare(
       f"{what}: --config.faces=whole takes the image for one face, and "
       "--config.rest=auto fills what no face covers"
     )
-  thin, faces = _assign(hole, touched)
+  wide, thin, faces = _assign(hole, touched, rest)
   crops = np.empty((len(faces), size, size, 3), np.uint8)
   masks = np.empty((len(faces), size, size, 1), np.float32)
   for i, face in enumerate(faces):
     crops[i] = alignment.crop(filled, face.matrix, size)
     masks[i] = alignment.crop_mask(hole, face.matrix, size)
-  return Photograph(image, hole, thin, len(found), faces, crops, masks)
+  return Photograph(image, hole, wide, thin, len(found), faces, crops, masks)
 
 
 def complete(
@@ -143,7 +148,7 @@ def complete(
   height, width = left.shape
   for face, crop in zip(photograph.faces, generated, strict=True):
     window = alignment.window(face.matrix, height, width)
-    inside = left & ~photograph.thin
+    inside = left & photograph.wide
     inside = (inside & alignment.covered(face.matrix, height, width))[window]
     if not inside.any():
       continue  # A more certain face has filled it.
@@ -171,30 +176,40 @@ def complete(
 
 
 def _assign(
-  hole: np.ndarray, faces: Sequence[detection.Face]
-) -> tuple[np.ndarray, list[detection.Face]]:
-  """Returns what is interpolated within faces, and who is searched for.
+  hole: np.ndarray, faces: Sequence[detection.Face], rest: str
+) -> tuple[np.ndarray, np.ndarray, list[detection.Face]]:
+  """Returns what the model fills and what is interpolated within faces.
 
   Args:
     hole: bool [H, W].
     faces: that touch it.
+    rest: one of `RESTS`. With 'leave' the model also fills what lies beside a
+      face, in its crop.
 
   Returns:
-    thin: bool [H, W], the pieces of the hole that are thin for a face, as far
-      as it covers them.
-    searched: the faces with a piece that is not.
+    wide: bool [H, W], the pieces of the hole that the model fills, as far as a
+      crop covers them.
+    thin: bool [H, W], the pieces that are thin for a face, as far as its crop
+      covers them.
+    searched: the faces with a piece of the first kind.
   """
-  thin, searched = np.zeros_like(hole), []
+  wide, thin, searched = np.zeros_like(hole), np.zeros_like(hole), []
   if not faces:
-    return thin, searched
-  thickness = spline.thickness(hole)
+    return wide, thin, searched
+  label, thickness = spline.pieces(hole)
   for face in faces:
     inside = hole & alignment.covered(face.matrix, *hole.shape)
+    of_face = inside
+    if rest != "leave":
+      of_face = hole & alignment.covered(face.matrix, *hole.shape, box=_FACE)
     is_thin = thickness < _THIN * alignment.scale(face.matrix)
-    thin |= inside & is_thin
-    if np.any(inside & ~is_thin):
+    touched = np.bincount(label[of_face], minlength=len(thickness)) > 0
+    model = touched & ~is_thin
+    thin |= inside & is_thin[label]
+    wide |= inside & model[label]
+    if model.any():
       searched.append(face)
-  return thin, searched
+  return wide & ~thin, thin, searched
 
 
 def _fill_by(name: str, image: np.ndarray, left: np.ndarray) -> None:

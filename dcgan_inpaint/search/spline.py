@@ -107,31 +107,35 @@ def depth(hole: np.ndarray) -> np.ndarray:
   return found
 
 
-def thickness(hole: np.ndarray, joined: np.ndarray | None = None) -> np.ndarray:
-  """Returns how thick the connected piece is that a pixel of a hole lies in.
+def pieces(
+  hole: np.ndarray, joined: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the connected pieces of a hole, and how thick they are.
 
   Args:
     hole: bool [H, W].
     joined: bool [H, W], a larger hole, whose pieces are meant.
 
   Returns:
-    float32 [H, W], pixels: the diameter of the largest disc in the piece; 0
-    where there is no hole.
+    label: int32 [H, W], from 1 on, 0 where there is no hole.
+    thickness: float [pieces + 1], pixels: the diameter of the largest disc in
+      each, 0 for the label 0.
   """
-  thick = np.zeros(hole.shape, np.float32)
+  label = np.zeros(hole.shape, np.int32)
   if hole.all():
-    return np.full_like(thick, max(hole.shape))
+    return label + 1, np.array([0.0, max(hole.shape)])
   if not hole.any():
-    return thick
+    return label, np.zeros(1)
   window = around(hole, 1)
-  label, count = ndimage.label(
+  found, count = ndimage.label(
     (hole if joined is None else joined)[window], np.ones([3, 3], bool)
   )  # pyright: ignore[reportGeneralTypeIssues] # Of the output's kind.
-  label = np.where(hole[window], label, 0)
-  deepest = ndimage.maximum(depth(hole[window]), label, range(count + 1))
+  label[window] = np.where(hole[window], found, 0)
+  deepest = ndimage.maximum(
+    depth(hole[window]), label[window], range(count + 1)
+  )
   # The deepest of n pixels across is (n + 1) / 2 from the nearest known one.
-  thick[window] = np.maximum(2 * np.asarray(deepest) - 1, 0)[label]
-  return thick
+  return label, np.maximum(2 * np.asarray(deepest) - 1, 0)
 
 
 def _extend(values: np.ndarray, hole: np.ndarray, energy: Energy) -> np.ndarray:

@@ -54,7 +54,7 @@ def test_thin_pieces_and_wide_ones_are_chosen_for_apart(monkeypatch):
 
   def choose(image, hole, group, thickness):
     asked.append((int(group.sum()), thickness))
-    return spline.DEFAULT_ENERGY
+    return spline.ENERGIES[0]
 
   monkeypatch.setattr(spline, "choose", choose)
   hole = strokes(128, 3)
@@ -67,9 +67,9 @@ def test_thin_pieces_and_wide_ones_are_chosen_for_apart(monkeypatch):
 def test_without_a_place_to_try_the_default_is_taken():
   image, hole = photograph(32), np.ones((32, 32), bool)
   hole[:2] = False
-  assert spline.choose(image, hole, hole, 30.0) == (
-    spline.DEFAULT_ENERGY.at_scale(1 / 2)
-  )
+  thin, wide = spline.DEFAULT_ENERGIES
+  assert spline.choose(image, hole, hole, 3.0) == thin
+  assert spline.choose(image, hole, hole, 30.0) == wide.at_scale(1 / 2)
 
 
 @pytest.mark.parametrize("hidden", [-1, np.nan])

@@ -193,6 +193,20 @@ def test_thin_pieces_are_interpolated_and_wide_ones_are_the_model_s(rest):
   )
 
 
+@pytest.mark.parametrize("rest, searched", [("leave", 1), ("auto", 0)])
+def test_what_lies_beside_a_face_is_not_the_model_s(rest, searched):
+  # In the crop's first 8 of 80 columns, and beyond it.
+  image, hole = smooth_image(), hole_of((60, 80, 5, 28))
+  prepared = photograph.prepare(image, hole, lambda *_: [FIRST], rest)
+  assert len(prepared.faces) == searched
+  done, left = photograph.complete(
+    prepared, GENERATED[:searched], "paste", rest
+  )
+  assert left.sum() == (300 if searched else hole.sum())
+  if not searched:
+    np.testing.assert_allclose(np.int32(done), np.int32(image), atol=1)
+
+
 def test_where_all_is_thin_no_face_is_searched():
   prepared = prepare(hole_of(STROKE), FIRST)
   assert prepared.found == 1 and prepared.faces == []

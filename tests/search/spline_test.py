@@ -110,11 +110,15 @@ def test_a_piece_is_as_thick_as_the_largest_disc_in_it():
   hole[2:5, 2:50] = True  # 3 pixels thick, 48 long.
   hole[10:31, 10:31] = True
   hole[36, 40] = True
-  thick = spline.thickness(hole)
+  label, thickness = spline.pieces(hole)
+  thick = thickness[label]
   assert thick[3, 20] == 3 and thick[36, 40] == 1 and thick[0, 0] == 0
   assert thick[20, 20] == thick[10, 10] == 21
   joined = hole.copy()
   joined[5:10, 20] = True  # One piece with the square.
-  assert spline.thickness(hole, joined)[3, 40] == 21
-  assert spline.thickness(np.ones((4, 9), bool)).min() == 9
-  assert not spline.thickness(np.zeros((4, 9), bool)).any()
+  label, thickness = spline.pieces(hole, joined)
+  assert thickness[label][3, 40] == 21 and not label[7, 20]
+  label, thickness = spline.pieces(np.ones((4, 9), bool))
+  assert thickness[label].min() == 9
+  label, thickness = spline.pieces(np.zeros((4, 9), bool))
+  assert not thickness[label].any()
