@@ -50,9 +50,12 @@ _LONGEST_SIDE = 1280
 # Scores of dlib's detector above which a detection is certain to be a face, and
 # above which it may be one that a hole damages. Of 120 faces of CelebA 113 are
 # certain; the badge on the suit of scikit-image's astronaut, 0.12, is not.
-_CERTAIN, _POSSIBLE = 0.25, -1.0
+# Below the second a mean face in a large hole would be all there is of a face:
+# between the moon's craters it is certain.
+_CERTAIN, _POSSIBLE = 0.25, -0.7
 # How often a face with hidden landmarks is looked at again: each time the mean
-# face lies better. Three looks bring as much as six.
+# face lies better. With both eyes missing in 50 validation images the crop is
+# off by 5.6 pixels before, and by 4.9, 4.6 and 4.7 after the looks.
 _LOOKS = 3
 
 
