@@ -39,8 +39,8 @@ _STATISTICS = pathlib.Path(__file__).parent / "face_shape.csv"
 # squared pixels of the crop. Chosen on validation images.
 _ADDED, _HIDDEN = 0.2, 16.0
 # The side of the crop in sides of the box, and how far its centre lies above
-# the box's: where the fit begins. It goes `_STEPS` times; from the second on it
-# changes by hundredths of a pixel.
+# the box's: where the fit begins. It is repeated since the covariance holds in
+# the crop's frame, which the first steps find.
 _BEGIN = (1.35, -0.12)
 _STEPS = 3
 
