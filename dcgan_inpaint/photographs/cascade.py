@@ -6,8 +6,9 @@ Upright faces from the front. It is what there is without the extra `faces`.
 import numpy as np
 
 # A box is a face if this many boxes of other places and scales overlap it, in
-# the image and in its mirror image. With 4 and the mirror 8 of 10 faces are found
-# and 1 place without (9 and 5 without the mirror), with 8 they are 7 and none.
+# the image and in its mirror image. With 4 and the mirror 8 of 10 faces are
+# found and one place without (9 and 5 without the mirror), with 8 they are 7
+# and none.
 _NEIGHBOURS = 4
 _WINDOW = 24  # The cascade's own, in pixels.
 
