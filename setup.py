@@ -36,6 +36,7 @@ setuptools.setup(
     # The model that comes with the package.
     "dcgan_inpaint.pretrained": ["*.npz", "*.json", "*.md", "*.xz"],
     "dcgan_inpaint.reports.html": ["page.*"],
+    "dcgan_inpaint.photographs": ["*.csv"],
     # Compiled where it runs.
     "dcgan_inpaint.networks.native": ["*.cc"],
   },

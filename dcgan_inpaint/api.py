@@ -137,7 +137,9 @@ def inpaint(
 
   _use_compilation_cache()
   model = _model(model)
-  detect = detection.create(faces, "faces", model.image_shape[0])
+  detect = detection.create(
+    faces, "faces", model.image_shape[0], model.mean_image
+  )
   # Crops are not blended: photographs are, at their own scale.
   fill = trained_model.make_search(
     model.networks, dataclasses.replace(settings, blending="paste")

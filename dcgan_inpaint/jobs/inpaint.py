@@ -82,7 +82,7 @@ def run(
   model = trained_model.load(config.checkpoint, mesh)
   # As many pixels at a time as a single image may have.
   memory = budget.Budget(config.max_megapixels * 1e6)
-  read = _reader(config, images, hole_of, model.image_shape[0], memory)
+  read = _reader(config, images, hole_of, model, memory)
   # Crops are not blended: photographs are, at their own scale.
   search = trained_model.make_search(
     model.networks, dataclasses.replace(settings, blending="paste"), mesh
@@ -282,11 +282,14 @@ def _reader(
   config: ml_collections.ConfigDict,
   images: _Images,
   hole_of: readers.Reader,
-  size: int,
+  model: trained_model.TrainedModel,
   memory: budget.Budget,
 ) -> Callable[[str], photograph_lib.Photograph]:
   """Returns the function that reads an image with its hole and its faces."""
-  detect = detection.create(config.faces, size=size)
+  size = model.image_shape[0]
+  detect = detection.create(
+    config.faces, size=size, mean_image=model.mean_image
+  )
 
   def read(stem: str) -> photograph_lib.Photograph:
     for name in images.results[stem]:

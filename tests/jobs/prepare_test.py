@@ -8,6 +8,7 @@ from dcgan_inpaint.data import synthetic
 from dcgan_inpaint.jobs import prepare
 from dcgan_inpaint.photographs import alignment
 from dcgan_inpaint.photographs import detection
+from dcgan_inpaint.photographs import dlib_faces
 from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.runtime import errors
 
@@ -28,7 +29,7 @@ def names(root):
 
 
 def test_faces_become_a_data_set(source, tmp_path, caplog, monkeypatch):
-  monkeypatch.setattr(detection, "_has_dlib", lambda: False)
+  monkeypatch.setattr(dlib_faces, "is_installed", lambda: False)
   output = tmp_path / "faces"
   counts = prepare.cut_faces(str(source), str(output), "auto", 64)
   # The cascade's second find is a false alarm, of 61 pixels.

@@ -10,6 +10,7 @@ from dcgan_inpaint.metrics import face_embedding
 from dcgan_inpaint.metrics import features
 from dcgan_inpaint.photographs import alignment
 from dcgan_inpaint.photographs import detection
+from dcgan_inpaint.photographs import dlib_faces
 from dcgan_inpaint.runtime import errors
 
 FACE128 = detection.POINTS / alignment.SIZE  # The landmarks of the crop.
@@ -19,7 +20,7 @@ ASTRONAUT = np.array(
 )
 
 needs_dlib = pytest.mark.skipif(
-  not detection._has_dlib(), reason="needs the extra faces"
+  not dlib_faces.is_installed(), reason="needs the extra faces"
 )
 
 
@@ -67,10 +68,12 @@ def test_a_chip_lies_as_dlib_s_own(model):
   box = max(
     dlib.get_frontal_face_detector()(photograph, 1), key=dlib.rectangle.area
   )
-  _, predictor = detection._dlib_models()
+  _, predictor = dlib_faces.models()
   shape = predictor(photograph, box)
   own = dlib.get_face_chip(photograph, shape, size=150, padding=0.25)
-  points = detection._run_dlib(photograph)[0].points
+  (found, *_) = dlib_faces.run(photograph, 0)
+  assert found.points is not None
+  points = detection.five_points(found.points)
   ours = face_embedding.chip(photograph, points / 512)
   # dlib fits 36 points, this package five: they agree within a pixel or two.
   inner = slice(20, 130)

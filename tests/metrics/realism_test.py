@@ -10,9 +10,10 @@ from dcgan_inpaint.metrics import features
 from dcgan_inpaint.metrics import realism
 from dcgan_inpaint.photographs import alignment
 from dcgan_inpaint.photographs import detection
+from dcgan_inpaint.photographs import dlib_faces
 
 needs_dlib = pytest.mark.skipif(
-  not detection._has_dlib(), reason="needs the extra faces"
+  not dlib_faces.is_installed(), reason="needs the extra faces"
 )
 
 

@@ -6,6 +6,7 @@ from dcgan_inpaint import methods
 from dcgan_inpaint import pixels
 from dcgan_inpaint.photographs import alignment
 from dcgan_inpaint.photographs import detection
+from dcgan_inpaint.photographs import dlib_faces
 from dcgan_inpaint.photographs import photograph
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.search import blending
@@ -85,7 +86,7 @@ def test_one_fill_serves_the_detector_and_the_crops(monkeypatch):
     pytest.param(
       "dlib",
       marks=pytest.mark.skipif(
-        not detection._has_dlib(), reason="needs the extra faces"
+        not dlib_faces.is_installed(), reason="needs the extra faces"
       ),
     ),
     "cascade",
