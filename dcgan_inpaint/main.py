@@ -232,6 +232,7 @@ def main(argv: list[str], in_brief: bool = False) -> None:
     # what JAX computes before processes are joined, it computes alone.
     process.keep_freed_memory()
     process.end_on_interrupt()
+    process.end_aborts_in_a_line()
     processes = sharding.start_processes(
       _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
     )

@@ -24,6 +24,9 @@ _MISPLACED = (
 # TensorStore, which writes checkpoints, has the number in its message alone.
 _NUMBER = re.compile(r"os_error_code='(\d+)'")
 
+# Of XLA, and of Python, whose threads need memory for their stacks.
+_NO_MEMORY = re.compile(r"out of memory|can't start new thread", re.I)
+
 
 class UserError(ValueError):
   """A mistake that the user can correct.
@@ -139,7 +142,7 @@ def _failure(error: BaseException) -> tuple[str, str]:
     isinstance(error, MemoryError)
     or number == errno.ENOMEM
     or reason.startswith("RESOURCE_EXHAUSTED")
-    or (isinstance(error, RuntimeError) and "out of memory" in reason.lower())
+    or (isinstance(error, RuntimeError) and _NO_MEMORY.search(reason))
   ):
     return "memory", reason or type(error).__name__
   cause = error.__cause__

@@ -170,6 +170,54 @@ def end_on_interrupt() -> None:
       signal.signal(number, end)
 
 
+def end_aborts_in_a_line() -> None:
+  """Lets native code that aborts under a limit on memory end in a line.
+
+  Under `ulimit -v` a library in C++ that gets no memory, or no thread, whose
+  stack is memory too, knows no other way than abort(), or does not look and
+  reads from address 0. Without such a limit nothing is changed: that is then a
+  defect, and keeps its traceback.
+  """
+  try:
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+      return
+    handlers = _abort_handlers(limit)
+    for number in (signal.SIGABRT, signal.SIGSEGV):
+      ctypes.CDLL(None).signal(number, handlers[0])
+    # Before it aborts, C++ would say what nobody has caught.
+    ctypes.CDLL("libstdc++.so.6")._ZSt13set_terminatePFvvE(handlers[1])
+  # Another system, or another library of C++.
+  except (AttributeError, ImportError, OSError):
+    return
+
+
+@functools.cache
+def _abort_handlers(limit: int) -> tuple[Any, Any]:
+  """Returns functions for C that end the process; they are never freed.
+
+  Args:
+    limit: of the virtual memory, bytes.
+  """
+  # Made beforehand: there may be no memory left for it.
+  line = (
+    "\nerror: out of memory: a library has aborted under the limit of "
+    f"{limit / 2**20:,.0f} MiB of virtual memory (ulimit -v); raise it, or "
+    "lower config.data.max_images or the batch sizes\n"
+  ).encode()
+
+  def end(*unused: object) -> None:
+    os.write(2, line)
+    os._exit(2)
+
+  return (
+    ctypes.CFUNCTYPE(None, ctypes.c_int)(end),
+    ctypes.CFUNCTYPE(None)(end),
+  )
+
+
 def check_not_forked() -> None:
   """Refuses to go on in a fork of a process that has computed with JAX.
 

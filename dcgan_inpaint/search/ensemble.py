@@ -11,8 +11,6 @@ face has. Then it is put into the hole (`blending`).
 
 from collections.abc import Callable
 from collections.abc import Sequence
-import dataclasses
-import functools
 from typing import NamedTuple
 
 import jax
@@ -47,20 +45,6 @@ class Result(NamedTuple):
   loss: np.ndarray
 
 
-@functools.lru_cache(maxsize=8)
-def _compiled(
-  networks: bundle.NetworkBundle,
-  settings: search_settings.SearchSettings,
-  mesh: jax.sharding.Mesh,
-) -> compiled_search.CompiledSearch:
-  """Returns the search of a batch, shared by searches with equal arguments.
-
-  Its compiled programs are shared, too: the weights are arguments, so models of
-  several seeds, or repeated calls of the Python interface, do not recompile.
-  """
-  return compiled_search.CompiledSearch(networks, settings, mesh)
-
-
 class Search:
   """A search over any number of images, compiled once for each batch shape.
 
@@ -86,9 +70,7 @@ class Search:
         divide the batch.
     """
     mesh = mesh or sharding.create_mesh()
-    # The seed is an argument of what is compiled.
-    shared = _compiled(networks, dataclasses.replace(settings, seed=0), mesh)
-    self.compiled = shared.with_seed(settings.seed)
+    self.compiled = compiled_search.CompiledSearch(networks, settings, mesh)
 
   @property
   def settings(self) -> search_settings.SearchSettings:

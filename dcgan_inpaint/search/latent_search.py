@@ -103,21 +103,31 @@ class Stage(NamedTuple):
   optimizer: optax.GradientTransformationExtraArgs
 
 
+def plan(
+  settings: search_settings.SearchSettings,
+) -> list[tuple[str, int, float]]:
+  """Returns variable, steps and initial rate of the stages that have steps."""
+  settle_steps = settings.refine_steps if settings.start == "encoder" else 0
+  planned = [
+    ("latent", settings.steps, settings.learning_rate),
+    ("offset", settle_steps, _SETTLE_LEARNING_RATE),
+    ("activations", settings.refine_steps, settings.refine_learning_rate),
+  ]
+  return [(variable, steps, rate) for variable, steps, rate in planned if steps]
+
+
 def stages(settings: search_settings.SearchSettings) -> list[Stage]:
   """Returns the stages of a search that have steps."""
-  settle_steps = settings.refine_steps if settings.start == "encoder" else 0
   return [
     Stage(
       variable,
       steps,
-      optimizers.make(settings.optimizer, rate, settings.schedule, steps),
+      optimizers.make(
+        settings.optimizer,
+        optimizers.schedule(settings.schedule, rate, steps),
+      ),
     )
-    for variable, steps, rate in (
-      ("latent", settings.steps, settings.learning_rate),
-      ("offset", settle_steps, _SETTLE_LEARNING_RATE),
-      ("activations", settings.refine_steps, settings.refine_learning_rate),
-    )
-    if steps
+    for variable, steps, rate in plan(settings)
   ]
 
 
@@ -134,7 +144,8 @@ def objective(
   if settings.importance:
     mask = losses.importance(mask)
   loss = losses.contextual(generated, problem.image, mask)  # (1)
-  if settings.prior_weight:
+  # It may be an argument of a compiled program, and is not 0 then.
+  if isinstance(settings.prior_weight, jax.Array) or settings.prior_weight:
     logits = networks.discriminate(weights, generated[None])
     prior = networks.loss.prior(logits)[0]  # (2)
     loss += settings.prior_weight * prior  # (3)

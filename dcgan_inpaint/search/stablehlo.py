@@ -30,8 +30,8 @@ import jax.numpy as jnp
 from dcgan_inpaint import pixels
 from dcgan_inpaint.search import blending
 from dcgan_inpaint.search import bundle
-from dcgan_inpaint.search import compiled_search
 from dcgan_inpaint.search import latent_search
+from dcgan_inpaint.search import programs
 from dcgan_inpaint.search import settings as search_settings
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -143,17 +143,15 @@ def complete(
     weights: bundle.Weights, images: jax.Array, masks: jax.Array
   ) -> jax.Array:
     problems = latent_search.Problem(images, masks, number, number)
-    states = compiled_search.begin(networks, settings, weights, seed, problems)
+    states = programs.begin(networks, settings, weights, seed, problems)
     for stage in latent_search.stages(settings):
       if stage.variable == "offset":  # The encoder's own start does not settle.
         continue
-      states = compiled_search.enter(networks, settings, stage, weights, states)
-      states = compiled_search.advance(
+      states = programs.enter(networks, settings, stage, weights, states)
+      states = programs.advance(
         networks, settings, stage, stage.steps, weights, states, problems
       )
-    found, _, _ = compiled_search.end(
-      networks, settings, weights, states, problems
-    )
+    found, _, _ = programs.end(networks, settings, weights, states, problems)
     return found
 
   generated = [find(x, known, masks) for x in members]

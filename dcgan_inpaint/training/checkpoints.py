@@ -27,6 +27,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import files
 from dcgan_inpaint.runtime import sharding
+from dcgan_inpaint.training import tensorstore_memory
 
 # The metric by which the best generator is chosen; the lower the better ...
 INVERSION_MSE = "inversion_mse"
@@ -66,6 +67,7 @@ class Checkpoints:
       writable: False to only read, while a run may be saving there.
       metric: the name of the error that the best checkpoint is chosen by.
     """
+    tensorstore_memory.keep()
     self._metric = metric
     self.folder = pathlib.Path(folder).resolve()
     _check_metrics(self.folder, writable, metric)

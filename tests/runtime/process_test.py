@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from dcgan_inpaint.runtime import process
 
@@ -114,6 +115,48 @@ def test_an_interrupt_ends_the_process_with_a_line():
   assert started.returncode == 130
   (line,) = err.strip().splitlines()
   assert "resume" in line
+
+
+# Native code gets no thread, no memory, or reads from address 0.
+ABORTS = """
+import ctypes, resource, sys, threading
+from dcgan_inpaint.runtime import process
+
+if "limited" in sys.argv:
+  resource.setrlimit(resource.RLIMIT_AS, (1 << 34, 1 << 34))
+process.end_aborts_in_a_line()
+abort = {
+  "abort": ctypes.CDLL(None).abort,
+  "terminate": ctypes.CDLL("libstdc++.so.6")._ZSt9terminatev,
+  "address 0": lambda: ctypes.string_at(0),
+}[sys.argv[1]]
+if "thread" in sys.argv:
+  thread = threading.Thread(target=abort)
+  thread.start()
+  thread.join()
+abort()
+"""
+
+
+@pytest.mark.parametrize("thread", [(), ("thread",)])
+@pytest.mark.parametrize("how", ["abort", "terminate", "address 0"])
+def test_an_abort_under_a_limit_on_memory_is_a_line(how, thread):
+  done = subprocess.run(
+    [sys.executable, "-X", "faulthandler", "-c", ABORTS, how, "limited"]
+    + list(thread),
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 2
+  (line,) = done.stderr.strip().splitlines()
+  assert line.startswith("error: out of memory") and "16,384 MiB" in line
+
+
+def test_an_abort_without_a_limit_is_a_defect_and_stays_one():
+  done = subprocess.run(
+    [sys.executable, "-c", ABORTS, "abort"], capture_output=True
+  )
+  assert done.returncode == -signal.SIGABRT
 
 
 # A child that is forked, as by multiprocessing's former default.

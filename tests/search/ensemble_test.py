@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tiny_search
@@ -286,10 +288,40 @@ def test_after_warm_up_no_blending_is_left_to_compile(count):
   assert blending.poisson._cache_size() == 1
 
 
-def test_searches_of_other_seeds_share_what_is_compiled():
-  first, second = (
-    tiny_search.make(steps=2, seed=seed).compiled for seed in (0, 7)
+def test_searches_of_other_numbers_share_what_is_compiled():
+  networks, traces = [], []
+
+  def prior(logits):
+    traces.append(logits.shape)
+    return tiny_search.LOSS.prior(logits)
+
+  loss = dataclasses.replace(tiny_search.LOSS, prior=prior)
+  images, masks = tiny_search.some_images(4)
+  numbers = {
+    "seed": 7,
+    "learning_rate": 0.2,
+    "prior_weight": 0.7,
+    "proximal_weight": 0.5,
+    "steps": 5,
+    "detail_gain": 1.5,
+    "mirrored": True,
+  }
+  for fields in ({}, *({name: value} for name, value in numbers.items())):
+    search = tiny_search.make(loss=loss, **fields, steps_per_call=1)
+    found = search(tiny_search.SKETCH_WEIGHTS, images, masks)
+    networks.append(search.compiled.programs)
+    if not fields:
+      once, first = len(traces), found
+    # They are used, and not traced anew.
+    assert len(traces) == once > 0
+    used = not np.array_equal(found.generated, first.generated)
+    assert used == bool(fields.keys() - {"proximal_weight"})
+  assert len(set(map(id, networks))) == 1
+
+
+def test_a_search_with_a_prior_and_one_without_are_two_programs():
+  one, other = (
+    tiny_search.make(steps=2, prior_weight=weight).compiled
+    for weight in (0.1, 0.0)
   )
-  assert first._begin is second._begin and first._advance is second._advance
-  assert (first.settings.seed, second.settings.seed) == (0, 7)
-  assert (int(first._seed), int(second._seed)) == (0, 7)
+  assert one.programs is not other.programs

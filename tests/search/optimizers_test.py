@@ -58,7 +58,7 @@ def test_what_is_no_optimiser_is_refused(name):
 
 
 def test_the_cosine_falls_to_nothing():
-  optimizer = optimizers.make("sgd", 2.0, "cosine", 4)
+  optimizer = optimizers.make("sgd", optimizers.schedule("cosine", 2.0, 4))
   state = optimizer.init(jnp.zeros(()))
   for step in range(6):
     update, state = optimizer.update(jnp.ones(()), state, jnp.zeros(()))

@@ -188,6 +188,7 @@ def test_a_file_in_the_place_of_a_folder_ends_in_a_line(number):
     ),
     jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 9 bytes"),
     MemoryError(),
+    RuntimeError("can't start new thread"),
     OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
   ],
 )
@@ -244,6 +245,31 @@ def test_memory_that_runs_out_names_the_batch_sizes_and_a_lock_its_holder(
   assert line.startswith("error: ") and "RESOURCE_EXHAUSTED" in line
   assert "config.train.batch_size=48" in line
   assert "config.search.batch_size=" in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mebibytes", [700, 780, 860])
+def test_a_limit_on_memory_ends_in_a_line_wherever_it_is_met(
+  tmp_path, mebibytes
+):
+  """Some are met in Python, some in threads of C++; the last may suffice."""
+  resource = pytest.importorskip("resource")
+  limit = mebibytes << 20
+  done = subprocess.run(
+    main_test.command(*TRAIN, f"--workdir={tmp_path}"),
+    cwd=main_test.ROOT,
+    env=main_test.environment(),
+    stdin=subprocess.DEVNULL,
+    capture_output=True,
+    text=True,
+    timeout=300,
+    preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+  )
+  if done.returncode:
+    assert done.returncode == 2, done.stderr
+    assert last_line(done.stderr).startswith("error: "), done.stderr
+    assert "memory" in last_line(done.stderr)
+    assert "Fatal Python error" not in done.stderr
 
 
 def test_memory_that_runs_out_is_no_images_fault():
