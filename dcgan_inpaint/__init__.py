@@ -10,9 +10,10 @@ model, or one of yours. Training and evaluation are jobs of the command line,
 `dcgan_inpaint.main`.
 """
 
+from dcgan_inpaint.api import clear_caches
 from dcgan_inpaint.api import inpaint
 from dcgan_inpaint.api import load_pretrained
 from dcgan_inpaint.runtime import errors
 
-__all__ = ["errors", "inpaint", "load_pretrained"]
+__all__ = ["clear_caches", "errors", "inpaint", "load_pretrained"]
 __version__ = "0.1.0"

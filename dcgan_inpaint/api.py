@@ -1,4 +1,4 @@
-"""The two calls of the Python interface.
+"""The calls of the Python interface.
 
 Whatever is heavy is imported within them, so that `import dcgan_inpaint` stays
 quick.
@@ -6,6 +6,8 @@ quick.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from collections.abc import Sequence
 import dataclasses
 import functools
 import os
@@ -19,6 +21,7 @@ from dcgan_inpaint.runtime import process
 
 if TYPE_CHECKING:
   from dcgan_inpaint.photographs import picture as picture_lib
+  from dcgan_inpaint.photographs import user_images
   from dcgan_inpaint.search import ensemble
   from dcgan_inpaint.search import settings as search_settings
   from dcgan_inpaint.search import trained_model
@@ -108,7 +111,6 @@ def inpaint(
       or the process is a fork of one that has used JAX.
   """
   from dcgan_inpaint import config as config_lib
-  from dcgan_inpaint.masks import mask_files
   from dcgan_inpaint.photographs import detection
   from dcgan_inpaint.photographs import photograph
   from dcgan_inpaint.photographs import user_images
@@ -121,19 +123,20 @@ def inpaint(
   photograph.check_rest(rest, "rest")
   errors.check_choice("faces", faces, detection.DETECTORS)
   images, join = user_images.split(image)
-  given = [user_images.read(x, f"image {i}") for i, x in enumerate(images)]
-  sizes = [one.picture.values.shape[:2] for one in given]
-  holes = []
-  for i, one in enumerate(user_images.split_masks(mask, sizes)):
-    height, width = sizes[i]
-    reading = user_images.hole(one, height, width, f"masks: mask {i}")
-    if reading.hole.any():
-      note = reading.note.replace("config.mask.file_polarity", "not 0 is hole")
-      mask_files.warn(note, f"mask {i}")
-    holes.append(reading.hole)
-  given = user_images.with_range(given, holes, value_range)
-  if not given:
+  if not images:
     return join([])
+  first = user_images.read(images[0], "image 0").picture.values
+  masks = user_images.split_masks(mask, len(images), first.shape[:2])
+  # One range for all, and what is wrong with arrays shows before any search;
+  # files are not read yet.
+  value_range = user_images.float_range(
+    (
+      user_images.known_floats(*_read(images, masks, i))
+      for i, one in enumerate(images)
+      if user_images.is_array(one)
+    ),
+    value_range,
+  )
 
   _use_compilation_cache()
   model = _model(model)
@@ -145,20 +148,67 @@ def inpaint(
     model.networks, dataclasses.replace(settings, blending="paste")
   )
   of_photographs = search.get("blending") or _PHOTOGRAPHS_BLENDING
-  results = []
-  for first in range(0, len(given), _CHUNK):
-    part = range(len(given))[first : first + _CHUNK]
-    work = []
-    for i in part:
-      try:
-        work.append(_Work(given[i].picture, holes[i], detect, rest, model))
-      except errors.UserError as error:
-        raise errors.UserError(f"image {i}: {error}") from error
-    _search(fill, model, work)
-    for i, one in zip(part, work, strict=True):
-      filled = one.filled(settings.blending, of_photographs, rest)
-      results.append(given[i].give_back(filled, holes[i]))
-  return join(results)
+
+  def results() -> Iterator[Any]:
+    """Yields the results; few images are held at a time."""
+    for first in range(0, len(images), _CHUNK):
+      given, work = [], []
+      for i in range(len(images))[first : first + _CHUNK]:
+        one, hole = _read(images, masks, i, warn=True)
+        one = user_images.with_range(one, value_range)
+        try:
+          work.append(_Work(one.picture, hole, detect, rest, model))
+        except errors.UserError as error:
+          raise errors.UserError(f"image {i}: {error}") from error
+        given.append((one, hole))
+      _search(fill, model, work)
+      for one, (image, hole) in zip(work, given, strict=True):
+        filled = one.filled(settings.blending, of_photographs, rest)
+        yield image.give_back(filled, hole)
+
+  return join(results())
+
+
+def clear_caches() -> None:
+  """Frees what calls of `inpaint` keep for later ones.
+
+  That is the package's own model and the compiled programs of the last eight
+  kinds of search; later calls load and compile again. Numbers such as `seed`,
+  `steps`, `learning_rate` and `prior_weight` make no other kind.
+  """
+  import gc
+
+  from dcgan_inpaint.search import blending
+  from dcgan_inpaint.search import programs
+
+  _pretrained.cache_clear()
+  programs.clear()
+  blending.poisson.clear_cache()  # pyright: ignore[reportAttributeAccessIssue]
+  gc.collect()
+  process.give_back_freed_memory()
+
+
+def _read(
+  images: Sequence[Any], masks: Sequence[Any], i: int, warn: bool = False
+) -> tuple[user_images.Given, np.ndarray]:
+  """Reads an image and its hole, bool [H, W].
+
+  Args:
+    images: all of them.
+    masks: one for each.
+    i: which.
+    warn: whether to log what is odd about the mask.
+  """
+  from dcgan_inpaint.masks import mask_files
+  from dcgan_inpaint.photographs import user_images
+
+  one = user_images.read(images[i], f"image {i}")
+  height, width = one.picture.values.shape[:2]
+  reading = user_images.hole(masks[i], height, width, f"masks: mask {i}")
+  if warn and reading.hole.any():
+    note = reading.note.replace("config.mask.file_polarity", "not 0 is hole")
+    mask_files.warn(note, f"mask {i}")
+  return one, reading.hole
 
 
 # As in configs/inpaint.py: photographs have another light than the faces that

@@ -18,6 +18,7 @@ import io
 import itertools
 import os
 import pathlib
+import shutil
 from typing import Any
 from typing import cast
 
@@ -32,6 +33,8 @@ from dcgan_inpaint.data import decoding
 from dcgan_inpaint.data import folder
 from dcgan_inpaint.data import tfds_files
 from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import files
+from dcgan_inpaint.runtime import lock
 
 # Sides that are stored; at 128 nothing of the crop is lost. Data sets of the
 # first have no size in their name.
@@ -67,7 +70,7 @@ class CelebAFaces(tfds.core.ShardBasedBuilder):
   def __init__(
     self,
     *,
-    files: Mapping[str, list[folder.File]],
+    images: Mapping[str, list[folder.File]],
     size: int,
     source: str,
     progress: Callable[[], Any],
@@ -76,13 +79,13 @@ class CelebAFaces(tfds.core.ShardBasedBuilder):
     """Makes the builder.
 
     Args:
-      files: {split: its aligned images}.
+      images: {split: its aligned images}.
       size: side of the faces, one of `SIZES`.
       source: where they come from; stored in the metadata.
       progress: function that is called after each image.
       **kwargs: as for any tfds builder.
     """
-    self._files = files
+    self._images = images
     self._size = size
     self._source = source
     self._progress = progress
@@ -113,20 +116,20 @@ class CelebAFaces(tfds.core.ShardBasedBuilder):
     del dl_manager  # Nothing is downloaded.
     return {
       split: [
-        functools.partial(self._examples, files[i : i + _SHARD])
-        for i in range(0, len(files), _SHARD)
+        functools.partial(self._examples, images[i : i + _SHARD])
+        for i in range(0, len(images), _SHARD)
       ]
-      for split, files in self._files.items()
-      if files
+      for split, images in self._images.items()
+      if images
     }
 
   def _examples(
-    self, files: list[folder.File]
+    self, images: list[folder.File]
   ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields (key, example) of each file; threads do the work."""
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
       crop = functools.partial(_crop, size=self._size)
-      for file, png in zip(files, pool.map(crop, files), strict=True):
+      for file, png in zip(images, pool.map(crop, images), strict=True):
         yield file.name, {"image": png, "name": file.name}
         self._progress()
 
@@ -135,11 +138,9 @@ def _crop(file: folder.File, size: int) -> bytes:
   """Returns the face in an aligned image file as the bytes of a PNG."""
   try:
     encoded = decoding.read_persistently(file.read)
-    with Image.open(io.BytesIO(encoded), formats=decoding.FORMATS) as image:
-      if image.size != decoding.ALIGNED_SIZE:
-        raise ValueError(
-          f"{image.width}x{image.height} pixels instead of 178x218"
-        )
+    width, height = decoding.image_size(encoded)
+    if (width, height) != decoding.ALIGNED_SIZE:
+      raise ValueError(f"{width}x{height} pixels instead of 178x218")
     face = decoding.decode(encoded, size)
   except Exception as error:  # Pillow and zipfile raise many kinds.
     if decoding.is_of_system(error):
@@ -160,7 +161,8 @@ def prepare(
 ) -> dict[str, int]:
   """Crops the faces of CelebA and stores them for `load`.
 
-  An interrupted call leaves nothing behind that `load` would read.
+  An interrupted call leaves nothing behind that `load` would read, and the next
+  one removes it.
 
   Args:
     source: the aligned images and their splits; see `celeba_sources.find`.
@@ -203,24 +205,42 @@ def prepare(
       "config.data.source is empty: name img_align_celeba.zip, its folder, or "
       "a prepared tfds celeb_a"
     )
-  files = celeba_sources.find(source)
-  sizes = {split: len(files[split]) for split in SPLITS}
+  images = celeba_sources.find(source)
+  sizes = {split: len(images[split]) for split in SPLITS}
+  root = pathlib.Path(output).expanduser()
+  files.make_folder(root, "config.data.path")
   # The bar appears on a terminal only.
-  with tqdm.tqdm(
-    total=sum(sizes.values()), desc="Cropping", unit=" images", disable=None
-  ) as bar:
+  with (
+    lock.hold(root, "config.data.path"),
+    tqdm.tqdm(
+      total=sum(sizes.values()), desc="Cropping", unit=" images", disable=None
+    ) as bar,
+  ):
+    _remove_incomplete(root / CelebAFaces.name / _config_name(image_size))
     builder = CelebAFaces(
-      files=files,
+      images=images,
       size=image_size,
       source=pathlib.Path(source).expanduser().absolute().name,
       progress=bar.update,
-      data_dir=pathlib.Path(output).expanduser(),
+      data_dir=root,
       file_format="array_record",
     )
     builder.download_and_prepare(
       download_config=tfds.download.DownloadConfig(try_download_gcs=False)
     )
   return sizes
+
+
+def _remove_incomplete(folder: pathlib.Path) -> None:
+  """Removes what a preparation left that was killed; nobody is at it now.
+
+  Args:
+    folder: of the tfds config, above the data set's version.
+  """
+  for path in folder.glob(f"incomplete.??????_{CelebAFaces.VERSION}"):
+    if path.is_dir() and not path.is_symlink():
+      logging.info("removing %s, which an interrupted run left", path)
+      shutil.rmtree(path)
 
 
 def load(

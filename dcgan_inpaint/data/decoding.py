@@ -14,13 +14,16 @@ size is returned to the bit.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
 import concurrent.futures
+import contextlib
 import functools
 import importlib.util
 import io
 import math
 import os
+import threading
 import time
 from typing import Any
 
@@ -55,6 +58,7 @@ _MIN_SIDE = 8  # Smaller ones are no pictures: tracking pixels, damaged files.
 _ANIMATED = ("GIF", "PNG", "WEBP")  # Formats.
 _WAITS = (0.1, 0.5)  # Seconds before a file is read again.
 _CHUNK = 64  # Images that a thread takes at once.
+_OPENING = threading.Lock()  # Held while Pillow's limit is changed.
 
 
 @functools.cache
@@ -163,8 +167,7 @@ def open_rgb(
     A Pillow image in mode RGB.
 
   Raises:
-    Exception: of many kinds, from Pillow, for a file that is damaged or has
-      more pixels than Pillow's limit (a decompression bomb).
+    Exception: of many kinds, from Pillow, for a file that is damaged.
     ValueError: for an empty file, one that is not an image, an image of fewer
       than 8 pixels a side or of too many, or pixels of 32 bits, whose
       brightness no convention defines.
@@ -239,14 +242,14 @@ def open_file(
 
   Raises:
     ValueError: the file is empty, not an image, or too large an image.
-    Image.DecompressionBombError: it has more pixels than Pillow's limit.
   """
   if not encoded:
     raise ValueError("the file is empty")
   try:
-    image = Image.open(
-      io.BytesIO(metadata.without_ballast(encoded)), formats=formats()
-    )
+    with _without_pillows_limit():
+      image = Image.open(
+        io.BytesIO(metadata.without_ballast(encoded)), formats=formats()
+      )
   except Image.UnidentifiedImageError:
     if encoded[4:8] == b"ftyp" and encoded[8:11] in (b"hei", b"hev", b"mif"):
       raise ValueError(NO_HEIF) from None
@@ -269,6 +272,22 @@ def open_file(
       "channels interleaved"
     )
   return image
+
+
+@contextlib.contextmanager
+def _without_pillows_limit() -> Iterator[None]:
+  """Keeps Pillow from counting pixels, which `open_file` does by its own limit.
+
+  Pillow would warn of the half of its limit in words of its own, and refuse
+  what a user has allowed. Its limit is the process's: it is put back at once.
+  """
+  with _OPENING:
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+      yield
+    finally:
+      Image.MAX_IMAGE_PIXELS = before
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -8,7 +8,9 @@ reads only its own rows of each batch.
 
 from collections.abc import Iterator
 import functools
+import multiprocessing
 import os
+import threading
 from types import ModuleType
 
 import numpy as np
@@ -17,6 +19,7 @@ from dcgan_inpaint import data
 from dcgan_inpaint.data import batches as batch_order
 from dcgan_inpaint.data import decoding
 from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.runtime import process
 
 # Batches that are ready or being read, per thread.
 _AHEAD = 2
@@ -72,6 +75,23 @@ def _batch(
   return np.stack([_read(source, image_shape, int(i)) for i in indices[rows]])
 
 
+def _end_with_parent(worker: int, workers: int) -> None:
+  """Lets a worker process end when the one that started it has died.
+
+  Grain tells them to end; a process that gets SIGKILL tells nobody.
+  """
+  del worker, workers
+  parent = multiprocessing.parent_process()
+  if parent is None:
+    return
+
+  def end() -> None:
+    parent.join()
+    process.leave(1)
+
+  threading.Thread(target=end, name="parent", daemon=True).start()
+
+
 def batches(
   source: data.Source,
   *,
@@ -117,7 +137,9 @@ def batches(
     )
   )
   if workers:
-    stream = stream.mp_prefetch(grain.MultiprocessingOptions(workers))
+    stream = stream.mp_prefetch(
+      grain.MultiprocessingOptions(workers), worker_init_fn=_end_with_parent
+    )
   try:
     yield from stream
   except RuntimeError as error:

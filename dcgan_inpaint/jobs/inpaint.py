@@ -9,6 +9,7 @@ image can be done alone.
 """
 
 from collections.abc import Callable
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -25,6 +26,7 @@ from dcgan_inpaint.data import decoding
 from dcgan_inpaint.data import file_names
 from dcgan_inpaint.data import folder
 from dcgan_inpaint.jobs import inpaint_report
+from dcgan_inpaint.jobs import result_names
 from dcgan_inpaint.masks import readers
 from dcgan_inpaint.photographs import batches
 from dcgan_inpaint.photographs import detection
@@ -37,12 +39,16 @@ from dcgan_inpaint.reports import progress
 from dcgan_inpaint.runtime import budget
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import files
+from dcgan_inpaint.runtime import lock
 from dcgan_inpaint.runtime import sharding
 from dcgan_inpaint.runtime import termination
 from dcgan_inpaint.search import ensemble
 from dcgan_inpaint.search import film
 from dcgan_inpaint.search import settings as search_settings
 from dcgan_inpaint.search import trained_model
+
+# Seconds that the work on an image may go on once the job is to stop.
+_GRACE = 5.0
 
 
 def run(
@@ -93,9 +99,10 @@ def run(
   writer = inpaint_report.Writer(
     config, pathlib.Path(workdir), images.output, settings.blending
   )
-  size = search.batch_size(len(pending) * config.samples)
+  size = search.fixed_size
   with (
-    termination.Watch() as watch,
+    _alone(images.output, writer.workdir),
+    termination.Watch(grace=_GRACE) as watch,
     image_table.create(writer.workdir, inpaint_report.COLUMNS) as write_row,
     progress.Progress(
       len(pending), description="inpaint", visible=jax.process_index() == 0
@@ -103,6 +110,7 @@ def run(
   ):
     for stem in existing:
       write_row({"name": images.sources[stem].name, "status": "there already"})
+      writer.recall(images.results[stem])
     if pending:
       with bar.paused():
         search.warm_up(
@@ -111,12 +119,16 @@ def run(
           size=size,
         )
     done, failed = 0, 0
-    for batch in batches.read(pending, read, size, config.samples):
+
+    def stop_if_due() -> None:
       if watch.due():
         raise errors.Stopped(
           f"stopped after {done:,} of {len(pending):,} images, which are in "
           f"{images.output}"
         )
+
+    for batch in batches.read(pending, read, size, config.samples):
+      stop_if_due()
       ready = {}
       for stem, item in batch:
         if isinstance(item, photograph_lib.Photograph):
@@ -131,7 +143,10 @@ def run(
       )
       search_seconds = (bar.seconds - start) / max(1, len(ready))
       for stem, photograph in ready.items():
+        stop_if_due()
         start = bar.seconds
+        if images.record:
+          images.record.claim(images.sources[stem], images.results[stem])
         with memory.hold(photograph.hole.size):
           left = writer.save(images.results[stem], photograph, generated[stem])
         if stem == config.gif and photograph.faces:
@@ -173,12 +188,23 @@ class _Images:
     stems: those of this process.
     results: {stem: the names of its results}.
     output: the folder of the results.
+    record: of whose they are; None for a result that has a name of its own.
   """
 
   sources: dict[str, folder.File]
   stems: list[str]
   results: dict[str, list[str]]
   output: pathlib.Path
+  record: result_names.Record | None
+
+
+def _alone(
+  output: pathlib.Path, workdir: pathlib.Path
+) -> contextlib.AbstractContextManager[None]:
+  """Keeps other runs from the results; the workdir is this one's already."""
+  if output.resolve() == workdir.resolve():
+    return contextlib.nullcontext()
+  return lock.hold(output, "config.output")
 
 
 def _find_images(
@@ -223,9 +249,12 @@ def _find_images(
   # Sliced before any result is looked for: one process may look while another
   # is at work.
   stems = list(sources)[sharding.process_slice(len(sources))]
+  record = result_names.Record(root)
   results = {
-    stem: _result_names(output.name if named else f"{stem}.png", config.samples)
-    for stem in sources
+    stem: result_names.numbered(output.name, config.samples)
+    if named
+    else record.names(file, stem, config.samples)
+    for stem, file in sources.items()
   }
   paths = [root / name for names in results.values() for name in names]
   file_names.check_kept(paths, [*given, *masks], "config.output")
@@ -238,7 +267,7 @@ def _find_images(
           f"{path} exists and stays as it is: name another file, or replace "
           "it by --config.overwrite=True"
         )
-  return _Images(sources, stems, results, root)
+  return _Images(sources, stems, results, root, None if named else record)
 
 
 def _mask_files(config: ml_collections.ConfigDict) -> list[folder.File]:
@@ -261,14 +290,6 @@ def _check_not_beside(output: pathlib.Path, given: list[folder.File]) -> None:
         "another folder, or name the result, as in --config.output="
         f"{str(output / (file.stem + '_filled.png'))!r}"
       )
-
-
-def _result_names(name: str, samples: int) -> list[str]:
-  """Returns the names of an image's results."""
-  if samples == 1:
-    return [name]
-  stem, dot, suffix = name.rpartition(".")
-  return [f"{stem}_{number + 1}{dot}{suffix}" for number in range(samples)]
 
 
 def _number(stem: str, face: int = 0) -> int:

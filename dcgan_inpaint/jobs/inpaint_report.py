@@ -1,9 +1,12 @@
 """What the job `inpaint` writes: results, pictures beside them, and rows."""
 
 from collections.abc import Sequence
+import hashlib
+import os
 import pathlib
 from typing import Any
 
+from absl import logging
 import jax
 import ml_collections
 import numpy as np
@@ -14,6 +17,7 @@ from dcgan_inpaint.photographs import image_files
 from dcgan_inpaint.photographs import photograph as photograph_lib
 from dcgan_inpaint.photographs import picture as picture_lib
 from dcgan_inpaint.reports import pictures
+from dcgan_inpaint.runtime import errors
 
 # Of results.csv.
 COLUMNS = (
@@ -49,7 +53,8 @@ class Writer:
     """
     self.workdir = workdir
     self._config, self._output, self._blending = config, output, blending
-    self._columns = []  # Of the contact sheet.
+    # Of the contact sheet; kept in hidden files, for the run that resumes.
+    self._columns: list[np.ndarray] = []
 
   def save(
     self,
@@ -72,17 +77,44 @@ class Writer:
       completed, left = photograph_lib.complete(
         photograph, sample, self._blending, config.rest
       )
-      # A missing sample is made, and those beside it stay.
-      path = self._output / name
-      if config.overwrite or not path.exists():
-        _save(path, photograph, completed, left, config)
+      # The result is the last, as nothing is made again once it is there.
       if config.strips:
         masked = config.strips == "masked"
         view = _strip(photograph, completed, masked)
         pictures.save_png(self.workdir / "strips" / name, view)
       if len(self._columns) < config.contact_sheet:
-        self._columns += _columns(photograph, sample, completed)
+        columns = _columns(photograph, sample, completed)
+        self._columns += columns
+        if columns and not jax.process_index():
+          pictures.save_png(self._kept(name), np.concatenate(columns, axis=1))
+      # A missing sample is made, and those beside it stay.
+      path = self._output / name
+      if config.overwrite or not path.exists():
+        _save(path, photograph, completed, left, config)
     return left
+
+  def recall(self, names: Sequence[str]) -> None:
+    """Puts an image that an earlier run completed on the contact sheet.
+
+    Args:
+      names: of its results.
+    """
+    for name in names:
+      path = self._kept(name)
+      if len(self._columns) >= self._config.contact_sheet or not path.is_file():
+        continue
+      try:
+        kept = pictures.load_png(path)
+        # Four squares below each other, for each face.
+        self._columns += np.split(kept, 4 * kept.shape[1] // len(kept), axis=1)
+      except (errors.UserError, ValueError) as error:
+        logging.warning("%s is left out of the contact sheet (%s)", name, error)
+
+  def _kept(self, name: str) -> pathlib.Path:
+    """Returns where a result's columns of the contact sheet are kept."""
+    # A name of its own in one folder, whatever the result's.
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:24]
+    return self.workdir / ".contact_sheet" / f"{digest}.png"
 
   def save_film(
     self, photograph: photograph_lib.Photograph, path: np.ndarray
@@ -95,9 +127,9 @@ class Writer:
     """Saves contact_sheet.png of the images so far, in the first process."""
     if not self._columns or jax.process_index():
       return
-    columns = self._columns[: self._config.contact_sheet]
+    columns = np.stack(self._columns[: self._config.contact_sheet])
     labels = ("original", "masked", "G(z)", "completed")
-    rows = map(np.stack, zip(*columns, strict=True))
+    rows = np.split(columns, len(labels), axis=1)
     pictures.contact_sheet(
       self.workdir / "contact_sheet.png", dict(zip(labels, rows, strict=True))
     )
@@ -201,7 +233,7 @@ def _columns(
   photograph: photograph_lib.Photograph,
   generated: np.ndarray,
   completed: np.ndarray,
-) -> list[tuple[np.ndarray, ...]]:
+) -> list[np.ndarray]:
   """Returns a column of the contact sheet for each face.
 
   Args:
@@ -211,7 +243,7 @@ def _columns(
 
   Returns:
     The original, the masked, the generated and the completed crop of each face,
-    uint8 [S, S, 3].
+    below each other, uint8 [4 * S, S, 3].
   """
   made = []
   for face, mask, crop in zip(
@@ -220,7 +252,8 @@ def _columns(
     original = alignment.crop(photograph.pixels, face.matrix, len(crop))
     (masked,) = pictures.masked_view(original[None], mask)
     result = alignment.crop(completed, face.matrix, len(crop))
-    made.append((original, masked, pixels.to_uint8(crop), result))
+    generated_crop = pixels.to_uint8(crop)
+    made.append(np.concatenate([original, masked, generated_crop, result]))
   return made
 
 

@@ -28,6 +28,7 @@ from dcgan_inpaint.reports import progress
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import files
 from dcgan_inpaint.runtime import lists
+from dcgan_inpaint.runtime import lock
 
 
 def run(
@@ -107,13 +108,18 @@ def cut_faces(
   )
   sources = folder.list_files(source, "config.data.source")
   detect = detection.create(detector, size=size)
-  record = prepared.Record(root)
+  files.make_folder(root, "config.data.path")
   counts = collections.Counter(
     photographs=0, faces=0, skipped=0, without_face=0, failed=0
   )
-  with progress.Progress(
-    len(sources), unit="photographs", description="prepare"
-  ) as bar:
+  with (
+    lock.hold(root, "config.data.path"),
+    progress.Progress(
+      len(sources), unit="photographs", description="prepare"
+    ) as bar,
+  ):
+    # Not before: another run may have been at it.
+    record = prepared.Record(root)
     for file in sources:
       try:
         encoded = file.read()

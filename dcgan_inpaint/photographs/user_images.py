@@ -6,8 +6,10 @@ type; for a path it is a Pillow image.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Sequence
 import dataclasses
+import functools
 import os
 import pathlib
 from typing import Any
@@ -40,8 +42,10 @@ class Given(NamedTuple):
   give_back: Callable[[picture_lib.Picture, np.ndarray], Any]
 
 
-def split(images: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+def split(images: Any) -> tuple[list[Any], Callable[[Iterable[Any]], Any]]:
   """Returns the images that were given, and what joins their results.
+
+  Of an array of images, each result is copied into one as soon as it is there.
 
   Args:
     images: one image or many.
@@ -52,18 +56,33 @@ def split(images: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
   if isinstance(images, (list, tuple)):
     return list(images), list
   if isinstance(images, (str, os.PathLike, Image.Image)):
-    return [images], lambda results: results[0]
+    return [images], _first
   array = np.asarray(images)
   one = array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in _CHANNELS)
   if one:
-    return [array], lambda results: results[0]
+    return [array], _first
   if array.ndim == 3 or (array.ndim == 4 and array.shape[-1] in _CHANNELS):
-    empty = array.copy()
-    return list(array), lambda results: np.stack(results) if results else empty
+    return list(array), functools.partial(_stack, shape=array.shape)
   raise errors.UserError(
     f"images: shape {array.shape}, and must be [H, W], [H, W, C] or, for many, "
     "[N, H, W] or [N, H, W, C], with C = 1, 2, 3 or 4"
   )
+
+
+def _first(results: Iterable[Any]) -> Any:
+  """Returns the result of one image."""
+  (result,) = results
+  return result
+
+
+def _stack(results: Iterable[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+  """Returns the results of several images, [N, H, W] or [N, H, W, C]."""
+  stacked = None
+  for i, result in enumerate(results):
+    if stacked is None:
+      stacked = np.empty(shape, result.dtype)
+    stacked[i] = result
+  return np.empty(shape) if stacked is None else stacked
 
 
 def read(image: Any, name: str) -> Given:
@@ -103,16 +122,29 @@ def read(image: Any, name: str) -> Given:
   )
 
 
-def with_range(
-  given: Sequence[Given],
-  holes: Sequence[np.ndarray],
-  value_range: tuple[float, float] | None,
-) -> list[Given]:
-  """Returns the images with the range of their floats, which is one for all.
+def is_array(image: Any) -> bool:
+  """Tells whether an image needs not be decoded to be looked at."""
+  return not isinstance(image, (str, os.PathLike, Image.Image))
+
+
+def known_floats(given: Given, hole: np.ndarray) -> np.ndarray:
+  """Returns the known values of an image of floats; none of any other.
 
   Args:
-    given: the images.
-    holes: bool [H, W], where nothing counts.
+    given: the image.
+    hole: bool [H, W], where nothing counts.
+  """
+  values = given.picture.values
+  return values[~hole] if values.dtype.kind == "f" else values[:0]
+
+
+def float_range(
+  known: Iterable[np.ndarray], value_range: tuple[float, float] | None
+) -> tuple[float, float]:
+  """Returns the range of floats, one of `RANGES`, which is one for all images.
+
+  Args:
+    known: of `known_floats`, of each image.
     value_range: one of `RANGES`; None tells them apart: where any known value
       is negative, black is -1.
 
@@ -124,15 +156,12 @@ def with_range(
       f"value_range={value_range!r}: choose (0, 1) or (-1, 1), or None to tell "
       "them apart by negative values"
     )
-  floats = [
-    one.picture.values[~hole]
-    for one, hole in zip(given, holes, strict=True)
-    if one.picture.values.dtype.kind == "f"
-  ]
-  if not floats:
-    return list(given)
-  low = min((float(x.min()) for x in floats if x.size), default=0.0)
-  high = max((float(x.max()) for x in floats if x.size), default=0.0)
+  limits = [(float(x.min()), float(x.max())) for x in known if x.size]
+  # Not min() and max(), which a NaN may leave as they are.
+  low, high = (
+    float(reduce([limit[i] for limit in limits], initial=0.0))
+    for i, reduce in enumerate((np.min, np.max))
+  )
   chosen = value_range or (RANGES[1] if low < 0 else RANGES[0])
   # A NaN fails both comparisons.
   if not (low >= chosen[0] and high <= chosen[1]):
@@ -140,12 +169,16 @@ def with_range(
       f"images: known values {low:g} to {high:g}, beyond [{chosen[0]:g}, "
       f"{chosen[1]:g}]: give uint8, or x / 255"
     )
-  return [
-    one._replace(picture=dataclasses.replace(one.picture, value_range=chosen))
-    if one.picture.values.dtype.kind == "f"
-    else one
-    for one in given
-  ]
+  return chosen
+
+
+def with_range(given: Given, value_range: tuple[float, float]) -> Given:
+  """Returns an image with the range of its values, if they are floats."""
+  if given.picture.values.dtype.kind != "f":
+    return given
+  return given._replace(
+    picture=dataclasses.replace(given.picture, value_range=value_range)
+  )
 
 
 def as_float(
@@ -174,17 +207,17 @@ def as_float(
 # Masks.
 
 
-def split_masks(masks: Any, sizes: Sequence[tuple[int, int]]) -> list[Any]:
+def split_masks(masks: Any, count: int, size: tuple[int, ...]) -> Sequence[Any]:
   """Returns a mask for each image.
 
   Args:
     masks: one for all, or one for each image.
-    sizes: heights and widths of the images.
+    count: of the images.
+    size: height and width of the first.
 
   Raises:
     errors.UserError: there are more or fewer masks than images.
   """
-  count = len(sizes)
   if isinstance(masks, (list, tuple)):
     if len(masks) != count:
       raise errors.UserError(
@@ -195,7 +228,6 @@ def split_masks(masks: Any, sizes: Sequence[tuple[int, int]]) -> list[Any]:
   if isinstance(masks, (str, os.PathLike, Image.Image)):
     return [masks] * count
   array = np.asarray(masks)
-  size = sizes[0] if sizes else array.shape[:2]
   if array.shape[:2] != size and array.shape[1:3] == size:
     if len(array) != count:
       raise errors.UserError(

@@ -1,4 +1,4 @@
-"""One run at a time in a workdir.
+"""One run at a time in a workdir, or in a folder of results.
 
 The lock is the operating system's, by `fcntl.lockf` on the file `.lock`: it
 ends with the process that holds it, however that ends, and children do not
@@ -27,11 +27,17 @@ _HELD = (errno.EACCES, errno.EAGAIN)
 
 
 @contextlib.contextmanager
-def hold(workdir: str | os.PathLike[str]) -> Iterator[None]:
-  """Holds a workdir for a block; of a run's processes, the first one does.
+def hold(
+  workdir: str | os.PathLike[str], field: str = "--workdir"
+) -> Iterator[None]:
+  """Holds a folder for a block; of a run's processes, the first one does.
+
+  A process must not hold a folder twice: the system would take the inner lock
+  for the outer one, and end both.
 
   Args:
     workdir: a folder that exists.
+    field: the flag or config field that names it, for the message.
 
   Yields:
     Nothing.
@@ -44,15 +50,15 @@ def hold(workdir: str | os.PathLike[str]) -> Iterator[None]:
     yield
     return
   path = pathlib.Path(workdir) / ".lock"
-  with _open(path) as file:
+  with _open(path, field) as file:
     try:
       fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
       if error.errno in _HELD:
         file.seek(0)
         raise errors.UserError(
-          f"--workdir={str(workdir)!r} is in use by {file.read(200)}: wait for "
-          "it to end, or choose another --workdir"
+          f"{field}={str(workdir)!r} is in use by {file.read(200)}: wait for "
+          f"it to end, or choose another {field}"
         ) from None
       logging.warning(
         "%s does not support locks (%s): start no other run there meanwhile",
@@ -66,10 +72,10 @@ def hold(workdir: str | os.PathLike[str]) -> Iterator[None]:
     yield
 
 
-def _open(path: pathlib.Path) -> TextIO:
+def _open(path: pathlib.Path, field: str) -> TextIO:
   """Opens the file of the lock, and nothing else that may have its name."""
   wrong = errors.UserError(
-    f"{path} is no regular file: remove it, or choose another --workdir"
+    f"{path} is no regular file: remove it, or choose another {field}"
   )
   # Neither is a link followed, nor does a FIFO wait for its other end.
   flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -33,6 +33,12 @@ def keep_freed_memory() -> None:
   mallopt(-8, 1)  # M_ARENA_MAX: which is one for all threads.
 
 
+def give_back_freed_memory() -> None:
+  """Gives the system the memory that the process has freed, where it can."""
+  with contextlib.suppress(AttributeError, OSError, TypeError):
+    ctypes.CDLL(None).malloc_trim(0)
+
+
 def own_standard_output() -> None:
   """Leaves standard output to what Python prints; the rest goes to the errors.
 

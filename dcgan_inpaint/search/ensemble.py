@@ -23,6 +23,9 @@ from dcgan_inpaint.search import compiled_search
 from dcgan_inpaint.search import details
 from dcgan_inpaint.search import settings as search_settings
 
+# Images of a batch on the CPU, where its size is not to follow their number.
+_FIXED_ON_CPU = 8
+
 
 class Result(NamedTuple):
   """The result of a search, [N, ...] for N images.
@@ -87,6 +90,20 @@ class Search:
     needed = max(devices, 1 << (count - 1).bit_length())
     needed += -needed % devices
     return min(needed, self.settings.batch_size)
+
+  @property
+  def fixed_size(self) -> int:
+    """The size of batches whose images' results depend on no other image.
+
+    The shape of a batch changes the last bits of what is computed, so it must
+    not follow the number of images. More than a few at a time gain nothing on
+    the CPU, and a single image waits for all of its batch.
+    """
+    devices = self.compiled.mesh.devices
+    if devices.flat[0].platform != "cpu":
+      return self.settings.batch_size
+    few = _FIXED_ON_CPU + -_FIXED_ON_CPU % devices.size
+    return min(few, self.settings.batch_size)
 
   def members(self, weights: bundle.Weights) -> list[bundle.Weights]:
     """Copies the weights to the devices, once for each encoder in use."""

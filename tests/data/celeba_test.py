@@ -12,6 +12,7 @@ import pytest
 import tensorboardX.record_writer
 import tensorflow_datasets as tfds
 
+from dcgan_inpaint import data
 from dcgan_inpaint import pixels as pixels_lib
 from dcgan_inpaint.data import celeba
 from dcgan_inpaint.data import celeba_sources
@@ -330,11 +331,21 @@ def test_an_interrupted_preparation_is_no_data_set(
   # before the last step, the renaming.
   shutil.move(tmp_path / "copy", places[0])
   assert (places[0] / "dataset_info.json").exists()
+  # Another's, of a name that tfds does not give.
+  own = places[0].parent / "incomplete.mine"
+  own.mkdir()
   with pytest.raises(errors.UserError, match=r"config\.data\.path="):
     celeba.load(tmp_path, "train", 64)
   monkeypatch.undo()
   assert celeba.prepare(official, tmp_path, 64) == COUNTS
   assert len(celeba.load(tmp_path, "all", 64).names) == 12
+  # What the first run left is gone, and the data are those of a single run.
+  assert own.is_dir() and not places[0].exists()
+  own.rmdir()
+  celeba.prepare(official, tmp_path / "at_once", 64)
+  once = data.digest_files(tmp_path / "at_once")
+  shutil.rmtree(tmp_path / "at_once")
+  assert data.digest_files(tmp_path) == once
 
 
 def without_partition(root):

@@ -1,6 +1,7 @@
 import errno
 import os
 import re
+import warnings
 import zlib
 
 from absl import logging
@@ -143,14 +144,27 @@ def test_a_bad_file_is_refused_with_its_reason(monkeypatch, content, reason):
   assert "<" not in str(refused.value) and "\n" not in str(refused.value)
 
 
-def test_a_bomb_is_refused_by_its_header():
+def bomb(side):
+  """Returns a PNG file that claims to be a square."""
   # A PNG file begins with 8 bytes, then its first chunk's length, name, content
-  # (width and height first) and check sum. This one claims 400 megapixels.
+  # (width and height first) and check sum.
   fine = image_files.encode(noise(0))
-  header = b"IHDR" + 2 * (20000).to_bytes(4) + fine[24:29]
-  bomb = fine[:12] + header + zlib.crc32(header).to_bytes(4) + fine[33:]
-  with pytest.raises(Image.DecompressionBombError, match="400000000 pixels"):
-    decoding.decode(bomb, 64)
+  header = b"IHDR" + 2 * side.to_bytes(4) + fine[24:29]
+  return fine[:12] + header + zlib.crc32(header).to_bytes(4) + fine[33:]
+
+
+# Pillow itself warns of the first, and refuses the second.
+@pytest.mark.parametrize("side", [10_000, 20_000])
+def test_pixels_have_one_limit_and_it_is_ours(side, monkeypatch):
+  monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 89_478_485)
+  with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    with pytest.raises(ValueError, match=f"{side}x{side} pixels.*64 mega"):
+      decoding.decode(bomb(side), 64)
+    # More may be allowed.
+    assert decoding.image_size(bomb(side), 500) == (side, side)
+  # Others keep Pillow's.
+  assert Image.MAX_IMAGE_PIXELS == 89_478_485
 
 
 def test_a_bad_file_costs_that_file_alone(monkeypatch):

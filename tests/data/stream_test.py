@@ -6,7 +6,11 @@ import io
 import itertools
 import multiprocessing
 import os
+import pathlib
 import signal
+import subprocess
+import sys
+import time
 import types
 
 import image_files
@@ -213,6 +217,59 @@ def test_a_worker_that_is_killed_ends_the_stream_in_a_line():
   with pytest.raises(errors.UserError, match="config.data.workers=1"):
     for _ in batches_of:
       pass
+
+
+# A job that is killed while it reads, as the system kills one for its memory.
+KILLED = """
+import functools, multiprocessing, sys
+import numpy as np
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/data"]
+import image_files, stream_test
+from dcgan_inpaint import data
+from dcgan_inpaint.data import stream
+
+if __name__ == "__main__":
+  image = image_files.encode(np.zeros((64, 64, 3), np.uint8))
+  batches = stream.batches(
+    data.Source(4, functools.partial(stream_test._same, image)),
+    steps=range(1_000_000), batch_size=2, rows=slice(0, 2), seed=0,
+    image_shape=(64, 64, 3), workers=2,
+  )
+  next(batches)
+  children = multiprocessing.active_children()
+  print(*(child.pid for child in children), flush=True)
+  for _ in batches:
+    pass
+"""
+
+
+def _runs(pid):
+  try:
+    status = pathlib.Path(f"/proc/{pid}/stat").read_text()
+  except FileNotFoundError:
+    return False
+  return status.rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_job_that_is_killed(tmp_path):
+  (tmp_path / "job.py").write_text(KILLED)
+  tests = pathlib.Path(__file__).parents[1]
+  with subprocess.Popen(
+    [sys.executable, tmp_path / "job.py", tests],
+    env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sys.path))},
+    stdout=subprocess.PIPE,
+    text=True,
+  ) as job:
+    workers = list(map(int, job.stdout.readline().split()))
+    try:
+      assert len(workers) == 2 and all(map(_runs, workers))
+    finally:
+      job.kill()
+  until = time.monotonic() + 20
+  while any(map(_runs, workers)) and time.monotonic() < until:
+    time.sleep(0.1)
+  assert not any(map(_runs, workers))
 
 
 def _same(image, index):

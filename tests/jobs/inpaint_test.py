@@ -15,6 +15,7 @@ from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import data
 from dcgan_inpaint.data import synthetic
 from dcgan_inpaint.jobs import inpaint
+from dcgan_inpaint.jobs import inpaint_report
 from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.search import trained_model
@@ -163,7 +164,7 @@ def test_an_interrupted_run_keeps_the_batches_it_finished(
     calls = []
 
     class Cut:
-      batch_size = search.batch_size
+      fixed_size = search.fixed_size
       warm_up = search.warm_up
 
       def __call__(self, *args, **options):
@@ -184,6 +185,61 @@ def test_an_interrupted_run_keeps_the_batches_it_finished(
   expected = results(tmp_path / "out")
   for name, image in results(tmp_path / "cut").items():
     np.testing.assert_array_equal(image, expected[name])
+
+
+def test_a_run_that_is_cut_leaves_all_strips_and_the_whole_contact_sheet(
+  job, photos, tmp_path, monkeypatch
+):
+  job(photos, strips="masked")
+  expected = results(tmp_path / "strips")
+  sheet = (tmp_path / "contact_sheet.png").read_bytes()
+  save, calls = inpaint_report._save, []
+
+  def cut(*args):
+    calls.append(1)
+    if len(calls) == 2:
+      raise KeyboardInterrupt
+    save(*args)
+
+  for made in (tmp_path / "strips").rglob("*.png"):
+    made.unlink()
+  (tmp_path / "contact_sheet.png").unlink()
+  fields = {"strips": "masked", "output": tmp_path / "cut"}
+  with monkeypatch.context() as patch:
+    patch.setattr(inpaint_report, "_save", cut)
+    with pytest.raises(KeyboardInterrupt):
+      job(photos, **fields)
+  assert len(results(tmp_path / "cut")) == 1
+  row = job(photos, **fields)
+  assert (row["n"], row["skipped"]) == (2, 1)
+  again = results(tmp_path / "strips")
+  assert again.keys() == expected.keys()
+  for name in expected:
+    np.testing.assert_array_equal(again[name], expected[name])
+  assert (tmp_path / "contact_sheet.png").read_bytes() == sheet
+  # A run with nothing to do leaves it as it is.
+  assert job(photos, **fields)["n"] == 0
+  assert (tmp_path / "contact_sheet.png").read_bytes() == sheet
+
+
+def test_no_result_is_taken_for_that_of_another_image(job, lively, tmp_path):
+  for name, face in zip(
+    ("a.png", "a_1.png"), synthetic.load("test", 2), strict=True
+  ):
+    pictures.save_png(tmp_path / "two" / name, face)
+  job(tmp_path / "two")
+  before = results(tmp_path / "out")
+  # a_1.png would be the first sample of a.png, too.
+  row = job(tmp_path / "two", samples=2)
+  assert (row["n"], row["skipped"], row["failed"]) == (2, 0, 0)
+  made = results(tmp_path / "out")
+  for name, image in before.items():
+    np.testing.assert_array_equal(made.pop(name), image)
+  assert made.keys() == {"a~2_1.png", "a~2_2.png", "a_1_1.png", "a_1_2.png"}
+  original = results(tmp_path / "two")["a.png"]
+  assert_filled(made["a~2_1.png"], original, hole_of(16, 48, 16, 48))
+  # Again, all is there.
+  assert job(tmp_path / "two", samples=2)["skipped"] == 2
 
 
 @pytest.mark.parametrize("polarity", ["white_is_hole", "white_is_known"])

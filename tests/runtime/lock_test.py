@@ -7,8 +7,12 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
+from dcgan_inpaint.jobs import inpaint
+from dcgan_inpaint.jobs import prepare
+from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import lock
 
@@ -56,6 +60,24 @@ def test_a_workdir_is_one_runs_until_that_run_is_dead(tmp_path, holder):
   holder.wait()
   with lock.hold(tmp_path):
     assert f"process {os.getpid()} of " in (tmp_path / ".lock").read_text()
+
+
+def test_two_runs_do_not_share_a_folder_of_results(tmp_path, holder):
+  """Whatever their workdirs are."""
+  for face in ("a.png", "b.png"):
+    pictures.save_png(tmp_path / "in" / face, np.zeros((64, 64, 3), np.uint8))
+  with pytest.raises(errors.UserError, match=r"config\.data\.path=") as refused:
+    prepare.cut_faces(str(tmp_path / "in"), str(tmp_path), "whole", 64)
+  assert f"process {holder.pid} of " in str(refused.value)
+  assert not list(tmp_path.glob("*.png"))
+  with (
+    pytest.raises(errors.UserError, match=r"config\.output=.* is in use by"),
+    inpaint._alone(tmp_path, tmp_path / "workdir"),
+  ):
+    pass
+  # The workdir itself is the run's own already.
+  with inpaint._alone(tmp_path, tmp_path):
+    pass
 
 
 def test_a_run_that_has_ended_leaves_the_workdir_free(tmp_path):

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -74,3 +75,47 @@ def test_outside_of_a_watch_a_signal_ends_the_process_in_a_line(number):
   assert result.returncode == 128 + number and not result.stdout
   (line,) = result.stderr.split("\n")[1:-1]
   assert "same command" in line
+
+
+# A library that does not come back to Python, as one that solves equations: it
+# waits for a lock that it holds.
+BUSY = """
+import ctypes, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from dcgan_inpaint.runtime import termination
+with termination.Watch(grace=0.2) as watch:
+  library, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+  library.pthread_mutex_lock(mutex)
+  print("ready", flush=True)
+  library.pthread_mutex_lock(mutex)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_signal_is_heeded_while_a_library_is_at_work(name):
+  with subprocess.Popen(
+    [sys.executable, "-c", BUSY],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  ) as started:
+    assert started.stdout.readline() == "ready\n"
+    started.send_signal(getattr(signal, name))
+    try:
+      out, err = started.communicate(timeout=20)
+    finally:
+      started.kill()
+  assert started.returncode == 0 and not err
+  (line,) = out.strip().splitlines()
+  assert "resume by running the same command" in line
+
+
+def test_a_block_that_is_left_in_time_ends_nothing():
+  before = signal.set_wakeup_fd(-1)
+  with termination.Watch(grace=0.05) as watch:
+    signal.raise_signal(signal.SIGTERM)
+    assert watch.due()
+  time.sleep(0.3)  # This process goes on.
+  with termination.Watch(grace=0.05):
+    pass
+  assert signal.set_wakeup_fd(-1) == before

@@ -288,6 +288,17 @@ def test_after_warm_up_no_blending_is_left_to_compile(count):
   assert blending.poisson._cache_size() == 1
 
 
+@pytest.mark.parametrize(
+  "devices, batch_size, expected",
+  [(1, 64, 8), (4, 64, 8), (8, 64, 8), (1, 4, 4), (8, 8, 8)],
+)
+def test_the_fixed_size_follows_no_number_of_images(
+  devices, batch_size, expected
+):
+  search = tiny_search.make(devices=devices, batch_size=batch_size)
+  assert search.fixed_size == expected
+
+
 def test_searches_of_other_numbers_share_what_is_compiled():
   networks, traces = [], []
 
