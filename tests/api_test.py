@@ -13,8 +13,10 @@ import dcgan_inpaint
 from dcgan_inpaint import api
 from dcgan_inpaint import config as config_lib
 from dcgan_inpaint import data
+from dcgan_inpaint.photographs import user_images
 from dcgan_inpaint.runtime import cache
 from dcgan_inpaint.runtime import errors
+from dcgan_inpaint.search import programs
 
 SIDE = 64
 FEW = {"mode": "paper", "steps": 2}
@@ -286,6 +288,57 @@ def test_numbers_of_numpy_are_numbers(model):
     dcgan_inpaint.inpaint(faces(1)[0], hole(), model=model, **fields),
     dcgan_inpaint.inpaint(faces(1)[0], hole(), model=model, **FEW),
   )
+
+
+def test_other_numbers_compile_nothing(model):
+  image = faces(1)
+  dcgan_inpaint.inpaint(image, hole(), model=model, **FEW)
+  before = programs._shared.cache_info().misses
+  for fields in (
+    {"seed": 5},
+    {"steps": 3},
+    {"learning_rate": 0.2},
+    {"prior_weight": 0.3},
+  ):
+    dcgan_inpaint.inpaint(image, hole(), model=model, **{**FEW, **fields})
+  assert programs._shared.cache_info().misses == before
+  # A search of another kind does.
+  dcgan_inpaint.inpaint(image, hole(), model=model, **FEW, prior_weight=0.0)
+  assert programs._shared.cache_info().misses == before + 1
+
+
+def test_what_is_kept_can_be_freed(model):
+  image = faces(1)
+  first = dcgan_inpaint.inpaint(image, hole(), model=model, **FEW)
+  assert 0 < programs._shared.cache_info().currsize <= 8
+  dcgan_inpaint.clear_caches()
+  assert programs._shared.cache_info().currsize == 0
+  again = dcgan_inpaint.inpaint(image, hole(), model=model, **FEW)
+  np.testing.assert_array_equal(again, first)
+
+
+def test_few_files_are_held_at_a_time(model, tmp_path, monkeypatch):
+  paths = []
+  for i, face in enumerate(faces(1).repeat(20, axis=0)):
+    paths.append(tmp_path / f"{i}.png")
+    Image.fromarray(face).save(paths[-1])
+  read, search, events = user_images.read, api._search, []
+
+  def note_read(*args):
+    events.append("read")
+    return read(*args)
+
+  def note_search(fill, model, work):
+    events.append("search")
+    search(fill, model, work)
+
+  monkeypatch.setattr(user_images, "read", note_read)
+  monkeypatch.setattr(api, "_search", note_search)
+  found = dcgan_inpaint.inpaint(paths, hole(), model=model, **FEW)
+  assert len(found) == 20
+  # The first one is read twice, since masks must fit it.
+  reads = [len(x) for x in "".join(e[0] for e in events).split("s")]
+  assert reads == [9, 8, 4, 0]
 
 
 def test_compiled_programs_are_kept(model, tmp_path, monkeypatch):

@@ -222,6 +222,7 @@ def test_a_worker_that_is_killed_ends_the_stream_in_a_line():
 # A job that is killed while it reads, as the system kills one for its memory.
 KILLED = """
 import functools, multiprocessing, sys
+from absl import flags
 import numpy as np
 sys.path[:0] = [sys.argv[1], sys.argv[1] + "/data"]
 import image_files, stream_test
@@ -229,6 +230,7 @@ from dcgan_inpaint import data
 from dcgan_inpaint.data import stream
 
 if __name__ == "__main__":
+  flags.FLAGS.mark_as_parsed()
   image = image_files.encode(np.zeros((64, 64, 3), np.uint8))
   batches = stream.batches(
     data.Source(4, functools.partial(stream_test._same, image)),

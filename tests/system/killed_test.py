@@ -37,7 +37,9 @@ PROCESSES.set_forkserver_preload(
   [
     "dcgan_inpaint.main",
     "dcgan_inpaint.jobs.benchmark",
+    "dcgan_inpaint.data.celeba",
     "dcgan_inpaint.jobs.inpaint",
+    "dcgan_inpaint.jobs.prepare",
     "dcgan_inpaint.jobs.train",
     "matplotlib.figure",
     "tensorboardX",
@@ -303,7 +305,8 @@ def test_an_inpainting_that_is_killed_does_nothing_twice(
     "--config.search.starts=1",
     "--config.search.steps=1",
     "--config.search.batch_size=1",
-    "--config.contact_sheet=0",
+    "--config.strips=masked",
+    "--config.contact_sheet=4",
   )
   uninterrupted = Job(tmp_path / "uninterrupted", *flags)
   uninterrupted.live()
@@ -312,16 +315,85 @@ def test_an_inpainting_that_is_killed_does_nothing_twice(
   def check(path):
     with Image.open(path) as image:
       image.load()
+    # Of what is done, the strip is there too.
+    with Image.open(job.workdir / "strips" / path.name) as image:
+      image.load()
 
   found = kill_often(job, job.workdir / "completed", ".png", check, kills)
   record_property("killed", f"{kills} times, {found} while writing")
-  names = sorted(path.name for path, _ in items(job.workdir, ".png"))
-  assert len(names) == count
-  for name in names:
+  pngs = {
+    path.relative_to(job.workdir) for path, _ in items(job.workdir, ".png")
+  }
+  # Results, strips, and what is kept for the contact sheet of four, and it.
+  assert len(pngs) == 2 * count + 5
+  for png in pngs:
     made, expected = (
-      (x.workdir / "completed" / name).read_bytes()
-      for x in (job, uninterrupted)
+      (x.workdir / png).read_bytes() for x in (job, uninterrupted)
     )
-    assert made == expected
+    assert made == expected, png
   (row,) = results.read(job.workdir)["rows"]
   assert row["n"] + row["skipped"] == count and row["failed"] == 0
+
+
+# --- CelebA ------------------------------------------------------------------
+
+
+def celeba(folder, count):
+  """Writes a tiny CelebA in its authors' layout; returns its folder."""
+  rng = np.random.default_rng(0)
+  names = [f"{i:06d}.jpg" for i in range(1, count + 1)]
+  for name in names:
+    path = folder / "img_align_celeba" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = rng.integers(0, 256, (218, 178, 3), np.uint8)
+    Image.fromarray(image).save(path, quality=95)
+  rows = [f"{name} {min(i % 5, 2)}\n" for i, name in enumerate(names)]
+  (folder / "list_eval_partition.txt").write_text("".join(rows))
+  return folder
+
+
+def test_a_preparation_of_celeba_that_is_killed_leaves_nothing_behind(
+  tmp_path, record_property
+):
+  kills = KILLS or 3
+  source = celeba(tmp_path / "source", 1500)
+  flags = ("--config=configs/prepare.py", f"--config.data.source={source}")
+
+  def prepare(name):
+    data = tmp_path / f"{name}_data"
+    return data, Job(tmp_path / name, *flags, f"--config.data.path={data}")
+
+  def unfinished(data):
+    return list(data.rglob("incomplete.*"))
+
+  expected, uninterrupted = prepare("uninterrupted")
+  uninterrupted.live()
+  data, job = prepare("killed")
+  draw = random.Random(2)
+  found = set()
+  for kill in range(kills):
+    # While it writes, or while it starts. It never ends.
+    job.live(
+      is_time=lambda began, kill=kill: (
+        kill % 3 == 2 or any(made_after(x, began) for x in unfinished(data))
+      ),
+      delay=draw.uniform(0, 0.5),
+    )
+    # One at a time: each life has removed what the one before left.
+    assert len(unfinished(data)) <= 1
+    found |= identities(unfinished(data))
+    assert not list(data.rglob("dataset_info.json")) or unfinished(data)
+  job.live()
+  record_property("killed", f"{kills} times, {len(found)} while writing")
+  assert found and not unfinished(data)
+  made, wanted = (
+    {
+      x.relative_to(root): x.read_bytes()
+      for x in root.rglob("*")
+      if x.is_file()
+    }
+    for root in (data, expected)
+  )
+  assert made.keys() == wanted.keys()
+  rows = [results.read(x.workdir)["rows"] for x in (job, uninterrupted)]
+  assert rows[0] == rows[1] and rows[0][0]["data_digest"]

@@ -1,5 +1,6 @@
 """Tests of `launch/` without the systems that it is for."""
 
+import json
 import os
 import pathlib
 import re
@@ -73,6 +74,45 @@ def test_the_kubernetes_objects_keep_to_their_schema():
   assert container["ports"] == [{"containerPort": int(port)}]
   names = [variable["name"] for variable in container["env"]]
   assert flags["process_id"] == f"$({names[0]})"
+
+
+def test_the_dockerfile_builds_what_kubernetes_runs_from_what_is_here():
+  """Read, not built: images need a daemon, and the network."""
+  root = LAUNCH.parent
+  text = (root / "Dockerfile").read_text().replace("\\\n", " ")
+  instructions = [
+    line.split(None, 1)
+    for line in text.splitlines()
+    if line and not line.startswith("#")
+  ]
+  names = [name for name, _ in instructions]
+  assert names[:2] == ["ARG", "FROM"] and names.count("USER") == 1
+  assert set(names) <= {
+    "ARG", "FROM", "RUN", "WORKDIR", "COPY", "ENV", "USER", "ENTRYPOINT", "CMD",
+  }  # fmt: skip
+  # All that is copied is here, and not ignored.
+  ignored = (root / ".dockerignore").read_text().splitlines()
+  for name, rest in instructions:
+    if name == "COPY":
+      *sources, _ = rest.split()
+      for source in sources:
+        assert (root / source).exists() and f"!{source}" in ignored
+  # Its lock is of its Python, and setup.py has the extras.
+  (version,) = re.findall(r"^ARG PYTHON=3\.(\d+)$", text, re.MULTILINE)
+  assert f"requirements/lock-py3{version}.txt" in text
+  setup = (root / "setup.py").read_text()
+  kubernetes = (LAUNCH / "kubernetes.yaml").read_text()
+  _, job = yaml.safe_load_all(kubernetes)
+  (container,) = job["spec"]["template"]["spec"]["containers"]
+  build = re.search(
+    r"docker build --tag=(\S+) --build-arg=EXTRAS=(\S+) \.", text
+  )
+  assert build[0] in kubernetes and container["image"] == build[1]
+  for extra in [*build[2].split(","), *re.findall(r"ARG EXTRAS=(\S+)", text)]:
+    assert f'"{extra}": [' in setup
+  # What the container starts is what the Job does.
+  entry = next(rest for name, rest in instructions if name == "ENTRYPOINT")
+  assert json.loads(entry) == container["command"]
 
 
 @pytest.mark.parametrize(
