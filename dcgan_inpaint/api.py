@@ -183,7 +183,7 @@ def clear_caches() -> None:
 
   _pretrained.cache_clear()
   programs.clear()
-  blending.poisson.clear_cache()  # pyright: ignore[reportAttributeAccessIssue]
+  blending.bound_cache(0)
   gc.collect()
   process.give_back_freed_memory()
 

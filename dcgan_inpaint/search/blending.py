@@ -35,6 +35,7 @@ solving. Known pixels are returned to the bit, in every mode.
 """
 
 import functools
+from typing import Any
 from typing import NamedTuple
 
 import jax
@@ -61,6 +62,8 @@ _BATCH = 256
 # Heights and widths are padded to multiples of this, so that photographs of
 # many sizes share a few compiled programs.
 _STEP = 64
+# Shapes whose compiled programs are kept: photographs have any number of them.
+_KEPT = 64
 
 
 class Solution(NamedTuple):
@@ -105,6 +108,7 @@ def blend(
   images, masks = np.asarray(images), np.asarray(masks)
   if mode == "paste":
     return np.where(masks > 0.5, images, np.asarray(generated))
+  bound_cache(_KEPT)
   generated = np.asarray(generated)
   if mode == "spline":
     completed = [
@@ -132,6 +136,17 @@ def blend(
     )
     completed[part] = filled[:, :height, :width]
   return completed
+
+
+def bound_cache(shapes: int) -> None:
+  """Forgets the compiled programs if they are of more than so many shapes.
+
+  Args:
+    shapes: 0 forgets all.
+  """
+  compiled: Any = poisson
+  if compiled._cache_size() > shapes:
+    compiled.clear_cache()
 
 
 def blend_one(

@@ -276,3 +276,14 @@ def test_opencv_differs_near_the_rim_by_construction(pair):
   change = np.float64(clone(blanked, generated[0], hole))
   change -= clone(images[0], generated[0], hole)
   assert np.abs(change)[hole].mean() > 10
+
+
+def test_the_programs_of_few_shapes_are_kept(monkeypatch):
+  kept = []
+  poisson = type("Poisson", (), {"clear_cache": lambda self: kept.clear()})()
+  poisson._cache_size = lambda: len(kept)
+  monkeypatch.setattr(blending, "poisson", poisson)
+  for shape in range(1, 4):
+    kept.append(shape)
+    blending.bound_cache(2)
+    assert len(kept) == shape % 3
