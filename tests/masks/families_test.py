@@ -4,6 +4,7 @@ from PIL import Image
 import pytest
 from scipy import ndimage
 
+from dcgan_inpaint.data import decoding
 from dcgan_inpaint.masks import families
 from dcgan_inpaint.masks import mask_sets
 from dcgan_inpaint.masks import mask_settings
@@ -346,13 +347,13 @@ def test_wrong_values_are_refused_by_name(fields, field, remedy):
       image_files.encode(Image.new("LAB", (32, 32)), "tiff"),
       "conversion from LAB",
     ),
-    (image_files.encode(Image.new("1", (64, 64))), "decompression bomb"),
+    (image_files.encode(Image.new("1", (64, 64))), "64x64 pixels"),
   ],
 )
 def test_a_bad_mask_file_is_refused_with_its_reason(
   tmp_path, monkeypatch, content, reason
 ):
-  monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40 * 40)  # Twice is refused.
+  monkeypatch.setattr(decoding, "MAX_SIDE", 40)
   path = tmp_path / "mask.png"
   path.write_bytes(content)
   with pytest.raises(errors.UserError) as refused:

@@ -305,6 +305,7 @@ def test_an_inpainting_that_is_killed_does_nothing_twice(
     "--config.search.starts=1",
     "--config.search.steps=1",
     "--config.search.batch_size=1",
+    "--config.search.blending=paste",
     "--config.strips=masked",
     "--config.contact_sheet=4",
   )
