@@ -101,7 +101,7 @@ def run(
   )
   size = search.fixed_size
   with (
-    _alone(images.output, writer.workdir),
+    _alone(images.output, writer.workdir, named=images.record is None),
     termination.Watch(grace=_GRACE) as watch,
     image_table.create(writer.workdir, inpaint_report.COLUMNS) as write_row,
     progress.Progress(
@@ -199,10 +199,17 @@ class _Images:
 
 
 def _alone(
-  output: pathlib.Path, workdir: pathlib.Path
+  output: pathlib.Path, workdir: pathlib.Path, named: bool = False
 ) -> contextlib.AbstractContextManager[None]:
-  """Keeps other runs from the results; the workdir is this one's already."""
-  if output.resolve() == workdir.resolve():
+  """Keeps other runs from the results.
+
+  Args:
+    output: the folder of the results.
+    workdir: which is this run's already.
+    named: whether the result has a name of its own, beside which others may be
+      written.
+  """
+  if named or output.resolve() == workdir.resolve():
     return contextlib.nullcontext()
   return lock.hold(output, "config.output")
 

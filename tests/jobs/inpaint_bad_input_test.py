@@ -178,7 +178,7 @@ def test_the_row_counts_what_was_left_out(outcome):
   # `main` turns `failed` into the exit status.
   assert (row["n"], row["failed"]) == (len(GOOD), len(BAD))
   assert len(table) == len(GOOD) + len(BAD)
-  made = [path for path in (root / "out").rglob("*") if path.is_file()]
+  made = [path for path in (root / "out").rglob("[!.]*") if path.is_file()]
   assert len(made) == len(GOOD)
 
 
@@ -229,4 +229,4 @@ def test_a_bad_member_of_a_zip_costs_that_member_alone(trained_run, tmp_path):
   )
   row = run(trained_run, tmp_path, path, "centre", tmp_path / "out")
   assert (row["n"], row["failed"]) == (1, 1)
-  assert [p.name for p in (tmp_path / "out").iterdir()] == ["写真.png"]
+  assert [p.name for p in (tmp_path / "out").glob("[!.]*")] == ["写真.png"]

@@ -75,8 +75,10 @@ def test_two_runs_do_not_share_a_folder_of_results(tmp_path, holder):
     inpaint._alone(tmp_path, tmp_path / "workdir"),
   ):
     pass
-  # The workdir itself is the run's own already.
+  # The workdir itself is the run's own already, and files have their own names.
   with inpaint._alone(tmp_path, tmp_path):
+    pass
+  with inpaint._alone(tmp_path, tmp_path / "workdir", named=True):
     pass
 
 
