@@ -200,7 +200,7 @@ def _pattern(config: Settings, rng: Rng, height: int, width: int) -> np.ndarray:
   noise = rng.random((height // cell + 6, width // cell + 6))
   # A random position on the grid of cells, at least two cells from its edge.
   top, left = 2 + rng.random(2)
-  field = Image.fromarray(np.float32(noise)).resize(
+  field = Image.fromarray(noise.astype(np.float32)).resize(
     (width, height),
     Image.Resampling.BICUBIC,
     box=(left, top, left + width / cell, top + height / cell),

@@ -154,4 +154,4 @@ def _with_mean(
       mean = mean * np.float32(np.clip(contrast, *_CONTRAST))
   mean = np.pad(mean, [(margin, margin)] * 2 + [(0, 0)], mode="edge")
   completed = mean + alignment.fill(image - mean, hole)
-  return np.uint8(np.clip(np.round(completed), 0, 255))
+  return np.clip(np.round(completed), 0, 255).astype(np.uint8)
