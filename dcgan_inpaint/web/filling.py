@@ -33,7 +33,7 @@ MAX_SAMPLES = 8
 _MAX_STEM = 100  # Characters of a result's name that are the photograph's.
 
 # What is done, from 0 to 1, and what comes next.
-Progress = Callable[[float, str], None]
+Progress = Callable[[float, str], object]
 
 
 @dataclasses.dataclass(frozen=True)

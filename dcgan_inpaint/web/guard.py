@@ -9,9 +9,9 @@ from collections.abc import Collection
 from collections.abc import MutableMapping
 import hmac
 from http import cookies
-import urllib.parse
 from typing import Any
 from typing import TypeAlias
+import urllib.parse
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]

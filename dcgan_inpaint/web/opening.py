@@ -5,6 +5,7 @@ that size. The file stays as it came; only what is painted is brought to its
 size.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import os
 import pathlib
@@ -25,6 +26,7 @@ SHOWN_SIDE = 1024
 # How a hole that is known already is shown: its colour, and how much of it.
 HOLE_COLOUR = (255, 56, 92)
 _COVER = 0.6
+_MAX_LAYER = 2 * SHOWN_SIDE**2 / 1e6  # Megapixels.
 # What messages of the package name, and what the page has in its place.
 _CONTROLS = (
   ("config.mask.file_polarity is white_is_known", "“Black is the hole” is set"),
@@ -179,17 +181,28 @@ def read_hole(hole: Hole, picture: picture_lib.Picture) -> np.ndarray:
   return found
 
 
-def painted(layers: list[np.ndarray]) -> np.ndarray | None:
-  """Returns what is painted on layers.
+def read_painted(layers: Sequence[str | os.PathLike[str]]) -> np.ndarray | None:
+  """Reads what is painted on layers.
 
   Args:
-    layers: uint8 [h, w, 4] each, of one size.
+    layers: image files of one size; their pixels that are not transparent are
+      painted, soft edges included.
 
   Returns:
-    bool [h, w], soft edges included; None where nothing is painted.
+    bool [h, w]; None where nothing is painted.
+
+  Raises:
+    errors.UserError: one cannot be read, or is larger than a browser's.
   """
-  painted_on = [layer[..., 3] > 0 for layer in layers]
-  found = np.logical_or.reduce(painted_on) if painted_on else None
+  found = None
+  for path in map(pathlib.Path, layers):
+    encoded = _read(path)
+    try:
+      with decoding.open_file(encoded, _MAX_LAYER) as image:
+        painted = np.asarray(image.convert("RGBA"))[..., 3] > 0
+      found = painted if found is None else found | painted
+    except Exception as error:  # Pillow raises many kinds.
+      raise _refusal(path, error) from error
   return found if found is not None and found.any() else None
 
 

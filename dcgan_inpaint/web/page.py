@@ -4,11 +4,11 @@ from collections.abc import Callable
 import functools
 import html
 import pathlib
-import uuid
 from typing import Any
+import uuid
 
 import gradio as gr  # pyright: ignore[reportMissingImports] # Of an extra.
-import numpy as np
+from gradio import themes  # pyright: ignore[reportMissingImports]
 
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.web import examples as examples_lib
@@ -42,11 +42,18 @@ PASTE = """
   input.dispatchEvent(new Event("change", {bubbles: true}));
 })
 """
-_SHOW = "() => document.querySelector('#work')?.scrollIntoView({block: 'nearest'})"
+_SHOW = (
+  "() => document.querySelector('#work')?.scrollIntoView({block: 'nearest'})"
+)
 CSS = """
 .gradio-container {max-width: 1160px !important; margin: auto}
 #message {min-height: 1.6em}
 #message .wrong {color: var(--error-text-color, #b91c1c); font-weight: 600}
+#completions .grid-container {
+  grid-template-columns: repeat(4, minmax(0, 1fr)) !important;
+}
+#completions .grid-wrap {height: auto; max-height: none; min-height: 0}
+#examples button {height: 36px}
 footer {display: none !important}
 """
 
@@ -73,7 +80,7 @@ def build(
 def theme() -> gr.Theme:
   """Returns the colours and fonts of the page; none is fetched."""
   sans = ("system-ui", "sans-serif")
-  return gr.themes.Default(
+  return themes.Default(
     primary_hue="slate", font=sans, font_mono=("ui-monospace", "monospace")
   )
 
@@ -112,23 +119,27 @@ class _Page:
       with gr.Row(elem_id="examples"):
         for one in self._examples:
           icon = str(one.photograph)
-          self.tries.append(gr.Button(f"Try: {one.title}", icon=icon, size="sm"))
+          self.tries.append(
+            gr.Button(f"Try: {one.title}", icon=icon, size="sm")
+          )
     with gr.Tabs(visible=False, elem_id="work") as self.tabs:
       with gr.Tab("Paint the hole", id="paint"):
         self.editor = gr.ImageEditor(
           show_label=False,
           elem_id="editor",
           height=_HEIGHT,
-          type="numpy",
           sources=(),
           transforms=(),
           layers=False,
           format="png",
           brush=gr.Brush(
-            colors=["#%02x%02x%02x" % opening.HOLE_COLOUR], color_mode="fixed"
+            colors=[f"#{bytes(opening.HOLE_COLOUR).hex()}"], color_mode="fixed"
           ),
           buttons=[],
         )
+        # Gradio would open the files in any of Pillow's formats. An attribute
+        # of this one: a class of our own would get a file of types beside it.
+        self.editor.preprocess = _layers  # pyright: ignore
       with gr.Tab("Result", id="result", interactive=False) as self.tab:
         self.slider = gr.ImageSlider(
           show_label=False,
@@ -167,7 +178,9 @@ class _Page:
     self.alpha = gr.Checkbox(
       label="Transparent pixels are hole, too", visible=False, elem_id="alpha"
     )
-    with gr.Accordion("More: a mask from a file, a seed", open=False, elem_id="more"):
+    with gr.Accordion(
+      "More: a mask from a file, a seed", open=False, elem_id="more"
+    ):
       self.mask_file = gr.File(
         label="Mask: white is the hole", elem_id="mask", height=136
       )
@@ -179,10 +192,10 @@ class _Page:
     self.message = gr.HTML(elem_id="message")
     with gr.Row():
       self.picture = gr.DownloadButton(
-        "Download the picture", elem_id="picture", visible=False
+        "Save the picture", elem_id="picture", size="md", visible=False
       )
       self.hole = gr.DownloadButton(
-        "Download the mask", elem_id="hole", visible=False
+        "Save the mask", elem_id="hole", size="md", visible=False
       )
 
   def _connect(self) -> None:
@@ -190,7 +203,10 @@ class _Page:
       self.file, self.photograph, self.mask, self.mask_file, self.alpha,
       self.editor, self.tabs, self.tab, self.picture, self.hole, self.message,
     ]  # fmt: skip
-    here = {"api_visibility": "private", "show_progress": "minimal"}
+    here: dict[str, Any] = {
+      "api_visibility": "private",
+      "show_progress": "minimal",
+    }
     self.file.upload(self._open, self.file, opened, **here)
     for number, button in enumerate(self.tries):
       button.click(
@@ -239,9 +255,7 @@ class _Page:
     """Opens an example, with its mask."""
     example = self._examples[number]
     photograph = opening.open_photograph(example.photograph)
-    return self._shown(
-      photograph, opening.open_mask(example.mask, photograph)
-    )
+    return self._shown(photograph, opening.open_mask(example.mask, photograph))
 
   def _shown(
     self, photograph: opening.Photograph, mask: opening.Mask | None = None
@@ -269,17 +283,16 @@ class _Page:
     path: str | None,
     black_is_hole: bool,
     alpha: bool,
-    editor: dict[str, Any] | None,
+    layers: list[str],
   ) -> dict[Any, Any]:
     """Shows the hole of a mask file and of transparent pixels."""
     try:
-      _check_open(photograph)
+      photograph = _opened(photograph)
       mask = None
       if path:
         mask = opening.open_mask(path, photograph, black_is_hole=black_is_hole)
     except errors.UserError as error:
       return {self.mask_file: None, self.message: _wrong(error)}
-    layers = (editor or {}).get("layers") or []
     return {
       self.mask: mask,
       self.editor: _canvas(photograph, mask, alpha, layers),
@@ -291,7 +304,7 @@ class _Page:
     photograph: opening.Photograph | None,
     mask: opening.Mask | None,
     alpha: bool,
-    editor: dict[str, Any] | None,
+    layers: list[str],
     mode: str,
     samples: float,
     seed: float,
@@ -299,9 +312,9 @@ class _Page:
   ) -> dict[Any, Any]:
     """Fills the hole."""
     try:
-      _check_open(photograph)
+      photograph = _opened(photograph)
       hole = opening.Hole(
-        opening.painted((editor or {}).get("layers") or []),
+        opening.read_painted(layers),
         mask.path if mask else None,
         mask.polarity if mask else "white_is_hole",
         alpha and photograph.clear is not None,
@@ -341,11 +354,16 @@ class _Page:
     return (str(filled.before), str(chosen[0])), str(chosen[1])
 
 
+def _layers(payload: Any) -> list[str]:
+  """Returns the files of what is painted in the editor."""
+  return [layer.path for layer in payload.layers if layer] if payload else []
+
+
 def _canvas(
   photograph: opening.Photograph,
   mask: opening.Mask | None,
   alpha: bool,
-  layers: list[np.ndarray],
+  layers: list[str],
 ) -> dict[str, Any]:
   """Returns what the editor shows: the hole so far, and what is painted."""
   shown = opening.with_hole(
@@ -356,9 +374,10 @@ def _canvas(
   return {"background": shown, "layers": layers, "composite": shown}
 
 
-def _check_open(photograph: opening.Photograph | None) -> None:
+def _opened(photograph: opening.Photograph | None) -> opening.Photograph:
   if photograph is None:
     raise errors.UserError("load a photograph first")
+  return photograph
 
 
 def _account(filled: filling.Filled) -> str:

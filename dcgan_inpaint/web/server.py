@@ -1,5 +1,6 @@
 """Serves the page: `dcgan-inpaint serve`."""
 
+from collections.abc import Iterator
 import contextlib
 import functools
 import ipaddress
@@ -11,7 +12,6 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from dcgan_inpaint.runtime import errors
@@ -22,6 +22,7 @@ from dcgan_inpaint.web import guard
 from dcgan_inpaint.web import worker as worker_lib
 
 _KEPT = 3600  # Seconds that what a visitor gave, and its result, are kept.
+_MAX_KEPT = 1 << 32  # Bytes of all visitors' files together.
 # A request has a file and some hundred bytes about it.
 _AROUND = 1 << 16
 # What the page asks for, of all that Gradio offers.
@@ -31,7 +32,6 @@ _PATHS = (
   "/favicon.ico",
   "/gradio_api/app_id",
   "/gradio_api/cancel",
-  "/gradio_api/component_server",
   "/gradio_api/heartbeat/",
   "/gradio_api/info",
   "/gradio_api/queue/",
@@ -76,9 +76,7 @@ def serve(host: str, port: int, model: str, seconds: float) -> None:
       if ipaddress.ip_address(address).is_unspecified:
         name = socket.gethostname()
       query = f"?token={token}" if token else ""
-      print(
-        f"open http://{name}:{port}/{query} (Ctrl-C ends it)", flush=True
-      )
+      print(f"open http://{name}:{port}/{query} (Ctrl-C ends it)", flush=True)
       _run(app, listening, root)
 
 
@@ -165,9 +163,7 @@ async def _fetch_nothing(url: str, **unused: Any) -> Any:
   raise ValueError(f"nothing is fetched from {errors.printable(str(url))}")
 
 
-def _run(
-  app: guard.App, listening: socket.socket, root: pathlib.Path
-) -> None:
+def _run(app: guard.App, listening: socket.socket, root: pathlib.Path) -> None:
   """Serves until a signal comes; raises KeyboardInterrupt."""
   import uvicorn  # pyright: ignore[reportMissingImports] # Of an extra.
 
@@ -217,18 +213,24 @@ def _ending() -> Iterator[None]:
 def _tidy(root: pathlib.Path, ended: threading.Event) -> None:
   """Removes what visitors left an hour ago, until the page ends."""
   while not ended.wait(60):
-    remove_older(root, time.time() - _KEPT)
+    remove_old(root, time.time() - _KEPT, _MAX_KEPT)
 
 
-def remove_older(root: pathlib.Path, moment: float) -> None:
-  """Removes files that were last changed before a moment; examples stay.
+def remove_old(root: pathlib.Path, moment: float, max_bytes: int) -> None:
+  """Removes old files, and the oldest of too many; examples stay.
 
   Args:
     root: the folder that everything of the page is in.
-    moment: in seconds, as `time.time` has it.
+    moment: files that were last changed before go; as `time.time` has it.
+    max_bytes: the most that is left.
   """
+  found = []
   for path in root.rglob("*"):
     with contextlib.suppress(OSError):
-      is_example = path.is_relative_to(root / "examples")
-      if path.is_file() and not is_example and path.stat().st_mtime < moment:
-        path.unlink()
+      if path.is_file() and not path.is_relative_to(root / "examples"):
+        found.append((path.stat().st_mtime, path.stat().st_size, path))
+  total = 0
+  for changed, size, path in sorted(found, reverse=True):
+    total += size
+    if changed < moment or total > max_bytes:
+      path.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from dcgan_inpaint.runtime import errors
 
 # In the process: makes what does the work, which is a function of a request and
 # of what is to be told how far it is.
-Make = Callable[[], Callable[[Any, Callable[[float, str], None]], Any]]
+Make = Callable[[], Callable[[Any, Callable[[float, str], object]], Any]]
 
 
 class Worker:
@@ -38,7 +38,7 @@ class Worker:
     self._ready = False
     self._start()
 
-  def do(self, request: Any, tell: Callable[[float, str], None]) -> Any:
+  def do(self, request: Any, tell: Callable[[float, str], object]) -> Any:
     """Does a piece of work, as soon as earlier ones are done.
 
     Args:
@@ -94,7 +94,7 @@ class Worker:
     self._process.kill()
     self._process.join()
 
-  def _do(self, request: Any, tell: Callable[[float, str], None]) -> Any:
+  def _do(self, request: Any, tell: Callable[[float, str], object]) -> Any:
     self._ours.send(request)
     end = time.monotonic() + self._seconds
     while True:
