@@ -30,7 +30,7 @@ from dcgan_inpaint.web import opening
 
 MODES = ("fidelity", "realism", "paper")
 MAX_SAMPLES = 8
-_MAX_STEM = 100  # Characters of a result's name that are the photograph's.
+_MAX_STEM = 50  # Characters of a result's name that are the photograph's.
 
 # What is done, from 0 to 1, and what comes next.
 Progress = Callable[[float, str], object]
@@ -68,7 +68,6 @@ class Filled:
     after: files of the completions as the browser shows them.
     near: files of what is around the hole in them.
     faces: the number of faces that the hole touches.
-    left: the share of the hole that stays as it was.
   """
 
   results: list[pathlib.Path]
@@ -77,7 +76,6 @@ class Filled:
   after: list[pathlib.Path]
   near: list[pathlib.Path]
   faces: int
-  left: float
 
 
 class Filler:
@@ -95,14 +93,22 @@ class Filler:
     path = command_line.find_config("inpaint")
     self._config = runpy.run_path(path)["get_config"]()
     self._config.checkpoint.path = model
+    # A page that leaves a hole as it was would be of no use.
+    if self._config.rest == "leave":
+      self._config.rest = "biharmonic"
     self._mesh = sharding.local_mesh(sharding.create_mesh())
     self._model = trained_model.load(self._config.checkpoint, self._mesh)
     size = self._model.image_shape[0]
     self._detect = detection.create(self._config.faces, size=size)
 
   def warm_up(self) -> None:
-    """Compiles what one completion in the first mode runs."""
-    search = self._search(MODES[0], 0)
+    """Loads and compiles what one completion in the first mode runs."""
+    blank = np.zeros((128, 128), np.uint8)
+    self._detect(np.repeat(blank[..., None], 3, axis=-1), blank > 0)
+    try:
+      search = self._search(MODES[0], 0)
+    except errors.UserError:
+      return  # A model without an encoder has other modes.
     size = search.batch_size(1)
     shape = (size, *self._model.image_shape)
     search.warm_up(self._model.weights, shape, size=size)
@@ -148,18 +154,16 @@ class Filler:
     folder = request.folder
     folder.mkdir(parents=True)
     box = opening.around(hole)
-    results, after, near, left = [], [], [], hole
+    results, after, near = [], [], []
     for i, sample in enumerate(generated[stem]):
       of_all = f" {i + 1} of {request.samples}" if request.samples > 1 else ""
       tell(0.7 + 0.3 * i / request.samples, f"Filling the hole{of_all}")
-      completed, left = photograph_lib.complete(
+      completed, _ = photograph_lib.complete(
         photograph, sample, self._config.search.blending, self._config.rest
       )
-      there = ~left if self._config.rest == "leave" else np.ones_like(left)
-      opaque = there if request.hole.alpha else None
-      result = picture_lib.filled(
-        picture, completed, hole & there, opaque=opaque
-      )
+      # What was erased is opaque once it is filled.
+      opaque = np.ones_like(hole) if request.hole.alpha else None
+      result = picture_lib.filled(picture, completed, hole, opaque=opaque)
       number = f"_{i + 1}" if request.samples > 1 else ""
       results.append(folder / f"{stem[:_MAX_STEM]}_filled{number}.png")
       image_files.save(results[-1], result)
@@ -172,8 +176,7 @@ class Filler:
     pictures.save_png(mask, np.where(hole, np.uint8(255), np.uint8(0)))
     before = folder / "before.png"
     pictures.save_png(before, opening.to_shown(shown))
-    share = left.sum() / hole.sum() if self._config.rest == "leave" else 0.0
-    return Filled(results, mask, before, after, near, count, float(share))
+    return Filled(results, mask, before, after, near, count)
 
   def _search(self, mode: str, seed: int) -> ensemble.Search:
     """Returns the search in a mode; what is compiled is kept."""

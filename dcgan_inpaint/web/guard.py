@@ -99,10 +99,10 @@ class Guard:
     if self._token:
       if not self._is_token(_cookie(headers.get(b"cookie", b""))):
         return 403, "open the address that dcgan-inpaint serve has printed"
-    elif urllib.parse.urlsplit(f"//{host}").hostname not in self._hosts:
+    elif _split(f"//{host}").hostname not in self._hosts:
       return 403, "this page is served by the name localhost alone"
     origin = headers.get(b"origin", b"").decode("latin-1")
-    if origin and urllib.parse.urlsplit(origin).netloc != host:
+    if origin and _split(origin).netloc != host:
       return 403, "another page may not use this one"
     path = scope["path"]
     if path != "/" and not path.startswith(self._paths):
@@ -123,6 +123,14 @@ class Guard:
       return message if left >= 0 else {"type": "http.disconnect"}
 
     return limited
+
+
+def _split(address: str) -> urllib.parse.SplitResult:
+  """Returns the parts of an address; none of one that is broken."""
+  try:
+    return urllib.parse.urlsplit(address)
+  except ValueError:
+    return urllib.parse.urlsplit("")
 
 
 def _cookie(header: bytes) -> str:

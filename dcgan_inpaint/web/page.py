@@ -382,8 +382,6 @@ def _opened(photograph: opening.Photograph | None) -> opening.Photograph:
 
 def _account(filled: filling.Filled) -> str:
   """Returns a line on what was filled."""
-  if filled.left:
-    return f"Filled, but for {100 * filled.left:.3g} % of the hole"
   faces = f"{filled.faces} face" + "s" * (filled.faces != 1)
   return f"Filled: {faces} at the hole"
 
