@@ -46,7 +46,7 @@ def _write_portrait(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
   """Writes the package's sample, whose scratches are there to be seen."""
   photograph, mask = sample.write(str(folder))
   image = pictures.load_png(photograph).copy()
-  image[np.asarray(Image.open(mask)) > 0] = _PAPER
+  image[pictures.load_png(mask) > 0] = _PAPER
   pictures.save_png(photograph, image)
   return photograph, mask
 

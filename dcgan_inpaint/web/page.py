@@ -173,6 +173,7 @@ class _Page:
       1,
       step=1,
       label="Completions to choose from",
+      elem_id="samples",
       buttons=[],
     )
     self.alpha = gr.Checkbox(

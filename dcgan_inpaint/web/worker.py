@@ -133,7 +133,7 @@ def _serve(make: Make, theirs: connection.Connection) -> None:
   try:
     work = make()
   except Exception as error:  # noqa: BLE001 # Whatever it is, it is reported.
-    theirs.send(("failed", _line(error)))
+    theirs.send(("failed", in_a_line(error)))
     return
   theirs.send(("ready", None))
 
@@ -150,12 +150,16 @@ def _serve(make: Make, theirs: connection.Connection) -> None:
     except BrokenPipeError:
       return
     except Exception as error:  # noqa: BLE001
-      answer = ("refused", _line(error))
+      answer = ("refused", in_a_line(error))
     theirs.send(answer)
 
 
-def _line(error: Exception) -> str:
-  """Returns an error in one line."""
+def in_a_line(error: Exception) -> str:
+  """Returns an error in one line; of a defect, prints the traceback.
+
+  Args:
+    error: of the work.
+  """
   if isinstance(error, errors.UserError):
     return str(error)
   if advice := errors.advice(error):

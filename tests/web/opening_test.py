@@ -1,5 +1,4 @@
 import dataclasses
-import pathlib
 
 import image_files
 import numpy as np
@@ -9,6 +8,8 @@ import pytest
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import untrusted
 from dcgan_inpaint.web import opening
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"
 
 
 def save(folder, name, image, **options):
@@ -70,7 +71,11 @@ def test_transparent_pixels_are_told(tmp_path):
     ("empty.jpg", b"", "empty"),
     ("cut.png", image_files.encode(noise(40, 60))[:300], "cut.png"),
     ("tiny.png", image_files.encode(noise(4, 4)), "4x4"),
-    ("page.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an"),
+    (
+      "page.eps",
+      b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+      "not an",
+    ),
     ("large.pgm", b"P5 9000 8000 255\n", "64 megapixels"),
     ("bomb.pgm", b"P5 60000 60000 255\n", "bomb"),
   ],
@@ -128,7 +133,9 @@ def test_a_mask_is_read_at_the_photographs_size(
     (noise(40, 60), "colours"),
   ],
 )
-def test_a_mask_that_does_not_fit_is_refused(tmp_path, photograph, image, named):
+def test_a_mask_that_does_not_fit_is_refused(
+  tmp_path, photograph, image, named
+):
   path = save(tmp_path, "mask.png", image)
   with pytest.raises(errors.UserError, match=named) as refused:
     opening.open_mask(path, photograph)
@@ -207,7 +214,7 @@ def test_a_layer_is_read_within_limits(tmp_path):
   with pytest.raises(errors.UserError, match="1500x1500"):
     opening.read_painted([large])
   page = tmp_path / "page.eps"
-  page.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+  page.write_bytes(POSTSCRIPT)
   with pytest.raises(errors.UserError, match="not an image"):
     opening.read_painted([page])
 
