@@ -105,7 +105,7 @@ setuptools.setup(
       "PyWavelets>=1.8.0",
       # Its bundled digits are a data set of another kind.
       "scikit-learn>=1.5.0",
-      # Opens the HTML report and the page, where Chromium and its driver are installed.
+      # Opens the report and the page, where Chromium and its driver are.
       "selenium>=4.20.0",
       # Builds the wheel and the sdist, which are tested.
       "setuptools>=77.0.3",

@@ -71,6 +71,10 @@ def build(
     folder: where results go, a folder each.
     examples: to try.
   """
+  # Gradio's own would open the files in any of Pillow's formats. For the class,
+  # since a visitor's editor is an instance that Gradio makes; and no class of
+  # our own, beside which Gradio would write a file of types.
+  gr.ImageEditor.preprocess = _layers  # pyright: ignore
   with gr.Blocks(title=_TITLE, analytics_enabled=False) as page:
     _Page(fill, folder, examples)
   page.queue(max_size=QUEUE, default_concurrency_limit=2, api_open=False)
@@ -137,9 +141,6 @@ class _Page:
           ),
           buttons=[],
         )
-        # Gradio would open the files in any of Pillow's formats. An attribute
-        # of this one: a class of our own would get a file of types beside it.
-        self.editor.preprocess = _layers  # pyright: ignore
       with gr.Tab("Result", id="result", interactive=False) as self.tab:
         self.slider = gr.ImageSlider(
           show_label=False,
@@ -355,8 +356,9 @@ class _Page:
     return (str(filled.before), str(chosen[0])), str(chosen[1])
 
 
-def _layers(payload: Any) -> list[str]:
-  """Returns the files of what is painted in the editor."""
+def _layers(editor: Any, payload: Any) -> list[str]:
+  """Returns the files of what is painted in an editor."""
+  del editor
   return [layer.path for layer in payload.layers if layer] if payload else []
 
 

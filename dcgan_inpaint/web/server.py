@@ -101,19 +101,26 @@ def _filler(model: str) -> Any:
 
 def _listen(host: str, port: int) -> socket.socket:
   """Returns the socket that the page is served at."""
+  refusal = f"--host={host} --port={port}"
+  advice = "name another, or --port=0 for any that is free"
+  if not 0 <= port < 1 << 16:
+    raise errors.UserError(f"{refusal}: ports are 0 to 65535; {advice}")
   try:
     family, kind, protocol, _, address = socket.getaddrinfo(
       host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
-    listening = socket.socket(family, kind, protocol)
+  except (OSError, UnicodeError) as error:
+    raise errors.UserError(f"{refusal}: {error}; {advice}") from error
+  listening = socket.socket(family, kind, protocol)
+  try:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind(address)
-  except (OSError, OverflowError) as error:
-    reason = getattr(error, "strerror", None) or str(error)
-    raise errors.UserError(
-      f"--host={host} --port={port}: {reason}; name another, or --port=0 for "
-      "any that is free"
-    ) from error
+    # A browser may come before the server is there.
+    listening.listen()
+  except OSError as error:
+    listening.close()
+    reason = f"{error.strerror}; {advice}"
+    raise errors.UserError(f"{refusal}: {reason}") from error
   return listening
 
 

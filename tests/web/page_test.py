@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 pytest.importorskip("gradio")
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SECONDS = 120  # The machine may be busy.
+SECONDS = 60  # The machine may be busy.
 
 
 @contextlib.contextmanager
@@ -122,7 +122,7 @@ class Visit:
     place = "arguments[0].scrollIntoView({block: 'center'})"
     self.browser.execute_script(place, canvas)
     actions = action_chains.ActionChains(self.browser)
-    actions.move_to_element(canvas).click_and_hold()
+    actions.move_to_element_with_offset(canvas, -15, -5).click_and_hold()
     actions.move_by_offset(30, 10).release().perform()
     time.sleep(1)  # What is painted is sent by itself.
 

@@ -36,7 +36,7 @@ def test_an_address_that_cannot_be_used_is_named():
     port = taken.getsockname()[1]
     with pytest.raises(errors.UserError, match=f"--port={port}.* --port=0"):
       server._listen("127.0.0.1", port)
-  for host, port in (("no such host.invalid", 0), ("127.0.0.1", 70_000)):
+  for host, port in (("nowhere.invalid", 0), ("127.0.0.1", 70_000)):
     with pytest.raises(errors.UserError, match=f"--host={host}"):
       server._listen(host, port)
   with server._listen("localhost", 0) as listening:
