@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import pathlib
 import runpy
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ class Request:
     photograph: its file.
     hole: the hole, by its parts.
     folder: where the results go.
-    mode: one of `MODES`.
+    mode: one of `MODES`, such as the `default_mode`.
     seed: what the search's starts are drawn from.
     samples: different completions, 1 to `MAX_SAMPLES`.
   """
@@ -52,7 +53,7 @@ class Request:
   photograph: pathlib.Path
   hole: opening.Hole
   folder: pathlib.Path
-  mode: str = MODES[0]
+  mode: str = "fidelity"
   seed: int = 0
   samples: int = 1
 
@@ -78,6 +79,11 @@ class Filled:
   faces: int
 
 
+def default_mode() -> str:
+  """Returns the mode of `MODES` that the job `inpaint` has by default."""
+  return _config().search.mode
+
+
 class Filler:
   """A model, ready to fill holes."""
 
@@ -90,8 +96,7 @@ class Filler:
     Raises:
       errors.UserError: there is no such model, or it cannot be read.
     """
-    path = command_line.find_config("inpaint")
-    self._config = runpy.run_path(path)["get_config"]()
+    self._config = _config()
     self._config.checkpoint.path = model
     # A page that leaves a hole as it was would be of no use.
     if self._config.rest == "leave":
@@ -102,11 +107,11 @@ class Filler:
     self._detect = detection.create(self._config.faces, size=size)
 
   def warm_up(self) -> None:
-    """Loads and compiles what one completion in the first mode runs."""
+    """Loads and compiles what one completion in the default mode runs."""
     blank = np.zeros((128, 128), np.uint8)
     self._detect(np.repeat(blank[..., None], 3, axis=-1), blank > 0)
     try:
-      search = self._search(MODES[0], 0)
+      search = self._search(default_mode(), 0)
     except errors.UserError:
       return  # A model without an encoder has other modes.
     size = search.batch_size(1)
@@ -189,6 +194,11 @@ class Filler:
       dataclasses.replace(settings, blending="paste"),
       self._mesh,
     )
+
+
+def _config() -> Any:
+  """Returns the config of the job `inpaint`."""
+  return runpy.run_path(command_line.find_config("inpaint"))["get_config"]()
 
 
 def _check(request: Request) -> None:

@@ -52,7 +52,7 @@ CSS = """
 #completions .grid-container {
   grid-template-columns: repeat(4, minmax(0, 1fr)) !important;
 }
-#completions .grid-wrap {height: auto; max-height: none; min-height: 0}
+#completions .grid-wrap {height: auto; max-height: none; overflow: hidden}
 #examples button {height: 36px}
 footer {display: none !important}
 """
@@ -165,7 +165,7 @@ class _Page:
     """How the hole is filled, and what is said about it."""
     self.mode = gr.Radio(
       [(title, mode) for mode, title in _MODES.items()],
-      value=filling.MODES[0],
+      value=filling.default_mode(),
       label="Mode, in faces",
     )
     self.samples = gr.Slider(

@@ -59,6 +59,7 @@ def serve(host: str, port: int, model: str, seconds: float) -> None:
     errors.UserError: the address cannot be used, or the model cannot be loaded.
   """
   with (
+    _ending(),
     contextlib.closing(_listen(host, port)) as listening,
     tempfile.TemporaryDirectory(
       prefix="dcgan_inpaint_", ignore_cleanup_errors=True
@@ -171,7 +172,7 @@ async def _fetch_nothing(url: str, **unused: Any) -> Any:
 
 
 def _run(app: guard.App, listening: socket.socket, root: pathlib.Path) -> None:
-  """Serves until a signal comes; raises KeyboardInterrupt."""
+  """Serves until a signal comes."""
   import uvicorn  # pyright: ignore[reportMissingImports] # Of an extra.
 
   server = uvicorn.Server(
@@ -190,8 +191,7 @@ def _run(app: guard.App, listening: socket.socket, root: pathlib.Path) -> None:
   tidying = threading.Thread(target=_tidy, args=(root, ended), daemon=True)
   tidying.start()
   try:
-    with _ending():
-      server.run(sockets=[listening])
+    server.run(sockets=[listening])
   finally:
     ended.set()
 
@@ -203,13 +203,18 @@ def _ending() -> Iterator[None]:
   def interrupt(number: int, frame: Any) -> None:
     raise KeyboardInterrupt(signal.Signals(number).name)
 
-  kinds = [signal.SIGINT, signal.SIGTERM]
-  previous = {kind: signal.signal(kind, interrupt) for kind in kinds}
-  if hasattr(signal, "SIGHUP"):
-    # uvicorn knows only the others.
-    previous[signal.SIGHUP] = signal.signal(
-      signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM)
-    )
+  handlers: dict[str, Any] = {
+    "SIGINT": interrupt,
+    "SIGTERM": interrupt,
+    # uvicorn takes only the others.
+    "SIGHUP": lambda *_: signal.raise_signal(signal.SIGTERM),
+  }
+  previous = {}
+  for name, handler in handlers.items():
+    kind = getattr(signal, name, None)
+    # What is ignored from the outset stays so, as SIGHUP under nohup.
+    if kind and signal.getsignal(kind) is not signal.SIG_IGN:
+      previous[kind] = signal.signal(kind, handler)
   try:
     yield
   finally:

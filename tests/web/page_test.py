@@ -57,8 +57,19 @@ def serving(folder, *options):
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-  with serving(tmp_path_factory.mktemp("server")) as (address, _):
+  folder = tmp_path_factory.mktemp("server")
+  with serving(folder) as (address, process):
     yield address
+    check_end(process, signal.SIGTERM, folder)
+
+
+def check_end(process, number, folder):
+  """Checks that a signal ends the page in a line, and nothing is left."""
+  process.send_signal(number)
+  rest = process.stdout.read()
+  assert process.wait(SECONDS) == 128 + number
+  assert rest == f"stopped by {number.name}\n"
+  assert [x.name for x in folder.iterdir() if "dcgan" in x.name] == []
 
 
 @pytest.fixture(scope="module")
@@ -336,6 +347,26 @@ def test_two_visitors_at_once_get_their_own(
       check_known(image, after, mask)
 
 
+def test_gradio_opens_no_file_of_a_visitor(tmp_path):
+  import gradio
+  from gradio import data_classes
+  from gradio.components import image_editor
+
+  from dcgan_inpaint.web import page
+
+  page.build(lambda request, tell: None, tmp_path, [])
+  path = tmp_path / "page.eps"
+  path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+  layer = data_classes.FileData(path=str(path))
+  editor = gradio.ImageEditor(render=False)
+  for given, paths in (
+    (image_editor.EditorData(background=layer, layers=[layer]), [str(path)]),
+    (image_editor.EditorData(id="of blobs"), []),
+    (None, []),
+  ):
+    assert editor.preprocess(given) == paths
+
+
 def test_a_public_page_wants_a_token_and_ctrl_c_ends_it_in_a_line(tmp_path):
   with serving(tmp_path, "--host=0.0.0.0") as (address, process):
     bare, _, token = address.partition("?token=")
@@ -351,9 +382,4 @@ def test_a_public_page_wants_a_token_and_ctrl_c_ends_it_in_a_line(tmp_path):
     with opener.open(f"{local}?token={token}") as answer:
       assert answer.status == 200 and b"gradio" in answer.read()
       assert "token" not in answer.url
-    process.send_signal(signal.SIGINT)
-    rest = process.stdout.read()
-    assert process.wait(20) == 130
-    assert rest == "stopped by SIGINT\n"
-  # Nothing of the visitors is left.
-  assert [x.name for x in tmp_path.iterdir() if "dcgan" in x.name] == []
+    check_end(process, signal.SIGINT, tmp_path)
