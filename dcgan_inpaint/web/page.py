@@ -52,7 +52,7 @@ CSS = """
 #completions .grid-container {
   grid-template-columns: repeat(4, minmax(0, 1fr)) !important;
 }
-#completions .grid-wrap {height: auto; max-height: none; overflow: hidden}
+#completions .grid-wrap {max-height: none; min-height: 0; overflow: hidden}
 #examples button {height: 36px}
 footer {display: none !important}
 """
