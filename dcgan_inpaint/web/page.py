@@ -141,7 +141,7 @@ class _Page:
           ),
           buttons=[],
         )
-      with gr.Tab("Result", id="result", interactive=False) as self.tab:
+      with gr.Tab("Result", id="result"):
         self.slider = gr.ImageSlider(
           show_label=False,
           elem_id="slider",
@@ -203,7 +203,7 @@ class _Page:
   def _connect(self) -> None:
     opened = [
       self.file, self.photograph, self.mask, self.mask_file, self.alpha,
-      self.editor, self.tabs, self.tab, self.picture, self.hole, self.message,
+      self.editor, self.tabs, self.picture, self.hole, self.message,
     ]  # fmt: skip
     here: dict[str, Any] = {
       "api_visibility": "private",
@@ -232,7 +232,7 @@ class _Page:
         self.samples, self.seed,
       ],
       [
-        self.filled, self.tabs, self.tab, self.slider, self.gallery,
+        self.filled, self.tabs, self.slider, self.gallery,
         self.picture, self.hole, self.message,
       ],
       concurrency_limit=1,
@@ -273,7 +273,6 @@ class _Page:
       self.alpha: gr.update(value=has_clear, visible=has_clear),
       self.editor: _canvas(photograph, mask, has_clear, []),
       self.tabs: gr.update(visible=True, selected="paint"),
-      self.tab: gr.update(interactive=False),
       self.picture: gr.update(visible=False),
       self.hole: gr.update(visible=False),
       self.message: _line(f"{photograph.name}, {size}"),
@@ -336,7 +335,6 @@ class _Page:
     return {
       self.filled: filled,
       self.tabs: gr.update(selected="result"),
-      self.tab: gr.update(interactive=True),
       self.slider: (str(filled.before), str(filled.after[0])),
       self.gallery: gr.update(
         value=[str(path) for path in filled.near],
