@@ -68,7 +68,7 @@ class Filled:
     before: file of the photograph as the browser shows it.
     after: files of the completions as the browser shows them.
     near: files of what is around the hole in them.
-    faces: the number of faces that the hole touches.
+    faces: the number of faces that the model has filled a part of.
   """
 
   results: list[pathlib.Path]

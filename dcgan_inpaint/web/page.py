@@ -383,8 +383,10 @@ def _opened(photograph: opening.Photograph | None) -> opening.Photograph:
 
 def _account(filled: filling.Filled) -> str:
   """Returns a line on what was filled."""
-  faces = f"{filled.faces} face" + "s" * (filled.faces != 1)
-  return f"Filled: {faces} at the hole"
+  if not filled.faces:
+    return "Filled from its surroundings"
+  faces = "a face" if filled.faces == 1 else f"{filled.faces} faces"
+  return f"Filled, {faces} by the model"
 
 
 def _line(text: str) -> str:
