@@ -98,9 +98,6 @@ class Filler:
     """
     self._config = _config()
     self._config.checkpoint.path = model
-    # A page that leaves a hole as it was would be of no use.
-    if self._config.rest == "leave":
-      self._config.rest = "biharmonic"
     self._mesh = sharding.local_mesh(sharding.create_mesh())
     self._model = trained_model.load(self._config.checkpoint, self._mesh)
     size = self._model.image_shape[0]
