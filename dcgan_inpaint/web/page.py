@@ -30,8 +30,9 @@ as it is, to the bit, at the photograph's own size. What fills a hole is
 invented: it says nothing about how somebody looks.
 """
 # An image in the clipboard is given to the control that takes files.
-PASTE = """
-() => document.addEventListener("paste", (event) => {
+HEAD = """
+<script>
+document.addEventListener("paste", (event) => {
   const files = [...(event.clipboardData?.files ?? [])];
   const input = document.querySelector("#photograph input[type=file]");
   if (!files.length || !input) return;
@@ -40,7 +41,8 @@ PASTE = """
   given.items.add(files[0]);
   input.files = given.files;
   input.dispatchEvent(new Event("change", {bubbles: true}));
-})
+});
+</script>
 """
 _SHOW = (
   "() => document.querySelector('#work')?.scrollIntoView({block: 'nearest'})"

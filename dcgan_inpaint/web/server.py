@@ -156,7 +156,7 @@ def _app(fill: Any, root: pathlib.Path, token: str) -> guard.App:
     enable_monitoring=False,
     theme=page.theme(),
     css=page.CSS,
-    js=page.PASTE,
+    head=page.HEAD,
   )
   return guard.Guard(
     app,
