@@ -116,13 +116,13 @@ def _serve(words: list[str]) -> None:
     "--host", default="127.0.0.1", help="the name or address to listen at"
   )
   parser.add_argument(
-    "--port", type=int, default=7860, help="0 takes any that is free"
+    "--port", type=int, default=7860, help="7860; 0 takes any that is free"
   )
   parser.add_argument(
     "--model", default="pretrained", help="a folder, in place of the package's"
   )
   parser.add_argument(
-    "--seconds", type=float, default=300, help="the most that a hole may take"
+    "--seconds", type=float, default=300, help="the most that filling a hole may take, 300"
   )
   given = parser.parse_args(words)
   if importlib.util.find_spec("gradio") is None:
