@@ -122,7 +122,10 @@ def _serve(words: list[str]) -> None:
     "--model", default="pretrained", help="a folder, in place of the package's"
   )
   parser.add_argument(
-    "--seconds", type=float, default=300, help="the most that filling a hole may take, 300"
+    "--seconds",
+    type=float,
+    default=300,
+    help="the most that filling a hole may take, 300",
   )
   given = parser.parse_args(words)
   if importlib.util.find_spec("gradio") is None:

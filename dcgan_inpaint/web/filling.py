@@ -101,7 +101,9 @@ class Filler:
     self._mesh = sharding.local_mesh(sharding.create_mesh())
     self._model = trained_model.load(self._config.checkpoint, self._mesh)
     size = self._model.image_shape[0]
-    self._detect = detection.create(self._config.faces, size=size)
+    self._detect = detection.create(
+      self._config.faces, size=size, mean_image=self._model.mean_image
+    )
 
   def warm_up(self) -> None:
     """Loads and compiles what one completion in the default mode runs."""
