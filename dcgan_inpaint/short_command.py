@@ -125,7 +125,7 @@ def _serve(words: list[str]) -> None:
     "--seconds",
     type=float,
     default=300,
-    help="the most that filling a hole may take, 300",
+    help="the most that a hole may take, 300",
   )
   given = parser.parse_args(words)
   if importlib.util.find_spec("gradio") is None:
