@@ -84,10 +84,15 @@ setuptools.setup(
     "heif": ["pillow-heif>=0.18.0"],
     # The methods `telea` and `navier_stokes`.
     "opencv": ["opencv-python-headless>=4.10.0.84"],
+    # The page in the browser, `dcgan-inpaint serve`. Before 6.20 its pages
+    # fetched fonts and scripts from elsewhere.
+    "web": ["gradio>=6.20.0,<7"],
     "test": [
       # The fuzzer, for x86 only; its tests are left out elsewhere.
       "atheris>=3.0.0; platform_machine == 'x86_64' and os_name == 'posix'",
       "chex>=0.1.92",
+      # Holds Pillow below 13.
+      "gradio>=6.20.0,<7",
       "grain>=0.2.18",
       "hypothesis>=6.131.0",
       "kubernetes-validate>=1.37.0",
@@ -100,7 +105,7 @@ setuptools.setup(
       "PyWavelets>=1.8.0",
       # Its bundled digits are a data set of another kind.
       "scikit-learn>=1.5.0",
-      # Opens the HTML report, where Chromium and its driver are installed.
+      # Opens the report and the page, where Chromium and its driver are.
       "selenium>=4.20.0",
       # Builds the wheel and the sdist, which are tested.
       "setuptools>=77.0.3",

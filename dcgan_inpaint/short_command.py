@@ -7,6 +7,8 @@ is `dcgan_inpaint.main`, for every job and field.
 
 import argparse
 from collections.abc import Sequence
+import importlib.util
+import signal
 import sys
 import tempfile
 from typing import NoReturn
@@ -18,6 +20,7 @@ Fills the holes in photographs, with the model of the package.
   dcgan-inpaint photo.jpg mask.png out.png     one photograph
   dcgan-inpaint photos/ masks/ out/            a mask of the same name for each
   dcgan-inpaint sample [FOLDER]                photo.png and mask.png, to try it
+  dcgan-inpaint serve                          a page in the browser
   dcgan-inpaint run --config=quickstart        any job; run --help lists them
 
 White is the hole. MASKS is a file, a folder, or alpha: the transparent pixels.
@@ -38,11 +41,16 @@ def main(argv: Sequence[str] | None = None) -> None:
       _run(words[1:])
     elif words[:1] == ["sample"]:
       _sample(words[1:])
+    elif words[:1] == ["serve"]:
+      _serve(words[1:])
     else:
       _fill(words)
-  except KeyboardInterrupt:  # While the libraries are loaded.
-    print("stopped by SIGINT", flush=True)
-    sys.exit(130)
+  except (
+    KeyboardInterrupt
+  ) as stopped:  # While libraries are loaded, or serving.
+    name = str(stopped) or "SIGINT"
+    print(f"stopped by {name}", flush=True)
+    sys.exit(128 + signal.Signals[name])
 
 
 def _run(words: list[str]) -> None:
@@ -82,6 +90,51 @@ def _sample(words: list[str]) -> None:
   with main_lib.in_a_line():
     photo, mask = sample.write(given.folder)
     print(f"{photo} and {mask}; try: dcgan-inpaint {photo} {mask} out.png")
+
+
+_SERVE = """\
+A page in the browser: load a photograph, paint the hole, fill it.
+
+  dcgan-inpaint serve                   http://127.0.0.1:7860, for this machine
+  dcgan-inpaint serve --host=0.0.0.0    for all, with a token in the address
+
+Nothing is fetched from or sent to anywhere else. Files that are loaded, and
+results, are removed after an hour and at the end. Ctrl-C ends it.
+"""
+
+
+def _serve(words: list[str]) -> None:
+  """Serves the page."""
+  parser = _Parser(
+    prog="dcgan-inpaint serve",
+    usage="dcgan-inpaint serve [options]",
+    description=_SERVE,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  parser.add_argument(
+    "--host", default="127.0.0.1", help="the name or address to listen at"
+  )
+  parser.add_argument(
+    "--port", type=int, default=7860, help="7860; 0 takes any that is free"
+  )
+  parser.add_argument(
+    "--model", default="pretrained", help="a folder, in place of the package's"
+  )
+  parser.add_argument(
+    "--seconds",
+    type=float,
+    default=300,
+    help="the most that a hole may take, 300",
+  )
+  given = parser.parse_args(words)
+  if importlib.util.find_spec("gradio") is None:
+    parser.error("the page is an extra: pip install 'dcgan-inpaint[web]'")
+  from dcgan_inpaint import main as main_lib
+  from dcgan_inpaint.web import server
+
+  with main_lib.in_a_line():
+    server.serve(given.host, given.port, given.model, given.seconds)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -26,7 +26,9 @@ def run(words, **options):
   )
 
 
-@pytest.mark.parametrize("words", [["--help"], ["sample", "--help"]])
+@pytest.mark.parametrize(
+  "words", [["--help"], ["sample", "--help"], ["serve", "--help"]]
+)
 def test_the_help_fits_a_screen(capsys, words):
   with pytest.raises(SystemExit) as ended:
     short_command.main(words)

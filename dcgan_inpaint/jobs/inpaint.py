@@ -139,7 +139,7 @@ def run(
           bar.update(1)
       start = bar.seconds
       generated, losses = face_search.search_all(
-        search, model, ready, _number, config.samples, size
+        search, model, ready, image_number, config.samples, size
       )
       search_seconds = (bar.seconds - start) / max(1, len(ready))
       for stem, photograph in ready.items():
@@ -150,7 +150,7 @@ def run(
         with memory.hold(photograph.hole.size):
           left = writer.save(images.results[stem], photograph, generated[stem])
         if stem == config.gif and photograph.faces:
-          path = _path(search, model, photograph, _number(stem))
+          path = _path(search, model, photograph, image_number(stem))
           writer.save_film(photograph, path)
         row = {
           "name": images.sources[stem].name,
@@ -299,7 +299,7 @@ def _check_not_beside(output: pathlib.Path, given: list[folder.File]) -> None:
       )
 
 
-def _number(stem: str, face: int = 0) -> int:
+def image_number(stem: str, face: int = 0) -> int:
   """Returns the number from which an image's draws are made: 32 bits."""
   text = f"{stem}\0{face}" if face else stem
   # File names may hold bytes that are not valid text.

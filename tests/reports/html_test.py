@@ -1,8 +1,8 @@
 """The report in a browser: headless Chromium, controlled by Selenium."""
 
 import json
-import shutil
 
+import chromium
 import numpy as np
 import pytest
 
@@ -109,32 +109,8 @@ def test_the_file_needs_no_other(path):
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
   """A headless Chromium that keeps its log and its requests."""
-  webdriver = pytest.importorskip("selenium.webdriver")
-  binary = shutil.which("chromium") or shutil.which("google-chrome")
-  driver = shutil.which("chromedriver")
-  if not binary or not driver:
-    pytest.skip("needs Chromium and chromedriver (Debian: chromium-driver)")
-  options = webdriver.ChromeOptions()
-  options.binary_location = binary
-  for argument in (
-    "headless=new",
-    "no-sandbox",
-    "disable-gpu",
-    "disable-dev-shm-usage",
-    "disable-quic",
-    "no-first-run",
-    "disable-background-networking",
-    "disable-component-update",
-    "disable-sync",
-    f"user-data-dir={tmp_path_factory.mktemp('chromium')}",
-  ):
-    options.add_argument(f"--{argument}")
-  logs = {"browser": "ALL", "performance": "ALL"}
-  options.set_capability("goog:loggingPrefs", logs)
-  browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
-  browser.get("about:blank")  # Chromium's new tab page makes requests.
-  yield browser
-  browser.quit()
+  with chromium.start(tmp_path_factory.mktemp("chromium")) as browser:
+    yield browser
 
 
 @pytest.fixture(
@@ -142,29 +118,15 @@ def browser(tmp_path_factory):
 )
 def page(request, browser, path):
   """The report, freshly opened on a wide and on a narrow screen."""
-  phone = request.param == "phone"
-  metrics = {"width": 375 if phone else 1280, "height": 800, "mobile": phone}
-  browser.execute_cdp_cmd(
-    "Emulation.setDeviceMetricsOverride", {**metrics, "deviceScaleFactor": 1}
-  )
+  chromium.resize(browser, phone=request.param == "phone")
   browser.get_log("performance")
   browser.get(path.as_uri())
   yield browser
   assert browser.get_log("browser") == []
-  messages = [
-    json.loads(entry["message"])["message"]
-    for entry in browser.get_log("performance")
-  ]
-  requests = [
-    message["params"]["request"]["url"]
-    for message in messages
-    if message["method"] == "Network.requestWillBeSent"
-  ]
+  requests = chromium.requests(browser)
   assert path.as_uri() in requests
   assert all(url.startswith(("file:", "data:")) for url in requests), requests
-  # No part of the page is wider than the screen.
-  width = "return document.documentElement.scrollWidth <= innerWidth"
-  assert browser.execute_script(width)
+  assert chromium.fits(browser)
 
 
 def find(page, selector):
