@@ -27,8 +27,10 @@ which none is (docs/ablations.md).
 
 `spline` extends the error on the rim not as a membrane but as a thin plate
 under tension (`search.spline`), which also goes on with its slope: smoother
-than `poisson` beside the rim, and the same far from it. It is solved outside of
-JAX, image by image, and is the default for photographs.
+than `poisson` beside the rim, and the same far from it. Where an edge of G(z)
+lies beside that of y such a plate runs away, so it stays within 8 of 255 levels
+of the membrane. It is solved outside of JAX, image by image, and is the default
+for photographs.
 
 Blended values may leave [-1, 1]; they are clipped, in the hole only and after
 solving. Known pixels are returned to the bit, in every mode.
@@ -52,6 +54,10 @@ SCREEN = 0.1
 # The tension of `spline`, for pixels of a 64x64 face: over about one of them
 # the plate becomes a membrane. From 1 to 3 the error is the same.
 TENSION = 2.0
+
+# How far a plate may leave the membrane, in the units of images in [-1, 1]: 8
+# levels. Twice as much wins 0.05 dB in strokes, and leaves spots on a cheek.
+_LEAVE = 8 / 127.5
 
 # The relative residual, in the 2-norm, at which the solver stops.
 TOLERANCE = 1e-6
@@ -169,12 +175,13 @@ def blend_one(
   """
   if mode == "paste":
     return np.where(hole[..., None], generated, image)
-  energy = {
-    "poisson": spline.Energy(membrane=1),
-    "screened": spline.Energy(SCREEN / scale**2, membrane=1),
-    "spline": spline.Energy(membrane=TENSION / scale**2, plate=1),
-  }[mode]
-  error = spline.extend(image - generated, hole, energy)
+  screen = SCREEN / scale**2 if mode == "screened" else 0.0
+  known_error = image - generated
+  error = spline.extend(known_error, hole, spline.Energy(screen, membrane=1))
+  if mode == "spline":
+    tense = spline.Energy(membrane=TENSION / scale**2, plate=1)
+    plate = spline.extend(known_error, hole, tense)
+    error += np.clip(plate - error, -_LEAVE, _LEAVE)
   blended = np.clip(generated + error, -1, 1)
   return np.where(hole[..., None], blended, image)
 
