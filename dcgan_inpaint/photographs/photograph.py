@@ -43,8 +43,9 @@ _THIN = 2.5
 # What a piece of a hole must touch to be the model's, in units of the crop (see
 # `alignment`): the face, not what lies beside it. Left, upper, right, lower.
 _FACE = (10, 4, 54, 64)
-# Pixels around a hole that a method by name gets.
-_SURROUNDINGS = 64
+# Pixels around a hole: that a method by name and the smooth fill get, and
+# beyond which nothing is looked at to complete it.
+_SURROUNDINGS, _FAR = 64, 256
 
 
 class Photograph(NamedTuple):
@@ -107,8 +108,10 @@ def prepare(
   """
   filled, found = image, []
   if hole.any():
-    smooth = alignment.fill(image.astype(np.float32), hole)
-    filled = np.round(smooth).astype(np.uint8)
+    window = spline.around(hole, _SURROUNDINGS)
+    smooth = alignment.fill(image[window].astype(np.float32), hole[window])
+    filled = image.copy()
+    filled[window] = np.round(smooth).astype(np.uint8)
     found = detect(filled, hole)
   touched = [face for face in found if detection.touches(face, hole)]
   if hole.any() and not touched and rest == "leave":
@@ -143,6 +146,36 @@ def complete(
     image: uint8 [H, W, 3].
     left: bool [H, W], what no face covers.
   """
+  completed = photograph.pixels.copy()
+  left = photograph.hole.copy()
+  if left.any():
+    # What is far from the hole changes nothing.
+    window = spline.around(left, _FAR)
+    completed[window], left[window] = _complete(
+      _part(photograph, window), generated, mode, rest
+    )
+  return completed, left
+
+
+def _part(photograph: Photograph, window: tuple[slice, slice]) -> Photograph:
+  """Returns the part of a photograph, and its faces, that a window holds."""
+  rows, columns = window
+  shift = np.array([[1, 0, -columns.start], [0, 1, -rows.start], [0, 0, 1.0]])
+  return photograph._replace(
+    pixels=photograph.pixels[window],
+    hole=photograph.hole[window],
+    wide=photograph.wide[window],
+    thin=photograph.thin[window],
+    faces=[
+      face._replace(matrix=shift @ face.matrix) for face in photograph.faces
+    ],
+  )
+
+
+def _complete(
+  photograph: Photograph, generated: np.ndarray, mode: str, rest: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """As `complete`, at the size of the photograph."""
   image = pixels.to_float(photograph.pixels)
   left = photograph.hole.copy()
   height, width = left.shape

@@ -60,7 +60,7 @@ def test_one_fill_serves_the_detector_and_the_crops(monkeypatch):
 
   def count(image, hole):
     # It calls itself for smaller images.
-    if hole.shape == IMAGE.shape[:2]:
+    if len(hole) > 75:
       filled.append(1)
     return fill(image, hole)
 
