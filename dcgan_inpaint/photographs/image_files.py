@@ -38,7 +38,8 @@ _FORMATS = {
 # How, and with which modes of Pillow; the first of the same colours is taken
 # for any other.
 _OPTIONS: dict[str, dict[str, Any]] = {
-  "PNG": {},
+  # Two to three times as fast as Pillow's 6, and of about the same size.
+  "PNG": {"compress_level": 4},
   "TIFF": {"compression": "tiff_deflate"},
   "WEBP": {"lossless": True, "exact": True},
   "BMP": {},
