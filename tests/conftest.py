@@ -61,6 +61,7 @@ def pytest_configure(config):
   """
   if hasattr(config, "cache"):
     cache.FOLDER = str(config.cache.mkdir("arrays"))
+    cache.FOLDERS = str(config.cache.mkdir("folders"))
   # xdist would begin with the files of most tests instead of `LONGEST`.
   config.option.loadscopereorder = False
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

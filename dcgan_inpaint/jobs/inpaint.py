@@ -211,7 +211,7 @@ def _alone(
   """
   if named or output.resolve() == workdir.resolve():
     return contextlib.nullcontext()
-  return lock.hold(output, "config.output")
+  return lock.hold(output, "config.output", inside=False)
 
 
 def _find_images(

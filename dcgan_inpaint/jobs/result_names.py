@@ -2,19 +2,19 @@
 
 Names of files do not say it: with two samples an image a.jpg has the results
 a_1.png and a_2.png, and the first of them may be there already, as the only
-result of an image a_1.jpg. So a hidden file in the folder of the results holds
-a line of JSON for each image: its name and those of its results. A line is
-written before its results. Results without one, of an earlier version, belong
-to the image whose name they have.
+result of an image a_1.jpg. So a file in the cache (`cache.beside`) holds a line
+of JSON for each image of a folder of results: its name and those of its
+results. A line is written before its results. Results without one, made
+elsewhere or by an earlier version, belong to the image whose name they have.
 """
 
 from collections.abc import Sequence
 import json
+import os
 import pathlib
 
 from dcgan_inpaint.data import folder
-
-NAME = ".results.jsonl"
+from dcgan_inpaint.runtime import cache
 
 
 class Record:
@@ -26,7 +26,7 @@ class Record:
     Args:
       root: the folder.
     """
-    self._path = root / NAME
+    self._path = cache.beside(root, ".jsonl")
     self._owners: dict[str, str] = {}
     if self._path.is_file():
       for line in self._path.read_text(encoding="utf-8").splitlines():
@@ -39,6 +39,12 @@ class Record:
         except (ValueError, KeyError, TypeError):
           continue
         self._owners.update(owners)
+    # The folder may have been emptied since.
+    self._owners = {
+      name: owner
+      for name, owner in self._owners.items()
+      if os.path.lexists(root / name)
+    }
 
   def names(self, file: folder.File, stem: str, samples: int) -> list[str]:
     """Returns the names of an image's results, none of which is another's.

@@ -8,6 +8,7 @@ import io
 import os
 import pathlib
 import re
+import tempfile
 from types import ModuleType
 from typing import Any
 import warnings
@@ -25,6 +26,29 @@ _DAMAGED_PROGRAM = re.compile(
 FOLDER = "~/.cache/dcgan_inpaint/arrays"
 # Of compiled programs, where nobody names another.
 PROGRAMS = "~/.cache/dcgan_inpaint/xla"
+# Of what is known of folders that hold results and nothing else.
+FOLDERS = "~/.cache/dcgan_inpaint/folders"
+
+
+def beside(folder: str | os.PathLike[str], suffix: str) -> pathlib.Path:
+  """Returns a file that belongs to a folder and does not lie in it.
+
+  Args:
+    folder: which may not exist.
+    suffix: of the file.
+
+  Returns:
+    Its path, in the cache, or in a folder of the user's own for temporary files
+    where there can be no cache.
+  """
+  path = os.fsencode(pathlib.Path(folder).expanduser().resolve())
+  root = pathlib.Path(FOLDERS).expanduser()
+  try:
+    root.mkdir(parents=True, exist_ok=True)
+  except OSError:
+    root = pathlib.Path(tempfile.gettempdir(), f"dcgan_inpaint_{os.getuid()}")
+    root.mkdir(mode=0o700, exist_ok=True)
+  return root / f"{hashlib.sha256(path).hexdigest()[:32]}{suffix}"
 
 
 def heal_programs(folder: str | os.PathLike[str]) -> None:

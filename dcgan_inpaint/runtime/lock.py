@@ -1,10 +1,11 @@
 """One run at a time in a workdir, or in a folder of results.
 
-The lock is the operating system's, by `fcntl.lockf` on the file `.lock`: it
-ends with the process that holds it, however that ends, and children do not
-inherit it. The file stays, and means nothing once the lock is gone. Network
-file systems share such locks between hosts (NFS does); on one without locks a
-warning is logged, and the run continues.
+The lock is the operating system's, by `fcntl.lockf` on the file `.lock`, or on
+one in the cache for a folder that gets results and nothing else. It ends with
+the process that holds it, however that ends, and children do not inherit it.
+The file stays, and means nothing once the lock is gone. Network file systems
+share such locks between hosts (NFS does); on one without locks a warning is
+logged, and the run continues.
 """
 
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from typing import TextIO
 from absl import logging
 import jax
 
+from dcgan_inpaint.runtime import cache
 from dcgan_inpaint.runtime import errors
 
 _HELD = (errno.EACCES, errno.EAGAIN)
@@ -28,7 +30,10 @@ _HELD = (errno.EACCES, errno.EAGAIN)
 
 @contextlib.contextmanager
 def hold(
-  workdir: str | os.PathLike[str], field: str = "--workdir"
+  workdir: str | os.PathLike[str],
+  field: str = "--workdir",
+  *,
+  inside: bool = True,
 ) -> Iterator[None]:
   """Holds a folder for a block; of a run's processes, the first one does.
 
@@ -38,6 +43,7 @@ def hold(
   Args:
     workdir: a folder that exists.
     field: the flag or config field that names it, for the message.
+    inside: whether the file of the lock lies in it, or in the cache.
 
   Yields:
     Nothing.
@@ -50,6 +56,8 @@ def hold(
     yield
     return
   path = pathlib.Path(workdir) / ".lock"
+  if not inside:
+    path = cache.beside(workdir, ".lock")
   with _open(path, field) as file:
     try:
       fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

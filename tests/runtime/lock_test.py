@@ -13,6 +13,7 @@ import pytest
 from dcgan_inpaint.jobs import inpaint
 from dcgan_inpaint.jobs import prepare
 from dcgan_inpaint.reports import pictures
+from dcgan_inpaint.runtime import cache
 from dcgan_inpaint.runtime import errors
 from dcgan_inpaint.runtime import lock
 
@@ -21,9 +22,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Another run: it holds the workdir, forks a child that outlives it, and waits.
 HOLDER = """
 import os, sys, time
+from dcgan_inpaint.runtime import cache
 from dcgan_inpaint.runtime import lock
 
-with lock.hold(sys.argv[1]):
+cache.FOLDERS = sys.argv[3]
+with lock.hold(sys.argv[1]), lock.hold(sys.argv[1], inside=False):
   if not os.fork():
     os.close(1)
     time.sleep(float(sys.argv[2]))
@@ -37,7 +40,7 @@ with lock.hold(sys.argv[1]):
 def holder(tmp_path):
   """Another process that holds `tmp_path`, with a child of its own."""
   with subprocess.Popen(
-    [sys.executable, "-c", HOLDER, str(tmp_path), "20"],
+    [sys.executable, "-c", HOLDER, str(tmp_path), "20", cache.FOLDERS],
     cwd=ROOT,
     stdout=subprocess.PIPE,
     text=True,
@@ -69,7 +72,7 @@ def test_two_runs_do_not_share_a_folder_of_results(tmp_path, holder):
   with pytest.raises(errors.UserError, match=r"config\.data\.path=") as refused:
     prepare.cut_faces(str(tmp_path / "in"), str(tmp_path), "whole", 64)
   assert f"process {holder.pid} of " in str(refused.value)
-  assert not list(tmp_path.glob("*.png"))
+  assert {x.name for x in tmp_path.iterdir()} == {"in", ".lock"}
   with (
     pytest.raises(errors.UserError, match=r"config\.output=.* is in use by"),
     inpaint._alone(tmp_path, tmp_path / "workdir"),
