@@ -256,7 +256,7 @@ def test_disjoint_shares_of_a_folder_make_one_table(
   config = config_lib.inpaint_job()
   config.checkpoint.path = str(trained_run)
   config.input = str(story.root / "photos")
-  config.search.update(steps=2, batch_size=4, blending="poisson")
+  config.search.update(steps=2, batch_size=4, blending="spline")
   inpaint.run(config, str(tmp_path), tiny.mesh(4))
   for i in range(5):
     made = pictures.load_png(story.root / "inpaint" / "completed" / f"{i}.png")
