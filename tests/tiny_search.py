@@ -128,10 +128,14 @@ def parts_weights(seed=3):
   )
 
 
-@jax.jit
 def encoded(images, masks):
   """Returns E's offsets and the images that G makes of them."""
-  weights = parts_weights()
+  # The weights are kept, so they must not be drawn while a function is traced.
+  return _encoded(parts_weights(), images, masks)
+
+
+@jax.jit
+def _encoded(weights, images, masks):
   offsets = ENCODER.apply(weights.encoder, images, masks).offset
   origin = PARTS[0].apply(
     weights.generator,
