@@ -197,13 +197,16 @@ def test_devices_have_nothing_to_say_to_each_other(start):
   begun = search.begin(weights, problems)
   stage = search.stages(0)[-1]
   states = search.enter(stage, weights, begun)
-  programs = (
-    search._begin.lower(weights, search._seed, problems),
-    search._enter.lower(stage, weights, begun),
-    search._advance.lower(stage, 1, weights, states, problems),
-    search._end.lower(weights, states, problems),
+  programs, values = search.programs, search._values
+  lowered_programs = (
+    programs.begin.lower(weights, values, problems),
+    programs.enter.lower(stage.variable, weights, stage.rates, begun),
+    programs.advance.lower(
+      stage.variable, 1, weights, values, stage.rates, states, problems
+    ),
+    programs.end.lower(weights, values, states, problems),
   )
-  for lowered in programs:
+  for lowered in lowered_programs:
     compiled = lowered.compile()
     assert not [name for name in COLLECTIVES if name in compiled.as_text()]
     for leaf in jax.tree.leaves(compiled.output_shardings):
@@ -246,8 +249,9 @@ def test_the_steps_of_a_search_may_not_transfer_anything():
 def test_all_that_is_transferred_is_transferred_explicitly(options):
   images, masks = tiny_search.some_images()
   search = tiny_search.from_encoder(starts=2, refine_steps=3, **options)
+  weights = tiny_search.parts_weights()
   with jax.transfer_guard("disallow"):
-    search(tiny_search.parts_weights(), images, masks)
+    search(weights, images, masks)
 
 
 def test_the_steps_of_all_batches_are_counted_for_a_trace(
