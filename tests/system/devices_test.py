@@ -72,9 +72,10 @@ def test_the_compiled_search_communicates_nothing(programs):
   )
   images = np.zeros((8, tiny.SIZE, tiny.SIZE, 3), np.float32)
   search(tiny.weights(generator, discriminator), images, images[..., :1])
-  # The programs that begin, advance and end a batch.
-  assert len(programs) >= 3
-  for text in programs:
+  # Those that begin, advance and end a batch; the rates are of no image.
+  of_images = [x for x in programs if not x.startswith("HloModule jit_sched")]
+  assert len(of_images) >= 3
+  for text in of_images:
     assert "num_partitions=8" in text
     assert not [name for name in COLLECTIVES if name in text]
 
