@@ -13,11 +13,11 @@ images' own transparent pixels; or drawn, such as --config.masks=centre or
 `dcgan-inpaint photos masks completed` is short for the command above. Images
 keep their size, mode, profile and EXIF. The model is made for faces of one
 size, 64x64 pixels: each face that a hole touches is detected, resampled to that
-size, completed and pasted back into the hole, and all other pixels are
-unchanged (docs/photographs.md). With --config.faces=whole each image is one
-face, its centre square. The results are PNG files with the images' names; for
-one image --config.output may name a file, and so its format. The same command
-resumes an interrupted run.
+size, completed and laid back into the hole; scratches, and what no face covers,
+are interpolated; and all other pixels are unchanged (docs/photographs.md).
+With --config.faces=whole each image is one face, its centre square. The results
+are PNG files with the images' names; for one image --config.output may name a
+file, and so its format. The same command resumes an interrupted run.
 
 The workdir gets results.csv, with a row per image, and contact_sheet.png.
 Options: --config.samples=4 for four different completions of each image,

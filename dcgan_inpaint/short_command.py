@@ -45,9 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
       _serve(words[1:])
     else:
       _fill(words)
-  except (
-    KeyboardInterrupt
-  ) as stopped:  # While libraries are loaded, or serving.
+  # While libraries are loaded, or serving.
+  except KeyboardInterrupt as stopped:
     name = str(stopped) or "SIGINT"
     print(f"stopped by {name}", flush=True)
     sys.exit(128 + signal.Signals[name])

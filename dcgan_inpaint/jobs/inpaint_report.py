@@ -156,8 +156,8 @@ def status(
     reasons.append(f"{lost}: name a .png for that")
   if any(face.how == "box" for face in photograph.faces):
     reasons.append(
-      "aligned by the detector's box: eyes or mouth lie in the hole, or the "
-      "detector knows no landmarks"
+      "aligned by the detector's box: most of the face lies in the hole, or "
+      "the detector knows no landmarks"
     )
   word = "completed"
   if not photograph.hole.any():

@@ -73,9 +73,11 @@ def fill(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
     return filled
   window = spline.around(hole, _WINDOW)
   part, part_hole = filled[window].copy(), hole[window]
+  # The thin ones first: a wide one, which is solved at less than full size,
+  # would take what is still empty beside it for known.
   for group, thickness in _groups(part_hole):
     energy = choose(filled[window], part_hole, group, thickness)
-    part[group] = spline.extend(filled[window], group, energy)[group]
+    part = spline.extend(part, group, energy)
   known = part[~part_hole]
   filled[window] = np.clip(part, known.min(axis=0), known.max(axis=0))
   return filled
@@ -98,7 +100,7 @@ def choose(
     _, group = spline.reduce(image, group)
     image, hole = spline.reduce(image, hole)
     thickness, scale = thickness / 2, scale * 2
-  window = _busiest(group)
+  window = _middle(group)
   image, hole, group = image[window], hole[window], group[window]
   errors = np.zeros(len(ENERGIES))
   for moved in _moved(hole, group, thickness):
@@ -113,7 +115,10 @@ def choose(
 
 
 def _groups(hole: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
-  """Yields pieces of about one thickness, bool [H, W], and the largest."""
+  """Yields pieces of about one thickness, bool [H, W], and the largest of it.
+
+  Thin pieces come first.
+  """
   joined = ndimage.binary_dilation(hole, np.ones([2 * _NEAR + 1] * 2, bool))
   label, thickness = spline.pieces(hole, joined)
   group = np.digitize(thickness, (0.5, *_THICKNESSES))
@@ -123,12 +128,13 @@ def _groups(hole: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
       yield members[label], float(thickness[members].max())
 
 
-def _busiest(group: np.ndarray) -> tuple[slice, slice]:
+def _middle(group: np.ndarray) -> tuple[slice, slice]:
   """Returns a window round the middle pixel of a hole, in reading order."""
   rows, columns = np.nonzero(group)
-  centre = rows[len(rows) // 2], columns[len(rows) // 2]
-  first = (max(0, place - _WINDOW // 2) for place in centre)
-  row, column = first
+  row, column = (
+    max(0, places[len(places) // 2] - _WINDOW // 2)
+    for places in (rows, columns)
+  )
   return slice(row, row + _WINDOW), slice(column, column + _WINDOW)
 
 

@@ -17,6 +17,8 @@ import numpy as np
 from PIL import Image
 from skimage import transform
 
+from dcgan_inpaint.search import spline
+
 # Side of the crop in the units of its positions: pixels, at 64x64.
 SIZE = 64
 
@@ -201,35 +203,13 @@ def fill(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
   Returns:
     float32 [H, W, 3], known pixels to the bit.
   """
-  height, width = hole.shape
   if not hole.any():
     return image
   if hole.all():
     return np.zeros_like(image)
-  even = ((0, height % 2), (0, width % 2))
-  known = np.pad((~hole).astype(np.float32), even)
-  values = np.pad(np.where(hole[..., None], 0, image), (*even, (0, 0)))
-  count = _sums(known[..., None])
-  average = _sums(values) / np.maximum(count, 1)
-  coarse = fill(average, count[..., 0] == 0)
-  pulled = np.stack(
-    [
-      np.asarray(
-        Image.fromarray(plane).resize(
-          known.shape[::-1], Image.Resampling.BILINEAR
-        )
-      )
-      for plane in np.moveaxis(coarse, -1, 0).copy()
-    ],
-    axis=-1,
-  )
-  return np.where(hole[..., None], pulled[:height, :width], image)
-
-
-def _sums(values: np.ndarray) -> np.ndarray:
-  """Returns the sums over squares of 2x2 pixels, [H / 2, W / 2, C]."""
-  height, width, channels = values.shape
-  return values.reshape(height // 2, 2, width // 2, 2, channels).sum((1, 3))
+  coarse = fill(*spline.reduce(image, hole))
+  pulled = spline.enlarge(coarse, hole.shape, Image.Resampling.BILINEAR)
+  return np.where(hole[..., None], pulled, image)
 
 
 def _native(image: np.ndarray, matrix: np.ndarray, mode: str) -> np.ndarray:

@@ -175,7 +175,7 @@ def _part(photograph: Photograph, window: tuple[slice, slice]) -> Photograph:
 def _complete(
   photograph: Photograph, generated: np.ndarray, mode: str, rest: str
 ) -> tuple[np.ndarray, np.ndarray]:
-  """As `complete`, at the size of the photograph."""
+  """As `complete`, of a part with all that is near the hole."""
   image = pixels.to_float(photograph.pixels)
   left = photograph.hole.copy()
   height, width = left.shape

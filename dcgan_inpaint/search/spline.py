@@ -142,7 +142,8 @@ def _extend(values: np.ndarray, hole: np.ndarray, energy: Energy) -> np.ndarray:
   deep = depth(hole) > _REACH
   if deep.any():
     small = _extend(*reduce(values, hole), energy.at_scale(2))
-    values = np.where(deep[..., None], _enlarge(small, hole.shape), values)
+    large = enlarge(small, hole.shape, Image.Resampling.BICUBIC)
+    values = np.where(deep[..., None], large, values)
     hole = hole & ~deep
   return _solve(values, hole, energy)
 
@@ -171,14 +172,23 @@ def reduce(
   return total / np.maximum(count, 1), count[..., 0] == 0
 
 
-def _enlarge(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-  """Returns values at twice the size, cut to `shape`."""
+def enlarge(
+  values: np.ndarray, shape: tuple[int, int], resampling: Image.Resampling
+) -> np.ndarray:
+  """Returns values at twice the size, cut to `shape`.
+
+  Args:
+    values: float32 [h, w, C].
+    shape: (H, W), at most (2 h, 2 w).
+    resampling: how values between pixels are found.
+
+  Returns:
+    float32 [H, W, C].
+  """
   height, width = values.shape[:2]
   large = np.stack(
     [
-      Image.fromarray(plane).resize(
-        (2 * width, 2 * height), Image.Resampling.BICUBIC
-      )
+      Image.fromarray(plane).resize((2 * width, 2 * height), resampling)
       for plane in np.moveaxis(values, -1, 0).copy()
     ],
     axis=-1,

@@ -64,6 +64,19 @@ def test_thin_pieces_and_wide_ones_are_chosen_for_apart(monkeypatch):
   assert asked == [(count, 3.0), (400, 19.0)]
 
 
+def test_a_thin_piece_beside_a_wide_one_is_not_taken_for_known(monkeypatch):
+  # The surface that looks furthest beside the hole.
+  monkeypatch.setattr(spline, "choose", lambda *_: spline.ENERGIES[-1])
+  image = np.full((400, 400, 1), 0.75, np.float32)
+  image[0, 0] = -1  # Values are clipped to the known ones.
+  hole = np.zeros((400, 400), bool)
+  # So wide that its middle is solved at an eighth of the size.
+  hole[100:300, 100:300] = True
+  hole[100:300, 307:312] = hole[88:93, 100:300] = True
+  filled = spline.fill(image, hole)
+  np.testing.assert_allclose(filled, image, atol=1e-5)
+
+
 def test_without_a_place_to_try_the_default_is_taken():
   image, hole = photograph(32), np.ones((32, 32), bool)
   hole[:2] = False

@@ -27,7 +27,7 @@ def ask(path="/", *, token="", body=(), **headers):
     page,
     token=token,
     hosts=("localhost", "127.0.0.1", "::1"),
-    paths=("/assets/", "/gradio_api/file=/tmp/ours/"),
+    paths=("/assets/", "/gradio_api/file=/ours/"),
     max_bytes=100,
   )
   path, _, query = path.partition("?")
@@ -114,7 +114,7 @@ def test_an_empty_token_lets_nobody_in_by_itself():
   "path, status",
   [
     ("/assets/index.js", 200),
-    ("/gradio_api/file=/tmp/ours/a.png", 200),
+    ("/gradio_api/file=/ours/a.png", 200),
     ("/gradio_api/file=http://elsewhere.example/a.png", 404),
     ("/gradio_api/file=/etc/passwd", 404),
     ("/gradio_api/proxy=http://elsewhere.example", 404),
@@ -141,5 +141,5 @@ def test_a_browser_is_kept_from_other_places():
     assert answer[1][b"referrer-policy"] == b"no-referrer"
   # Photographs are in no cache.
   assert ask()[1][b"cache-control"] == b"public"
-  private = ask("/gradio_api/file=/tmp/ours/a.png")[1][b"cache-control"]
+  private = ask("/gradio_api/file=/ours/a.png")[1][b"cache-control"]
   assert b"no-store" in private
