@@ -48,6 +48,7 @@ def photograph(height=90, width=120):
   return image, mask
 
 
+@pytest.mark.slow
 def test_known_pixels_come_back_to_the_bit_in_every_type(model):
   images = faces()
   for given in (
@@ -290,6 +291,7 @@ def test_numbers_of_numpy_are_numbers(model):
   )
 
 
+@pytest.mark.slow
 def test_other_numbers_compile_nothing(model):
   image = faces(1)
   dcgan_inpaint.inpaint(image, hole(), model=model, **FEW)
@@ -307,6 +309,7 @@ def test_other_numbers_compile_nothing(model):
   assert programs._shared.cache_info().misses == before + 1
 
 
+@pytest.mark.slow
 def test_what_is_kept_can_be_freed(model):
   image = faces(1)
   first = dcgan_inpaint.inpaint(image, hole(), model=model, **FEW)

@@ -29,22 +29,23 @@ if not os.environ.get("JAX_PLATFORMS"):
 jax.config.update("jax_num_cpu_devices", 8)
 
 # The files that take longest come first, or one worker would end with one of
-# them while the others wait.
+# them while the others wait. Nor do two files that begin with `trained_run`
+# follow each other: the second would wait for it.
 LONGEST = (
   "system/killed_test.py",
   "system/sizes_test.py",
   "system/processes_test.py",
-  "main_test.py",
   "jobs/train_encoder_test.py",
-  "training/loop_test.py",
   "training/gan_test.py",
   "jobs/inpaint_test.py",
+  "search/latent_search_test.py",
   "networks/convolutions_test.py",
+  "main_test.py",
+  "training/loop_test.py",
   "training/encoder_test.py",
   "jobs/compare_test.py",
   "search/stablehlo_test.py",
   "networks/native_test.py",
-  "search/latent_search_test.py",
   "networks/dcgan_test.py",
   "system/reference_test.py",
   "system/numbers_test.py",

@@ -7,18 +7,19 @@ Correspondence Algorithm for Structural Image Editing", SIGGRAPH 2009,
 doi:10.1145/1531326.1531330. From coarse to fine, and `iterations` times at
 each scale:
 
-1. For every patch, the nearest neighbour among the patches of known pixels is
-   searched by `sweeps` sweeps of PatchMatch: it tries the results of its four
-   neighbours, shifted accordingly, and then random places in ever smaller
-   windows around the best. The initial field of a scale is random or that of
-   the coarser one, doubled.
+1. For every patch over the hole, the nearest neighbour among the patches of
+   known pixels is searched by `sweeps` sweeps of PatchMatch: it tries the
+   results of its four neighbours, shifted accordingly, and then random places
+   in ever smaller windows around the best. The initial field of a scale is
+   random or that of the coarser one, doubled.
 2. Every pixel of the hole becomes the weighted mean of the matches of the
    patches over it. The weight of a patch is `exp(-d / 2 s^2) * 1.3^-r`, where d
    is its distance, s^2 the 75th percentile of all distances and r the distance
    of its centre from a known pixel, as in Wexler et al.
 
 Differences from Barnes et al.: all patches of a sweep look at their neighbours
-simultaneously, as on GPUs, not in scan order; there are no interactive
+simultaneously, as on GPUs, not in scan order; patches without a pixel of the
+hole, which vote for none, are not matched; there are no interactive
 constraints, and patches are neither rotated nor scaled.
 
 A pixel of a coarser scale is the mean of the known ones among its four. The
@@ -70,13 +71,18 @@ def complete(
     sweeps: of PatchMatch, in each iteration.
     seed: of the random choices, the same for every image.
   """
-  fill = functools.partial(
-    _fill_batch,
-    seed=seed,
-    size=patch_size,
-    iterations=iterations,
-    sweeps=sweeps,
-  )
+
+  def fill(images, known):
+    return _fill_batch(
+      images,
+      known,
+      seed,
+      counts=_counts(known, patch_size),
+      size=patch_size,
+      iterations=iterations,
+      sweeps=sweeps,
+    )
+
   return exemplars.in_batches(fill, images, masks)
 
 
@@ -84,6 +90,7 @@ def search(
   stock: exemplars.Sources,
   image: jax.Array,
   field: jax.Array,
+  targets: jax.Array,
   key: jax.Array,
   size: int,
   sweeps: int,
@@ -94,22 +101,26 @@ def search(
     stock: the patches to search in.
     image: float32 [H, W, C] in 8-bit levels, whose patches are matched.
     field: int32 [H * W], the index in `stock` that each patch starts from.
+    targets: int32 [T], the patches whose match is searched; H * W is none.
     key: of JAX.
     size: of the patches, an odd number of pixels.
     sweeps: each tries 4 neighbours and a random place in each of
       log2(max(H, W)) windows.
 
   Returns:
-    The field and its distances, float32 [H * W]: the mean squared difference
-    over the source's known pixels inside the image, summed over the colours;
-    infinite for a source that is not allowed.
+    The field, and the distances of the targets, float32 [T]: the mean squared
+    difference over the source's known pixels inside the image, summed over the
+    colours; infinite for a source that is not allowed.
   """
   height, width, _ = image.shape
-  y, x = np.indices((height, width)).reshape(2, -1)
+  y, x = targets // width, targets % width
   places = exemplars.patch_indices(y, x, size, (height, width))
   flat = image.reshape(-1, image.shape[-1])
   patches = flat.at[places].get(mode="fill", fill_value=0)
   inside = places < height * width
+
+  def match(field):
+    return field.at[targets].get(mode="fill", fill_value=0)
 
   def distance(candidate):
     weights = inside * stock.known[candidate]
@@ -129,10 +140,12 @@ def search(
       & (candidate_x >= 0)
       & (candidate_x < width)
     )
-    candidate = jnp.where(within, candidate_y * width + candidate_x, field)
+    kept = match(field)
+    candidate = jnp.where(within, candidate_y * width + candidate_x, kept)
     found = distance(candidate)
     nearer = found < least
-    return jnp.where(nearer, candidate, field), jnp.where(nearer, found, least)
+    field = field.at[targets].set(jnp.where(nearer, candidate, kept))
+    return field, jnp.where(nearer, found, least)
 
   def sweep(number, best):
     def propagate(i, best):
@@ -151,58 +164,85 @@ def search(
 
     def look_around(i, best):
       sweep_key = jax.random.fold_in(jax.random.fold_in(key, number), i)
-      steps = jax.random.uniform(sweep_key, (2, height * width), minval=-1)
+      steps = jax.random.uniform(sweep_key, (2, len(targets)), minval=-1)
       steps = jnp.int32(jnp.round(steps * max(height, width) / 2.0**i))
-      return attempt(
-        best, best[0] // width + steps[0], best[0] % width + steps[1]
-      )
+      found = match(best[0])
+      return attempt(best, found // width + steps[0], found % width + steps[1])
 
     windows = max(height, width).bit_length()
     return jax.lax.fori_loop(0, windows, look_around, best)
 
-  return jax.lax.fori_loop(0, sweeps, sweep, (field, distance(field)))
+  start = field, distance(match(field))
+  return jax.lax.fori_loop(0, sweeps, sweep, start)
 
 
 def vote(
   stock: exemplars.Sources,
   image: jax.Array,
   field: jax.Array,
+  targets: jax.Array,
   weights: jax.Array,
   size: int,
 ) -> jax.Array:
-  """Returns, for each pixel, the weighted mean over the matched patches.
+  """Returns the image with weighted means over the matched patches.
 
   Args:
     stock: the source patches.
     image: float32 [H, W, C] in 8-bit levels, kept where no patch knows a pixel.
     field: int32 [H * W].
-    weights: float32 [H * W] of the patches.
+    targets: int32 [T], the patches that vote, and the pixels that are voted
+      for; H * W is none.
+    weights: float32 [T] of the patches.
     size: of the patches, an odd number of pixels.
 
   Returns:
     float32 [H, W, C].
   """
   shape = image.shape[:2]
-  y, x = np.indices(shape).reshape(2, -1)
+  y, x = targets // shape[1], targets % shape[1]
   # Patch j over a pixel has that pixel at its position P - 1 - j.
   patches = exemplars.patch_indices(y, x, size, shape)
   within = np.arange(size * size)[::-1]
   sources = field.at[patches].get(mode="fill", fill_value=0)
+  weights = jnp.zeros(field.shape).at[targets].set(weights)
   votes = weights.at[patches].get(mode="fill", fill_value=0)
   votes *= stock.known[sources, within]
   total = jnp.sum(votes[..., None] * stock.values[sources, within], 1)
   count = votes.sum(1)[:, None]
-  mean = jnp.where(
-    count > 0, total / jnp.maximum(count, 1e-30), image.reshape(total.shape)
-  )
-  return mean.reshape(image.shape)
+  flat = image.reshape(-1, image.shape[-1])
+  kept = flat.at[targets].get(mode="fill", fill_value=0)
+  mean = jnp.where(count > 0, total / jnp.maximum(count, 1e-30), kept)
+  return flat.at[targets].set(mean).reshape(image.shape)
 
 
-@functools.partial(jax.jit, static_argnames=("size", "iterations", "sweeps"))
+def _counts(known: np.ndarray, size: int) -> tuple[int, ...]:
+  """Returns how many patches are matched at each scale, the finest first.
+
+  The most of any image, rounded up to one of few numbers, since each is a
+  program of its own.
+
+  Args:
+    known: bool [N, H, W].
+    size: of the patches.
+  """
+  counts = []
+  while True:
+    most = max(int(_over_hole(mask, size).sum()) for mask in known)
+    step = 1 << max(0, most.bit_length() - 3)  # At most a quarter too many.
+    counts.append(min(known[0].size, step * max(1, -(-most // step))))
+    if min(known[0].shape) < 2 * _LEAST_PATCHES * size:
+      return tuple(counts)
+    known = np.stack([_halve_known(mask) for mask in known])
+
+
+@functools.partial(
+  jax.jit, static_argnames=("counts", "size", "iterations", "sweeps")
+)
 def _fill_batch(
   images: jax.Array,
   known: jax.Array,
   seed: int,
+  counts: tuple[int, ...],
   size: int,
   iterations: int,
   sweeps: int,
@@ -210,6 +250,7 @@ def _fill_batch(
   fill = functools.partial(
     _fill,
     key=jax.random.key(seed),
+    counts=counts,
     size=size,
     iterations=iterations,
     sweeps=sweeps,
@@ -221,30 +262,44 @@ def _fill(
   image: jax.Array,
   known: jax.Array,
   key: jax.Array,
+  counts: tuple[int, ...],
   size: int,
   iterations: int,
   sweeps: int,
 ) -> jax.Array:
   """Fills one image [H, W, C] with zeros in its hole."""
   scales = [(image * 127.5 - 0.5, known)]
-  while min(scales[-1][1].shape) >= 2 * _LEAST_PATCHES * size:
+  while len(scales) < len(counts):
     scales.append(_halve(*scales[-1]))
   estimate, field = _spread(*scales[-1]), None
   for number in reversed(range(len(scales))):
     levels, known = scales[number]
+    (targets,) = jnp.nonzero(
+      _over_hole(known, size).reshape(-1),
+      size=counts[number],
+      fill_value=known.size,
+    )
     if field is not None:
       estimate = jnp.where(known[..., None], levels, _double(estimate, known))
     scale_key = jax.random.fold_in(key, number)
     stock = exemplars.sources(levels, known, size)
     field = _start(stock, field, scale_key, known.shape)
 
-    def improve(i, found, *, stock=stock, known=known, key=scale_key):
+    def improve(
+      i, found, *, stock=stock, known=known, targets=targets, key=scale_key
+    ):
       estimate, field = found
       field, least = search(
-        stock, estimate, field, jax.random.fold_in(key, i), size, sweeps
+        stock,
+        estimate,
+        field,
+        targets,
+        jax.random.fold_in(key, i),
+        size,
+        sweeps,
       )
-      weights = _weights(least, known, size)
-      voted = vote(stock, estimate, field, weights, size)
+      weights = _weights(least, targets, known)
+      voted = vote(stock, estimate, field, targets, weights, size)
       return jnp.where(known[..., None], estimate, voted), field
 
     estimate, field = jax.lax.fori_loop(
@@ -275,21 +330,41 @@ def _start(
   return jnp.where(stock.allowed[doubled], doubled, field)
 
 
-def _weights(distances: jax.Array, known: jax.Array, size: int) -> jax.Array:
-  """Returns the weight of each patch's vote, float32 [H * W].
+def _over_hole(
+  known: jax.Array | np.ndarray, size: int
+) -> jax.Array | np.ndarray:
+  """Returns whether the patch round each pixel has one of the hole.
 
   Args:
-    distances: float32 [H * W].
     known: bool [H, W].
     size: of the patches.
+
+  Returns:
+    bool [H, W], of the library that `known` is of.
   """
-  hole = jnp.pad(~known, size // 2)
-  asked = jnp.zeros_like(known)
-  for dy in range(size):
-    for dx in range(size):
-      asked |= hole[dy:, dx:][: known.shape[0], : known.shape[1]]
-  ranked = jnp.sort(jnp.where(asked.reshape(-1), distances, jnp.inf))
-  variance = jnp.maximum(ranked[3 * asked.sum() // 4], 1e-3)
+  numpy = np if isinstance(known, np.ndarray) else jnp
+  hole, (height, width) = numpy.pad(~known, size // 2), known.shape
+  rows = functools.reduce(
+    numpy.logical_or, (hole[dy : dy + height] for dy in range(size))
+  )
+  return functools.reduce(
+    numpy.logical_or, (rows[:, dx : dx + width] for dx in range(size))
+  )
+
+
+def _weights(
+  distances: jax.Array, targets: jax.Array, known: jax.Array
+) -> jax.Array:
+  """Returns the weight of each patch's vote, float32 [T].
+
+  Args:
+    distances: float32 [T].
+    targets: int32 [T], the patches over the hole; H * W is none.
+    known: bool [H, W].
+  """
+  real = targets < known.size
+  ranked = jnp.sort(jnp.where(real, distances, jnp.inf))
+  variance = jnp.maximum(ranked[3 * real.sum() // 4], 1e-3)
 
   def grow(found):
     remoteness, reached = found
@@ -302,8 +377,11 @@ def _weights(distances: jax.Array, known: jax.Array, size: int) -> jax.Array:
     grow,
     (jnp.float32(~known), known),
   )
-  weights = jnp.exp(-distances / (2 * variance))
-  return weights * _CONFIDENCE_DECAY ** -remoteness.reshape(-1)
+  remoteness = remoteness.at[
+    targets // known.shape[1], targets % known.shape[1]
+  ]
+  remoteness = remoteness.get(mode="fill", fill_value=0)
+  return jnp.exp(-distances / (2 * variance)) * _CONFIDENCE_DECAY**-remoteness
 
 
 def _spread(levels: jax.Array, known: jax.Array) -> jax.Array:
@@ -330,6 +408,16 @@ def _halve(levels: jax.Array, known: jax.Array) -> tuple[jax.Array, jax.Array]:
   total = levels.reshape(height, 2, width, 2, -1).sum((1, 3))
   count = known.reshape(height, 2, width, 2).sum((1, 3))
   return total / jnp.maximum(count, 1)[..., None], count > 0
+
+
+def _halve_known(known: np.ndarray) -> np.ndarray:
+  """Returns what `_halve` does of a mask [H, W], on the host."""
+  return np.logical_or.reduce(
+    [
+      np.pad(known, [(0, length % 2) for length in known.shape])[y::2, x::2]
+      for y, x in np.ndindex(2, 2)
+    ]
+  )
 
 
 def _double(levels: jax.Array, like: jax.Array) -> jax.Array:

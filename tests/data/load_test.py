@@ -86,6 +86,7 @@ def test_wrong_values_are_refused_with_the_choices_or_the_remedy(
     data.load(config(**fields), split, tiny.SHAPE)
 
 
+@pytest.mark.slow
 def test_tfds_and_pillow_are_imported_only_when_needed():
   script = (
     "import sys; import dcgan_inpaint.data; "

@@ -80,7 +80,9 @@ def expected(images, steps):
 
 
 # Nine steps are three epochs of three batches: none sees all of 22 images.
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+  "workers", [0, pytest.param(1, marks=pytest.mark.slow)]
+)
 def test_the_order_is_that_of_a_run_with_its_images_in_memory(
   prepared, workers
 ):

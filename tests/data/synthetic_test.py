@@ -146,6 +146,7 @@ def test_features_lie_in_the_centre_hole(traits):
   assert changed[:, ~HOLE].max() == 0
 
 
+@pytest.mark.slow
 def test_the_hole_needs_a_model_of_faces(faces):
   """Diffusion fails where even a linear model of faces does far better.
 

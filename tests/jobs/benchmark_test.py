@@ -236,19 +236,24 @@ def test_the_same_command_again_runs_what_is_missing(
   "fields, expected",
   [
     ({"benchmark__methods": "white,black,grey"}, {"black": 8}),
-    ({"benchmark__masks": f"{MASKS},half"}, {"grey": 4, "white": 2}),
-    # Other holes under a name of their own, and under the same name.
-    (
-      {"benchmark__masks": MASKS.replace("0.5", "0.4")},
-      {"grey": 4, "white": 2},
+    *(
+      pytest.param(*case, marks=pytest.mark.slow)
+      for case in [
+        ({"benchmark__masks": f"{MASKS},half"}, {"grey": 4, "white": 2}),
+        # Other holes under a name of their own, and under the same name.
+        (
+          {"benchmark__masks": MASKS.replace("0.5", "0.4")},
+          {"grey": 4, "white": 2},
+        ),
+        ({"mask__seed": 1}, {"grey": 4, "white": 2}),
+        # Other images; fewer; more for the slow method alone.
+        ({"data__seed": 1}, {"grey": 8, "white": 4}),
+        ({"benchmark__images": 2}, {}),
+        ({"benchmark__slow_images": 0}, {"white": 4}),
+        # These methods do not search.
+        ({"search__steps": 3}, {}),
+      ]
     ),
-    ({"mask__seed": 1}, {"grey": 4, "white": 2}),
-    # Other images; fewer; more for the slow method alone.
-    ({"data__seed": 1}, {"grey": 8, "white": 4}),
-    ({"benchmark__images": 2}, {}),
-    ({"benchmark__slow_images": 0}, {"white": 4}),
-    # These methods do not search.
-    ({"search__steps": 3}, {}),
   ],
 )
 def test_a_change_costs_what_it_touches(registry, tmp_path, fields, expected):

@@ -27,7 +27,9 @@ def test_an_edge_is_continued_through_a_gap_that_diffusion_blurs(angle):
   assert _error(bertalmio, images, masks) < 0.35 * blurred
 
 
-@pytest.mark.parametrize("kind", ["half", "random"])
+@pytest.mark.parametrize(
+  "kind", [pytest.param("half", marks=pytest.mark.slow), "random"]
+)
 def test_large_holes_of_noise_stay_finite_and_in_range(kind):
   rng = np.random.default_rng(0)
   images = np.sign(rng.normal(size=(2, 24, 24, 3))).astype(np.float32)

@@ -142,6 +142,7 @@ def test_stripes_go_on_in_the_hole_and_known_pixels_keep_their_bits(
   assert error < 0.3 * np.mean(images[~known] ** 2)
 
 
+@pytest.mark.slow
 def test_the_true_pixels_in_the_hole_do_not_matter(fitted):
   images, masks = _images()
   # Every hole has some of both.
@@ -189,6 +190,7 @@ def test_fitting_is_repeatable_and_refuses_images_smaller_than_a_patch():
     dictionary.fit(images[:, :7])
 
 
+@pytest.mark.slow
 def test_flat_training_images_do_no_harm():
   flat = np.full((3, 8, 8, 3), 100, np.uint8)
   found = dictionary.fit(flat, atoms=4, nonzero=2, batches=2, batch_size=8)

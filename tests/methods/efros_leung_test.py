@@ -1,9 +1,11 @@
 import jax
 import numpy as np
+import pytest
 
 from dcgan_inpaint.methods import efros_leung
 
 
+@pytest.mark.slow
 def test_a_periodic_texture_of_random_colours_is_grown_exactly():
   # Each colour appears once in the tile, so any window identifies its position.
   tile = np.random.default_rng(0).uniform(-1, 1, (5, 4, 3)).astype(np.float32)

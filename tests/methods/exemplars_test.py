@@ -23,7 +23,7 @@ METHODS = {
   "quilting": functools.partial(quilting.complete, block_size=7, overlap=3),
 }
 COPYING = [name for name in METHODS if name != "patchmatch"]
-SLOW = ["criminisi", "efros_leung"]
+SLOW = ["criminisi", "efros_leung", "patchmatch"]
 RANDOM = [name for name in METHODS if name != "criminisi"]
 
 

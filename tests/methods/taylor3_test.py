@@ -20,6 +20,7 @@ def _error(method, images, masks):
   return abs(completed - images)[masks[..., 0] == 0].mean()
 
 
+@pytest.mark.slow
 def test_an_arc_goes_on_bent_where_the_shortest_line_would_cut_it_off():
   images, masks = _disc()
   error = _error(taylor3, images, masks)

@@ -10,6 +10,8 @@ from dcgan_inpaint.metrics import features
 from dcgan_inpaint.metrics import inception
 from dcgan_inpaint.runtime import errors
 
+pytestmark = pytest.mark.slow
+
 # From Szegedy et al., table 1, and the frozen network's graph.
 SHAPES = {
   "Conv2d_1a_3x3": (149, 149, 32),
@@ -95,7 +97,6 @@ def _images():
   return np.uint8(tiles)
 
 
-@pytest.mark.slow
 def test_every_layer_has_its_published_shape():
   _, layers = _structure()
   found = {name: layers[name]["__call__"][0].shape[1:] for name in SHAPES}
@@ -118,7 +119,6 @@ FEATURES = [
 ]
 
 
-@pytest.mark.slow
 def test_the_features_are_torch_fidelity_s(path):
   extract = features.create("inception", weights=str(path)).extract
   found = extract(_images())
@@ -126,7 +126,6 @@ def test_the_features_are_torch_fidelity_s(path):
   np.testing.assert_allclose(found[:, :6], FEATURES, rtol=1e-4)
 
 
-@pytest.mark.slow
 def test_the_features_are_torch_s_where_that_is_at_hand(
   weights, path, tmp_path
 ):

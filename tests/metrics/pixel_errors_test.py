@@ -112,6 +112,7 @@ def test_every_metric_equals_scikit_images_or_numpys(pair, dtype):
     )
 
 
+@pytest.mark.slow
 def test_evaluate_is_the_single_functions():
   images, references = _PAIRS["photographs"]
   masks = _holes()

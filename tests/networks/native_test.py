@@ -164,6 +164,7 @@ def test_a_nested_vmap_is_one_call(operation):
   assert mapped.lower(x).as_text().count("dcgan_inpaint_Convolve") == 1
 
 
+@pytest.mark.slow
 @needs_native
 @every_operation
 @pytest.mark.parametrize("axes", [(0, 0), (None, 0)])

@@ -117,6 +117,7 @@ def test_the_masked_view_changes_the_hole_alone(images, kind, shared):
   assert (view[:, ~known] >= 200).all()  # Brighter than all of these images.
 
 
+@pytest.mark.slow
 def test_curves_are_drawn_without_pyplot(tmp_path):
   """Also with gaps and with nothing to draw."""
   script = (

@@ -179,6 +179,7 @@ process.check_not_forked()
 """
 
 
+@pytest.mark.slow
 def test_a_fork_is_refused_in_a_line_that_names_spawn():
   done = subprocess.run(
     [sys.executable, "-c", FORK],

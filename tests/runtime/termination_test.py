@@ -91,7 +91,14 @@ with termination.Watch(grace=0.2) as watch:
 """
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+@pytest.mark.parametrize(
+  "name",
+  [
+    "SIGTERM",
+    pytest.param("SIGINT", marks=pytest.mark.slow),
+    pytest.param("SIGHUP", marks=pytest.mark.slow),
+  ],
+)
 def test_a_signal_is_heeded_while_a_library_is_at_work(name):
   with subprocess.Popen(
     [sys.executable, "-c", BUSY],

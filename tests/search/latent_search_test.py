@@ -98,6 +98,7 @@ def test_the_stages_are_those_that_have_steps(options, expected):
   assert [(stage.variable, stage.steps) for stage in stages] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1])
 def test_each_stage_moves_its_own_variable_alone(number):
   """With the functions of one start, whose result is the whole search's."""
@@ -350,7 +351,7 @@ def test_samples_after_the_first_settle_in_the_first_activations():
   assert np.abs(found.generated[1:] - before).max() > 1e-3
 
 
-@pytest.mark.parametrize("layer", [1, 2])
+@pytest.mark.parametrize("layer", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_refinement_is_adam_on_the_objective_with_its_pull(layer):
   images, masks = tiny_search.some_images(1)
   weights = tiny_search.parts_weights()

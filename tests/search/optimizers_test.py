@@ -10,13 +10,14 @@ from dcgan_inpaint.search import optimizers
 @pytest.mark.parametrize(
   "name, learning_rate",
   [
-    ("sgd", 1e-3),
+    pytest.param("sgd", 1e-3, marks=pytest.mark.slow),
     ("adam", 0.05),
     pytest.param("nadam", 0.05, marks=pytest.mark.slow),
     pytest.param("rmsprop", 0.02, marks=pytest.mark.slow),
     pytest.param("lion", 0.02, marks=pytest.mark.slow),
     pytest.param("lbfgs", 1.0, marks=pytest.mark.slow),
-    ("prodigy", 1.0),  # Of optax.contrib.
+    # Of optax.contrib.
+    pytest.param("prodigy", 1.0, marks=pytest.mark.slow),
   ],
 )
 def test_any_optimiser_of_optax_finds_a_generated_face(name, learning_rate):

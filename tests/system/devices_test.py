@@ -22,14 +22,8 @@ COLLECTIVES = (
 )
 
 
-@pytest.mark.parametrize(
-  "devices",
-  [
-    pytest.param(2, marks=pytest.mark.slow),
-    4,
-    pytest.param(8, marks=pytest.mark.slow),
-  ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [2, 4, 8])
 def test_any_number_of_devices_gives_the_same_results(devices):
   images, masks = tiny_search.some_images(11)
   expected, actual = (

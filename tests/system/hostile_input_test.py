@@ -260,6 +260,7 @@ def test_a_model_whose_step_is_no_number_is_refused(model, tmp_path, step):
   assert str(refused.value).isprintable()
 
 
+@pytest.mark.slow
 def test_a_model_that_unpacks_to_much_is_not_unpacked(tmp_path):
   path = tmp_path / "weights.npz"
   np.savez_compressed(path, x=np.zeros(1 << 28, np.uint8))

@@ -20,6 +20,7 @@ from dcgan_inpaint.photographs import alignment
 from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.search import blending
 
+pytestmark = pytest.mark.slow
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
 hnp = pytest.importorskip("hypothesis.extra.numpy")

@@ -39,6 +39,7 @@ def test_importing_the_package_takes_less_than_two_seconds():
   assert float(seconds) < 2
 
 
+@pytest.mark.slow
 def test_no_job_imports_a_library_of_data_before_it_needs_one():
   libraries = {"grain", "tensorflow", "tensorflow_datasets", "h5py"}
   found = run_python(f"{EVERY_JOB}\nprint({libraries} & set(sys.modules))")

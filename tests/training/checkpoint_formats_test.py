@@ -48,6 +48,7 @@ def test_format_1_is_loaded_as_a_model(runs):
   assert other_encoders == ()
 
 
+@pytest.mark.slow
 def test_a_training_of_format_1_can_go_on(runs):
   config = tiny.train_config(model__width=0.01, train__steps=8)
   generator, discriminator, _ = gan.networks(config)

@@ -367,7 +367,10 @@ class Training:
 
 @pytest.fixture(
   scope="module",
-  params=["train", pytest.param("encoder", marks=pytest.mark.slow)],
+  params=[
+    pytest.param("train", marks=pytest.mark.slow),
+    pytest.param("encoder", marks=pytest.mark.slow),
+  ],
 )
 def training(request, trained_run):
   job, side = {"train": (train, 32), "encoder": (train_encoder, tiny.SIZE)}[
@@ -412,7 +415,6 @@ def test_a_run_that_is_cut_and_stopped_is_the_uninterrupted_one_to_the_bit(
   assert_same_to_the_bit(tmp_path, straight)
 
 
-@pytest.mark.slow
 def test_a_step_that_is_not_finite_is_named_and_never_saved(training, tmp_path):
   with pytest.raises(errors.UserError) as stopped:
     training.run(
@@ -431,7 +433,6 @@ def test_a_step_that_is_not_finite_is_named_and_never_saved(training, tmp_path):
     assert all(np.isfinite(leaf).all() for leaf in leaves)
 
 
-@pytest.mark.slow
 def test_a_streamed_run_is_that_with_its_images_on_the_devices_to_the_bit(
   training, straight, tmp_path, monkeypatch
 ):

@@ -1,6 +1,7 @@
 """The page in a browser: headless Chromium, controlled by Selenium."""
 
 import contextlib
+import importlib.util
 import os
 import pathlib
 import re
@@ -19,8 +20,11 @@ from PIL import Image
 from PIL import ImageCms
 import pytest
 
-pytestmark = pytest.mark.slow
-pytest.importorskip("gradio")
+pytestmark = [
+  pytest.mark.slow,
+  # Looked for, not imported: that takes seconds, and every worker collects.
+  pytest.mark.skipif(not importlib.util.find_spec("gradio"), reason="Gradio"),
+]
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SECONDS = 180  # The machine may be busy.
