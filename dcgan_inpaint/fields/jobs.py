@@ -107,6 +107,7 @@ class BenchmarkThroughputJob:
       "beta1",
       "beta2",
       "ema_decay",
+      "roughness_weight",
       "flip",
       "steps_per_call",
     ]

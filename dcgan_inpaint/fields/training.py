@@ -165,6 +165,12 @@ class Train:
     "Decay per step of the generator's moving average, which inpaints.",
     spec.SHARE,
   )
+  roughness_weight: float = spec.field(
+    0.0,
+    "Weight of a penalty on G's images being rougher than the real ones, which "
+    "takes away the grain that a short training leaves; 0 = the paper's.",
+    spec.at_least(0),
+  )
   flip: bool = spec.field(True, "Mirror images at random.")
   steps_per_call: int = spec.field(
     0,

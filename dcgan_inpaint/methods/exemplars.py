@@ -129,7 +129,8 @@ def sources(levels: jax.Array, known: jax.Array, size: int) -> Sources:
     known: bool [H, W].
     size: of the patches, an odd number of pixels.
   """
-  y, x = np.indices(known.shape)
+  # Of the program, not constants, which XLA would fold for seconds.
+  y, x = jnp.indices(known.shape)
   places = patch_indices(y, x, size, known.shape)
   places = places.reshape(known.size, -1)
   pixels = jnp.where(known[..., None], levels, 0)

@@ -71,18 +71,15 @@ def complete(
     sweeps: of PatchMatch, in each iteration.
     seed: of the random choices, the same for every image.
   """
-
-  def fill(images, known):
-    return _fill_batch(
-      images,
-      known,
-      seed,
-      counts=_counts(known, patch_size),
-      size=patch_size,
-      iterations=iterations,
-      sweeps=sweeps,
-    )
-
+  fill = functools.partial(
+    _fill_batch,
+    seed=seed,
+    # The same for all batches, which then share a program.
+    counts=_counts(masks[..., 0] > 0.5, patch_size),
+    size=patch_size,
+    iterations=iterations,
+    sweeps=sweeps,
+  )
   return exemplars.in_batches(fill, images, masks)
 
 
@@ -164,7 +161,9 @@ def search(
 
     def look_around(i, best):
       sweep_key = jax.random.fold_in(jax.random.fold_in(key, number), i)
-      steps = jax.random.uniform(sweep_key, (2, len(targets)), minval=-1)
+      # For all patches: an image's do not depend on how many are targets.
+      steps = jax.random.uniform(sweep_key, (2, height * width), minval=-1)
+      steps = steps.at[:, targets].get(mode="fill", fill_value=0)
       steps = jnp.int32(jnp.round(steps * max(height, width) / 2.0**i))
       found = match(best[0])
       return attempt(best, found // width + steps[0], found % width + steps[1])
@@ -227,12 +226,13 @@ def _counts(known: np.ndarray, size: int) -> tuple[int, ...]:
   """
   counts = []
   while True:
-    most = max(int(_over_hole(mask, size).sum()) for mask in known)
+    most = max([int(_over_hole(mask, size).sum()) for mask in known], default=0)
     step = 1 << max(0, most.bit_length() - 3)  # At most a quarter too many.
-    counts.append(min(known[0].size, step * max(1, -(-most // step))))
-    if min(known[0].shape) < 2 * _LEAST_PATCHES * size:
+    height, width = known.shape[1:]
+    counts.append(min(height * width, step * max(1, -(-most // step))))
+    if min(height, width) < 2 * _LEAST_PATCHES * size:
       return tuple(counts)
-    known = np.stack([_halve_known(mask) for mask in known])
+    known = _halve_known(known)
 
 
 @functools.partial(
@@ -411,12 +411,11 @@ def _halve(levels: jax.Array, known: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _halve_known(known: np.ndarray) -> np.ndarray:
-  """Returns what `_halve` does of a mask [H, W], on the host."""
+  """Returns what `_halve` does of masks, bool [N, H, W], on the host."""
+  odd = [(0, length % 2) for length in known.shape[1:]]
+  known = np.pad(known, [(0, 0), *odd])
   return np.logical_or.reduce(
-    [
-      np.pad(known, [(0, length % 2) for length in known.shape])[y::2, x::2]
-      for y, x in np.ndindex(2, 2)
-    ]
+    [known[:, y::2, x::2] for y, x in np.ndindex(2, 2)]
   )
 
 

@@ -187,9 +187,15 @@ def train_step(
   # changes here, not even the running statistics.
   def generator_loss(batch):
     logits, _ = discriminate(new_discriminator["params"], stats, batch)
-    return jnp.mean(loss.generator(logits))
+    adversarial = jnp.mean(loss.generator(logits))
+    if not config.roughness_weight:
+      return adversarial, adversarial
+    penalty = losses.excess_roughness(batch, real)
+    return adversarial + config.roughness_weight * penalty, adversarial
 
-  g_loss, image_gradient = jax.value_and_grad(generator_loss)(fake)
+  (_, g_loss), image_gradient = jax.value_and_grad(
+    generator_loss, has_aux=True
+  )(fake)
   (gradient,) = pull_back(image_gradient)
   g_updates, generator_optimizer = optimizer.update(
     gradient, state.generator_optimizer
@@ -286,6 +292,7 @@ class GanTask:
     "train.beta1",
     "train.beta2",
     "train.ema_decay",
+    "train.roughness_weight",
     "train.flip",
   )
 

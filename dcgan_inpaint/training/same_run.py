@@ -12,6 +12,7 @@ _ABSENT = {
   "model.image_channels": 3,
   "data.crop": "auto",
   "data.ids": "",
+  "train.roughness_weight": 0.0,
   "encoder.skips": False,
   "encoder.dropout": 0.0,
   "encoder.mirrored": False,

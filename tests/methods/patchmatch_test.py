@@ -124,3 +124,14 @@ def test_votes_are_the_weighted_mean_of_a_loop():
         count[to] += weights[number]
   expected = np.where(count > 0, total / np.maximum(count, 1e-30), levels)
   np.testing.assert_allclose(voted, expected, atol=1e-2)
+
+
+def test_as_many_patches_are_matched_as_lie_over_the_hole():
+  known = np.ones((2, 41, 40), bool)
+  known[1, 10:20, 5:15] = False  # A hole of 10 x 10; 14 x 14 patches of 5.
+  known[0, 0, 0] = False
+  counts = patchmatch._counts(known, SIZE)
+  assert 14 * 14 <= counts[0] <= 1.25 * 14 * 14
+  # At half the size a pixel is known if one of its four is.
+  assert 9 * 8 <= counts[1] <= 1.25 * 9 * 8 and len(counts) == 2
+  assert patchmatch._counts(known[:0], SIZE) == (1, 1)

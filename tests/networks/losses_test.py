@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from dcgan_inpaint.networks import losses
 from dcgan_inpaint.runtime import errors
@@ -302,3 +303,24 @@ def test_importance_is_the_share_of_the_hole_around_a_known_pixel():
       np.testing.assert_allclose(weights[mask == 1].mean(), 1, rtol=1e-5)
     np.testing.assert_allclose(weights, expected, rtol=1e-5, atol=1e-6)
   assert not np.any(importance(np.zeros((5, 5, 1), np.float32)))
+
+
+def test_excess_roughness_is_that_of_scipys_laplacian():
+  rng = np.random.default_rng(0)
+  smooth, rough = (
+    np.float32(scale * rng.uniform(-1, 1, (3, 9, 8, 2))) for scale in (0.2, 1)
+  )
+
+  def roughness(images):
+    kernel = ndimage.generate_binary_structure(2, 1)[None, :, :, None] * -1.0
+    kernel[0, 1, 1, 0] = 4
+    filtered = ndimage.convolve(np.float64(images), kernel)
+    return abs(filtered[:, 1:-1, 1:-1]).mean()
+
+  value, gradient = jax.value_and_grad(losses.excess_roughness)(rough, smooth)
+  assert value == pytest.approx(roughness(rough) - roughness(smooth), rel=1e-5)
+  less = losses.excess_roughness(rough - 0.01 * np.sign(gradient), smooth)
+  assert less < value
+  # What is no rougher is not made smoother.
+  value, gradient = jax.value_and_grad(losses.excess_roughness)(smooth, rough)
+  assert value == 0 and not np.any(gradient)
