@@ -82,7 +82,7 @@ def test_the_wheel_runs_a_config_by_its_name_in_an_empty_folder(
   shown = run(
     *module, "--config=quickstart", "--help", cwd=tmp_path, path=installed
   )
-  assert "--config.train.steps=1000" in shown
+  assert "--config.train.steps=1300" in shown
   where = "import dcgan_inpaint.configs.quickstart as q; print(q.__file__)"
   file = run("-P", "-c", where, cwd=tmp_path, path=installed).strip()
   assert pathlib.Path(file).is_relative_to(installed)
