@@ -1,12 +1,11 @@
-import multiprocessing
 import os
 import pathlib
 import re
 import subprocess
 import sys
 
-from absl import app
 from absl.testing import flagsaver
+import forked
 import jax
 import numpy as np
 from PIL import Image
@@ -384,37 +383,19 @@ MISTAKES = {
 }
 
 
-def run_in_folder(folder, words):
-  """Runs the command line in a process that is forked, its output in files."""
-  folder.mkdir()
-  for name, number in (("out", 1), ("err", 2)):
-    file = os.open(folder / name, os.O_WRONLY | os.O_CREAT)
-    os.dup2(file, number)
-  os.environ.update(environment())
-  sys.argv = ["main", *words]
-  app.run(main.main, flags_parser=main.parse_flags)
-
-
 @pytest.fixture(scope="module")
 def mistakes(tmp_path_factory):
-  """Returns the result of each of MISTAKES: the status, and both outputs.
-
-  Each has a process of its own, which a server that has imported all forks.
-  """
+  """Returns the result of each of MISTAKES: the status, and both outputs."""
   root = tmp_path_factory.mktemp("mistakes")
-  processes = multiprocessing.get_context("forkserver")
-  processes.set_forkserver_preload(["dcgan_inpaint.main"])
+  out, err = root / "out", root / "err"
   ended = {}
-  for number, (name, (arguments, _)) in enumerate(MISTAKES.items()):
-    folder = root / str(number)
-    words = [*arguments, f"--workdir={root / name}"]
-    with pytest.MonkeyPatch.context() as patch:
-      patch.chdir(ROOT)
-      process = processes.Process(target=run_in_folder, args=(folder, words))
-      process.start()
-    process.join(900)
-    texts = ((folder / output).read_text() for output in ("out", "err"))
-    ended[name] = process.exitcode, *texts
+  with pytest.MonkeyPatch.context() as patch:
+    patch.chdir(ROOT)
+    for name, (arguments, _) in MISTAKES.items():
+      words = [*arguments, f"--workdir={root / name}"]
+      process = forked.start(words, out, err)
+      process.join(900)
+      ended[name] = process.exitcode, out.read_text(), err.read_text()
   return ended
 
 

@@ -129,8 +129,7 @@ def sources(levels: jax.Array, known: jax.Array, size: int) -> Sources:
     known: bool [H, W].
     size: of the patches, an odd number of pixels.
   """
-  # Of the program, not constants, which XLA would fold for seconds.
-  y, x = jnp.indices(known.shape)
+  y, x = np.indices(known.shape)
   places = patch_indices(y, x, size, known.shape)
   places = places.reshape(known.size, -1)
   pixels = jnp.where(known[..., None], levels, 0)

@@ -225,14 +225,25 @@ def _counts(known: np.ndarray, size: int) -> tuple[int, ...]:
     size: of the patches.
   """
   counts = []
-  while True:
-    most = max([int(_over_hole(mask, size).sum()) for mask in known], default=0)
+  for numbers in _over_hole_by_scale(known, size):
+    most = max(1, int(np.max(numbers, initial=0)))
     step = 1 << max(0, most.bit_length() - 3)  # At most a quarter too many.
-    height, width = known.shape[1:]
-    counts.append(min(height * width, step * max(1, -(-most // step))))
-    if min(height, width) < 2 * _LEAST_PATCHES * size:
-      return tuple(counts)
-    known = _halve_known(known)
+    counts.append(-(-most // step) * step)
+  return tuple(counts)
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _over_hole_by_scale(known: jax.Array, size: int) -> list[jax.Array]:
+  """Returns how many patches lie over the hole: int32 [N] for each scale."""
+
+  def count(known):
+    numbers = [_over_hole(known, size).sum()]
+    while min(known.shape) >= 2 * _LEAST_PATCHES * size:
+      _, known = _halve(jnp.zeros((*known.shape, 1)), known)
+      numbers.append(_over_hole(known, size).sum())
+    return numbers
+
+  return jax.vmap(count)(known)
 
 
 @functools.partial(
@@ -330,9 +341,7 @@ def _start(
   return jnp.where(stock.allowed[doubled], doubled, field)
 
 
-def _over_hole(
-  known: jax.Array | np.ndarray, size: int
-) -> jax.Array | np.ndarray:
+def _over_hole(known: jax.Array, size: int) -> jax.Array:
   """Returns whether the patch round each pixel has one of the hole.
 
   Args:
@@ -340,15 +349,14 @@ def _over_hole(
     size: of the patches.
 
   Returns:
-    bool [H, W], of the library that `known` is of.
+    bool [H, W].
   """
-  numpy = np if isinstance(known, np.ndarray) else jnp
-  hole, (height, width) = numpy.pad(~known, size // 2), known.shape
+  hole, (height, width) = jnp.pad(~known, size // 2), known.shape
   rows = functools.reduce(
-    numpy.logical_or, (hole[dy : dy + height] for dy in range(size))
+    jnp.logical_or, (hole[dy : dy + height] for dy in range(size))
   )
   return functools.reduce(
-    numpy.logical_or, (rows[:, dx : dx + width] for dx in range(size))
+    jnp.logical_or, (rows[:, dx : dx + width] for dx in range(size))
   )
 
 
@@ -377,10 +385,7 @@ def _weights(
     grow,
     (jnp.float32(~known), known),
   )
-  remoteness = remoteness.at[
-    targets // known.shape[1], targets % known.shape[1]
-  ]
-  remoteness = remoteness.get(mode="fill", fill_value=0)
+  remoteness = remoteness.reshape(-1).at[targets].get(mode="fill", fill_value=0)
   return jnp.exp(-distances / (2 * variance)) * _CONFIDENCE_DECAY**-remoteness
 
 
@@ -408,15 +413,6 @@ def _halve(levels: jax.Array, known: jax.Array) -> tuple[jax.Array, jax.Array]:
   total = levels.reshape(height, 2, width, 2, -1).sum((1, 3))
   count = known.reshape(height, 2, width, 2).sum((1, 3))
   return total / jnp.maximum(count, 1)[..., None], count > 0
-
-
-def _halve_known(known: np.ndarray) -> np.ndarray:
-  """Returns what `_halve` does of masks, bool [N, H, W], on the host."""
-  odd = [(0, length % 2) for length in known.shape[1:]]
-  known = np.pad(known, [(0, 0), *odd])
-  return np.logical_or.reduce(
-    [known[:, y::2, x::2] for y, x in np.ndindex(2, 2)]
-  )
 
 
 def _double(levels: jax.Array, like: jax.Array) -> jax.Array:

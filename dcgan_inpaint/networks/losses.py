@@ -1,4 +1,4 @@
-"""Loss variants by name, and the two terms of the search's objective.
+"""Loss variants by name, the search's objective, and a penalty on roughness.
 
 The paper compares loss functions. Each variant has three uses: it trains the
 discriminator, it trains the generator, and it is the prior (the paper's

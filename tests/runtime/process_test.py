@@ -86,9 +86,10 @@ def test_what_is_raised_where_nobody_catches_it_is_a_line():
 
 # Swallows every exception, as a library may.
 STUBBORN = """
-import time
+import signal, time
 from dcgan_inpaint.runtime import process
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
 process.end_on_interrupt()
 print("ready", flush=True)
 while True:

@@ -7,23 +7,20 @@ everything imported, so that a life takes seconds. `DCGAN_INPAINT_KILLS=50
 pytest -m slow tests/system/killed_test.py` kills each job that often.
 """
 
-import multiprocessing
 import os
 import pathlib
 import random
 import re
 import signal
-import sys
 import time
 
-from absl import app
+import forked
 import jax
 import numpy as np
 from PIL import Image
 import pytest
 import tiny
 
-from dcgan_inpaint import main
 from dcgan_inpaint.reports import pictures
 from dcgan_inpaint.reports import results
 from dcgan_inpaint.training import metric_writer
@@ -31,20 +28,6 @@ from dcgan_inpaint.training import metric_writer
 pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("DCGAN_INPAINT_KILLS", 0))
-
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-  [
-    "dcgan_inpaint.main",
-    "dcgan_inpaint.jobs.benchmark",
-    "dcgan_inpaint.data.celeba",
-    "dcgan_inpaint.jobs.inpaint",
-    "dcgan_inpaint.jobs.prepare",
-    "dcgan_inpaint.jobs.train",
-    "matplotlib.figure",
-    "tensorboardX",
-  ]
-)
 
 CONFIG = """
 import tiny
@@ -55,17 +38,6 @@ def get_config():
     train__validation_images=0, train__sample_every=0,
   )
 """
-
-
-def command_line(flags, cache, log):
-  """Runs the command line in a new process, with its output in a file."""
-  file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-  os.dup2(file, sys.stdout.fileno())
-  os.dup2(file, sys.stderr.fileno())
-  jax.config.update("jax_platforms", "cpu")
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-  sys.argv = ["main", *flags, f"--compilation_cache={cache}"]
-  app.run(main.main, flags_parser=main.parse_flags)
 
 
 class Job:
@@ -86,12 +58,8 @@ class Job:
 
     Without `is_time` it may finish, and must succeed.
     """
-    cache = jax.config.jax_compilation_cache_dir or ""
-    process = PROCESSES.Process(
-      target=command_line, args=(self._flags, cache, str(self._log))
-    )
     began = time.time()
-    process.start()
+    process = forked.start(self._flags, self._log)
     if is_time:
       while process.is_alive() and not is_time(began):
         time.sleep(0.001)

@@ -368,8 +368,8 @@ class Training:
 @pytest.fixture(
   scope="module",
   params=[
-    pytest.param("train", marks=pytest.mark.slow),
-    pytest.param("encoder", marks=pytest.mark.slow),
+    pytest.param(section, marks=pytest.mark.slow)
+    for section in ("train", "encoder")
   ],
 )
 def training(request, trained_run):

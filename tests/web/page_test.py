@@ -23,7 +23,9 @@ import pytest
 pytestmark = [
   pytest.mark.slow,
   # Looked for, not imported: that takes seconds, and every worker collects.
-  pytest.mark.skipif(not importlib.util.find_spec("gradio"), reason="Gradio"),
+  pytest.mark.skipif(
+    not importlib.util.find_spec("gradio"), reason="needs Gradio"
+  ),
 ]
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
